@@ -1,0 +1,1 @@
+"""The aggregator: rounds, FedAvg over spooled updates, the model registry, the log."""

@@ -1,0 +1,1 @@
+"""The device: data to features, local training, evaluation, and an outbox that forgets nothing."""

@@ -1,0 +1,97 @@
+"""`floe ...`: the list of commands, each imported when it is called, and where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from floe import __version__
+from floe.config import Config, describe, load
+from floe.errors import FloeError
+
+COMMANDS = {
+    "demo": ("floe.demo", "a whole federation on this machine: broker, aggregator, devices"),
+    "init": ("floe.files", "write a commented floe.toml"),
+    "key": ("floe.files", "make the shared key of a federation"),
+    "broker": ("broker.command", "run Mosquitto, configured for Floe"),
+    "aggregator": ("aggregator.command", "run the rounds and keep the log"),
+    "client": ("edge_client.command", "run one device"),
+    "prepare": ("edge_client.data.command", "CSV to features"),
+    "data": ("edge_client.data.command", "split a data set over devices"),
+    "models": ("aggregator.models_command", "list, show and export global models"),
+    "tail": ("floe.tail", "print what travels over the broker, checked"),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="floe")
+def floe() -> None:
+    """Federated learning on the edge, over the MQTT broker you already run."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_options(**flags: str) -> Callable[[F], F]:
+    """Give a command `--config` and a flag for each of the named keys: `host="mqtt.host"`.
+
+    The command is called with one `Config` as `config`; values are checked by `config.load`, not by click.
+    """
+
+    def decorate(function: F) -> F:
+        def call(config: str | None, **given: Any) -> Any:
+            chosen = {flags[name]: given.pop(name) for name in flags if given.get(name) is not None}
+            for name in flags:
+                given.pop(name, None)
+            loaded: Config = load(chosen, file=config)
+            return function(config=loaded, **given)
+
+        call.__doc__, call.__name__ = function.__doc__, function.__name__
+        call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        for name, target in reversed(flags.items()):
+            meaning, allowed, default = describe(*target.split("."))
+            shown = f" (default: {default})" if default not in ("", ()) else ""
+            option = f"--{name.replace('_', '-')}"
+            click.option(option, name, metavar="V", help=f"{meaning}: {allowed}{shown}")(call)
+        click.option("--config", metavar="FILE", help="configuration (default: ./floe.toml)")(call)
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def main() -> None:
+    """The console script. Every `FloeError` is one line on stderr and its exit code; Ctrl-C is 130."""
+    try:
+        code = floe.main(standalone_mode=False)
+    except FloeError as error:
+        print(f"floe: {error}", file=sys.stderr)
+        code = error.exit_code
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("floe: interrupted", file=sys.stderr)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,87 @@
+"""Every error Floe raises on purpose, and the exit code a process ends with.
+
+FloeError                     1   something a person must read; never a traceback
+├── ConfigError               2   a flag, a variable or a key of floe.toml is wrong
+├── DataError                 3   features, labels, CSV or model files cannot be used
+├── BrokerError               4   no broker, wrong port, refused login, Mosquitto missing
+├── KeyFileError              5   a key file is missing, unreadable, too open or wrong
+├── StoreError                6   the disk or the database refused to keep something
+├── IncompleteError           7   the work ended before every round was closed
+└── Refused                   -   a peer broke the protocol: counted, logged and answered, never fatal
+
+Two kinds of fault are kept apart, as h11 does it: the first six are ours (or our user's);
+`Refused` is the peer's and carries the `reason` that goes into its answer and into `updates`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BrokerError",
+    "ConfigError",
+    "DataError",
+    "FloeError",
+    "IncompleteError",
+    "KeyFileError",
+    "Refused",
+    "StoreError",
+]
+
+
+class FloeError(Exception):
+    """Something went wrong that a person must read: what, where, and the way out."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(FloeError):
+    """A flag, an environment variable or a key of the configuration file is wrong."""
+
+    exit_code = 2
+
+
+class DataError(FloeError):
+    """Features, labels, a CSV or a model file cannot be used as they are."""
+
+    exit_code = 3
+
+
+class BrokerError(FloeError):
+    """The broker cannot be reached, refused the login, or is not installed."""
+
+    exit_code = 4
+
+
+class KeyFileError(FloeError):
+    """A key file is missing, unreadable, open to others, or not the key it should be."""
+
+    exit_code = 5
+
+
+class StoreError(FloeError):
+    """The disk or the database refused to keep what was promised to be kept."""
+
+    exit_code = 6
+
+
+class IncompleteError(FloeError):
+    """The work ended before every round that was asked for had closed."""
+
+    exit_code = 7
+
+
+class Refused(FloeError):
+    """A peer broke the protocol or the policy.
+
+    `reason` is one of `messages.Reason`, the word that is recorded and answered;
+    the text says what was found and what was expected.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
