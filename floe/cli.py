@@ -15,8 +15,8 @@ from floe.errors import FloeError
 
 COMMANDS = {
     "demo": ("floe.demo", "a whole federation on this machine: broker, aggregator, devices"),
-    "init": ("floe.files", "write a commented floe.toml"),
-    "key": ("floe.files", "make the shared key of a federation"),
+    "init": ("floe.commands", "write a commented floe.toml"),
+    "key": ("floe.commands", "make the shared key of a federation"),
     "broker": ("broker.command", "run Mosquitto, configured for Floe"),
     "aggregator": ("aggregator.command", "run the rounds and keep the log"),
     "client": ("edge_client.command", "run one device"),

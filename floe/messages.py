@@ -1,7 +1,7 @@
 """The messages of the wire as frozen structs, and the only place where they are validated.
 
 A message is one JSON object: UTF-8, no duplicate keys, no NaN, no unknown fields (`PROTOCOL.md`, "Messages").
-What is signed is the payload up to its last member, the signature; `floe.signing` adds and checks it.
+What is signed is the payload up to its last member, the signature: `floe.signing` adds and checks it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Core(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Count
     chunk_size: Annotated[int, Meta(ge=1, le=2**30)]
     chunks: Annotated[tuple[Hash, ...], Meta(max_length=MAX_CHUNKS)]
-    meta: str | dict[str, Any]
+    meta: Annotated[str, Meta(max_length=65536)]
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -157,21 +157,17 @@ class Answer(Message, frozen=True, tag="answer", kw_only=True):
     detail: Annotated[str, Meta(max_length=500)] = ""
 
 
-AnyMessage = Status | Round | Manifest | Want | Answer
 M = TypeVar("M", bound=Message)
-
-KINDS: dict[str, type[Message]] = {
-    "status": Status,
-    "round": Round,
-    "manifest": Manifest,
-    "want": Want,
-    "answer": Answer,
-}
 
 
 def encode(message: Message) -> bytes:
     """The JSON of a message without its signature: compact, ASCII-safe, members in the order of the struct."""
     return msgspec.json.encode(message)
+
+
+def canonical(value: dict[str, Any]) -> bytes:
+    """Canonical JSON (RFC 8785) of an object whose numbers are integers and whose keys are ASCII: what is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def decode(payload: bytes, expected: type[M]) -> M:

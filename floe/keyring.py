@@ -1,0 +1,79 @@
+"""Local policy on sealing: which suite, which keys, what is accepted from others. Never decided by a message.
+
+Shared-key mode: whoever has `secret.key` can open every transfer; with no key at all, plaintext.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from floe.config import Config
+from floe.errors import ConfigError, Refused
+from floe.identity import load_secret
+from floe.messages import Core, Envelope, Suite, parse_json
+from floe.seal import KEY_BYTES, Sealer, sealer, unwrap_shared, wrap_shared
+
+WARNING = "no secret.key: weights and metrics travel in PLAINTEXT; `floe key new` makes a key"
+_AEAD: Sequence[Suite] = ("chacha20-poly1305", "aes-256-gcm")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """The suite this process seals with, and the 32 bytes of the shared secret (None: plaintext)."""
+
+    suite: Suite
+    secret: bytes | None
+
+    def accepts(self, suite: Suite) -> bool:
+        """Either AEAD suite where one is configured (a device takes the faster one); otherwise its own only."""
+        return suite == self.suite or (suite in _AEAD and self.suite in _AEAD)
+
+    def new_content_key(self) -> bytes:
+        """A random content key for one transfer; empty in plaintext."""
+        return b"" if self.secret is None else os.urandom(KEY_BYTES)
+
+    def envelope(self, core: Core, content_key: bytes, to: str) -> Envelope:
+        """The content key, sealed for its recipient; `*` is everybody in the federation."""
+        if self.secret is None:
+            return Envelope(to=to, wrap="none", key="")
+        return wrap_shared(core, content_key, self.secret, to)
+
+    def open(self, core: Core, envelope: Envelope) -> Sealer:
+        """What opens the chunks of a transfer. Raises `Refused`: `suite`, `unsealing`, `malformed`."""
+        if not self.accepts(core.suite):
+            raise Refused("suite", f"sealed with {core.suite}, accepted here: {self.suite}")
+        if self.secret is None:
+            return sealer(core, b"")
+        if envelope.wrap != "shared":
+            raise Refused("suite", f"content key under {envelope.wrap!r}, accepted here: 'shared'")
+        opened = sealer(core, unwrap_shared(core, envelope, self.secret))
+        if opened.commitment != core.commitment:
+            raise Refused("unsealing", "the content key is not the one that the transfer is committed to")
+        return opened
+
+
+def load_keyring(config: Config, state: Path) -> Keyring:
+    """The keyring of a process whose state is kept in `state`. Raises `KeyFileError`, `ConfigError`."""
+    path = config.path(config.security.secret_key)
+    secret = load_secret(path, state)
+    suite = config.security.suite
+    if secret is None:
+        return Keyring("plaintext", None)
+    if suite == "plaintext":
+        raise ConfigError(f"[security] suite = 'plaintext', but {path} exists: choose another suite, or move the key")
+    return Keyring(suite, secret)
+
+
+def open_meta(opened: Sealer, core: Core, expected: type[T]) -> T:
+    """The report inside a manifest, parsed and checked. Raises `Refused`: `unsealing`, `metrics`."""
+    try:
+        return msgspec.convert(parse_json(opened.open_meta(core.meta).encode()), expected)
+    except msgspec.ValidationError as error:
+        raise Refused("metrics", f"report: {error}") from None

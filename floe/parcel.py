@@ -1,0 +1,170 @@
+"""A transfer on disk: the file of its sealed chunks, written whole by its maker and piece by piece by a receiver.
+
+Whoever holds it may serve it. Reads and writes files; knows no topic and no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from floe.errors import StoreError
+from floe.files import replacing, storing
+from floe.keyring import Keyring
+from floe.messages import Core, Envelope, Phase
+from floe.seal import Sealer, sealed_length, sealer
+from floe.transfer import Assembly, chunk_bytes_for, chunk_count, chunk_length, name_of
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A whole transfer, ready to be served: `chunks` is the file of its sealed chunks, in order."""
+
+    core: Core
+    content_key: bytes
+    chunks: Path
+
+    @property
+    def name(self) -> str:
+        return name_of(self.core)
+
+    def envelope(self, keyring: Keyring, to: str) -> Envelope:
+        return keyring.envelope(self.core, self.content_key, to)
+
+    def chunk(self, index: int) -> bytes:
+        """The sealed bytes of one chunk."""
+        with self.chunks.open("rb", buffering=0) as file:
+            file.seek(index * sealed_length(self.core.suite, self.core.chunk_size))
+            return file.read(sealed_length(self.core.suite, chunk_length(self.core, index)))
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """What is kept beside the chunks of a parcel, so that it can be served after a restart."""
+
+    core: Core
+    content_key: bytes
+
+
+def pack(
+    folder: Path, source: Path | None, meta: str, keyring: Keyring, *, federation: str, phase: Phase, kind: str,
+    sender: str, base: str,
+) -> Parcel:  # fmt: skip
+    """Seal a file (None: a report without weights) into a new parcel in `folder`, and save it there.
+
+    Writes `<name>.chunks` and then `<name>.json`, each atomically: the second says that the parcel is whole.
+    Raises `StoreError`.
+    """
+    size = source.stat().st_size if source else 0
+    chunk_bytes = chunk_bytes_for(size)
+    draft = msgspec.convert(
+        {"federation": federation, "kind": kind, "sender": sender, "base": base, "suite": keyring.suite,
+         "salt": os.urandom(16).hex(), "commitment": "", "size": size, "chunk_size": chunk_bytes,
+         "chunks": ["0" * 64] * chunk_count(size, chunk_bytes), "meta": "", **msgspec.structs.asdict(phase)},
+        Core,
+    )  # fmt: skip
+    content_key = keyring.new_content_key()
+    seal = sealer(draft, content_key)
+    draft = msgspec.structs.replace(draft, commitment=seal.commitment, meta=seal.seal_meta(meta))
+    packing = folder / f"{draft.salt}.packing"
+    core = msgspec.structs.replace(draft, chunks=_seal_chunks(source, packing, draft, seal))
+    parcel = Parcel(core, content_key, folder / f"{name_of(core)}.chunks")
+    with storing(parcel.chunks):
+        packing.replace(parcel.chunks)
+    with replacing(parcel.chunks.with_suffix(".json")) as file:
+        file.write(msgspec.json.encode(Saved(core, content_key)))
+    return parcel
+
+
+def saved_parcels(folder: Path) -> list[Parcel]:
+    """The whole parcels in a folder, oldest first. Files of an interrupted `pack` are removed."""
+    for path in folder.glob("*.packing"):
+        path.unlink()
+    found = []
+    for path in sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime_ns):
+        try:
+            saved = msgspec.json.decode(path.read_bytes(), type=Saved)
+        except (msgspec.DecodeError, OSError) as error:
+            path.replace(path.with_suffix(".damaged"))
+            raise StoreError(f"{path}: damaged ({error}); set aside as {path.stem}.damaged") from None
+        found.append(Parcel(saved.core, saved.content_key, path.with_suffix(".chunks")))
+    return found
+
+
+def forget(parcel: Parcel) -> None:
+    """Remove a parcel from the disk; the record first, so that a half-removed one is not taken for whole."""
+    parcel.chunks.with_suffix(".json").unlink(missing_ok=True)
+    parcel.chunks.unlink(missing_ok=True)
+
+
+class Incoming:
+    """A transfer that is being received into one file of sealed chunks.
+
+    Every chunk is checked against the manifest before it is written. `resume` finds what an earlier process wrote, by
+    hashing it again; so nothing need be synced until `open_to` has written the result.
+    """
+
+    def __init__(self, core: Core, opener: Sealer, path: Path) -> None:
+        self.assembly = Assembly(core)
+        self.opener = opener
+        self.path = path
+        self._stride = sealed_length(core.suite, core.chunk_size)
+        with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+
+    @property
+    def core(self) -> Core:
+        return self.assembly.core
+
+    def resume(self) -> None:
+        """Count the chunks that are already in the file."""
+        for index in range(len(self.core.chunks)):
+            sealed = self._read(index)
+            if sealed and hashlib.sha256(sealed).hexdigest() == self.core.chunks[index]:
+                self.assembly.have.add(index)
+
+    def add(self, index: int, sealed: bytes) -> bool:
+        """Check and write one chunk; False if it was there. Raises `Refused("chunk", ...)`, `StoreError`."""
+        if not self.assembly.check(index, sealed):
+            return False
+        with storing(self.path):
+            self._file.seek(index * self._stride)
+            if self._file.write(sealed) != len(sealed):
+                raise StoreError(f"{self.path}: no space left for chunk {index}")
+        self.assembly.have.add(index)
+        return True
+
+    def open_to(self, out: Path) -> str:
+        """Open all chunks into `out`, atomically and synced; the SHA-256 of it. Raises `Refused`, `StoreError`."""
+        digest = hashlib.sha256()
+        with replacing(out) as file:
+            for index in range(len(self.core.chunks)):
+                opened = self.opener.open(index, self._read(index))
+                digest.update(opened)
+                file.write(opened)
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """Close and remove the file."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _read(self, index: int) -> bytes:
+        self._file.seek(index * self._stride)
+        return self._file.read(sealed_length(self.core.suite, chunk_length(self.core, index)))
+
+
+def _seal_chunks(source: Path | None, out: Path, core: Core, seal: Sealer) -> tuple[str, ...]:
+    hashes = []
+    with replacing(out) as sealed_file:
+        if source is not None:
+            with source.open("rb") as file:
+                for index in range(len(core.chunks)):
+                    sealed = seal.seal(index, file.read(core.chunk_size))
+                    hashes.append(hashlib.sha256(sealed).hexdigest())
+                    sealed_file.write(sealed)
+    return tuple(hashes)

@@ -1,0 +1,191 @@
+"""Named arrays <-> bytes in the safetensors format, without torch, piece by piece where memory matters.
+
+Layout (safetensors 0.8, "Format"): 8 bytes little-endian length of the header, the header as JSON, the data.
+Our own reader, because the package accepts what must not pass here (duplicate names, NaN, a header of 100 MB)
+and cannot read or write a tensor in pieces; the tests hold it to the package in both directions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from floe.errors import Refused
+from floe.files import replacing
+from floe.messages import parse_json
+
+AnyArray = npt.NDArray[Any]
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I64": np.dtype("<i8"),
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+MAX_HEADER_BYTES = 8 * 1024 * 1024
+MAX_TENSORS = 10_000
+PIECE = 256 * 1024  # elements read at a time
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One array of a file: dtype code, shape, and the byte range in the data part."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The header of a weights file: tensors in the order of their bytes, without holes or overlaps."""
+
+    tensors: tuple[Tensor, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data_bytes(self) -> int:
+        return self.tensors[-1].stop if self.tensors else 0
+
+    def difference(self, expected: Layout) -> str:
+        """In words, the first name, shape or dtype that is not as expected; empty if nothing."""
+        mine = {t.name: t for t in self.tensors}
+        theirs = {t.name: t for t in expected.tensors}
+        for name in [*theirs, *mine]:
+            if name not in mine:
+                return f"tensor {name!r} is missing"
+            if name not in theirs:
+                return f"tensor {name!r} is not expected"
+            if mine[name].shape != theirs[name].shape:
+                return f"tensor {name!r} has shape {mine[name].shape}, expected {theirs[name].shape}"
+            if mine[name].dtype != theirs[name].dtype:
+                return f"tensor {name!r} is {mine[name].dtype}, expected {theirs[name].dtype}"
+        if self.tensors != expected.tensors:
+            return "the tensors are not in the order of their names"
+        return ""
+
+
+def layout_of(arrays: Mapping[str, AnyArray], metadata: Mapping[str, str] | None = None) -> Layout:
+    """The layout of named arrays, in the order of their names. Raises `TypeError` for a dtype not in `DTYPES`."""
+    tensors: list[Tensor] = []
+    for name in sorted(arrays):
+        array = arrays[name]
+        dtype = array.dtype.newbyteorder("<")
+        if dtype not in CODES:
+            raise TypeError(f"tensor {name!r} is {array.dtype}; allowed: {', '.join(map(str, CODES))}")
+        start = tensors[-1].stop if tensors else 0
+        tensors.append(Tensor(name, dtype, array.shape, start, start + array.size * dtype.itemsize))
+    return Layout(tuple(tensors), dict(metadata or {}))
+
+
+def write(path: Path, arrays: Mapping[str, AnyArray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write named arrays atomically, sorted by name: equal arrays give equal bytes.
+
+    Raises `StoreError`, and `TypeError` for a dtype that has no code.
+    """
+    layout = layout_of(arrays, metadata)
+    with replacing(path) as file:
+        file.write(header(layout))
+        for tensor in layout.tensors:
+            file.write(np.ascontiguousarray(arrays[tensor.name], tensor.dtype).tobytes())
+
+
+def read(path: Path) -> dict[str, AnyArray]:
+    """All arrays of a checked file in memory. Raises `Refused("weights", ...)`."""
+    layout = read_layout_of(path)
+    return {t.name: read_piece(path, t, 0, max(t.elements, 1)).reshape(t.shape) for t in layout.tensors}
+
+
+def header(layout: Layout) -> bytes:
+    """The length and the JSON header, padded with spaces to a multiple of 8 bytes."""
+    entries: dict[str, Any] = {"__metadata__": dict(layout.metadata)} if layout.metadata else {}
+    for t in layout.tensors:
+        entries[t.name] = {"dtype": CODES[t.dtype], "shape": list(t.shape), "data_offsets": [t.start, t.stop]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def read_layout_of(path: Path) -> Layout:
+    """Read and check the header of a file.
+
+    Raises `Refused("weights", ...)`: sizes that do not add up, holes, overlaps, unknown dtypes, duplicate names.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
+            raise Refused("weights", f"header of {length} bytes in a file of {size}")
+        text = file.read(length)
+    try:
+        layout = _layout(parse_json(text, MAX_HEADER_BYTES))
+    except (Refused, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Refused("weights", f"not a safetensors header: {error}"[:300]) from None
+    if layout.data_bytes != size - 8 - length:
+        raise Refused("weights", f"{size - 8 - length} bytes of data, the header describes {layout.data_bytes}")
+    return layout
+
+
+def read_piece(path: Path, tensor: Tensor, at: int, elements: int) -> AnyArray:
+    """At most `elements` elements of a flat tensor, from element `at`, of a file whose header has been checked."""
+    count = min(elements, tensor.elements - at)
+    with path.open("rb", buffering=0) as file:
+        offset = 8 + int.from_bytes(file.read(8), "little")
+        file.seek(offset + tensor.start + at * tensor.dtype.itemsize)
+        return np.frombuffer(file.read(count * tensor.dtype.itemsize), tensor.dtype)
+
+
+def check_finite(path: Path) -> Layout:
+    """Read a whole file in pieces; raises `Refused("weights", ...)` at the first NaN or infinity."""
+    layout = read_layout_of(path)
+    for tensor in layout.tensors:
+        if tensor.dtype.kind != "f":
+            continue
+        for at in range(0, tensor.elements, PIECE):
+            finite = np.isfinite(piece := read_piece(path, tensor, at, PIECE))
+            if not finite.all():
+                place = int(np.argmin(finite))
+                raise Refused("weights", f"tensor {tensor.name!r} has {piece[place]} at {at + place}")
+    return layout
+
+
+def _layout(entries: dict[str, Any]) -> Layout:
+    metadata = entries.pop("__metadata__", {})
+    if len(entries) > MAX_TENSORS:
+        raise ValueError(f"{len(entries)} tensors, at most {MAX_TENSORS}")
+    if not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("metadata must be text")
+    tensors = sorted((_tensor(name, entry) for name, entry in entries.items()), key=lambda t: (t.start, t.stop))
+    end = 0
+    for t in tensors:
+        if t.start != end:
+            raise ValueError(f"tensor {t.name[:80]!r} starts at {t.start}, not at {end}")
+        end = t.stop
+    return Layout(tuple(tensors), metadata)
+
+
+def _tensor(name: str, entry: dict[str, Any]) -> Tensor:
+    if entry.keys() != {"dtype", "shape", "data_offsets"} or not 0 < len(name) <= 256:
+        raise ValueError(f"entry {name[:80]!r}")
+    dtype, shape, (start, stop) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+    numbers = [*shape, start, stop]
+    if not all(type(n) is int and 0 <= n < 2**48 for n in numbers) or len(shape) > 8:
+        raise ValueError(f"shape or offsets of {name[:80]!r}")
+    if math.prod(shape) * dtype.itemsize != stop - start:
+        raise ValueError(f"shape {shape} of {name[:80]!r} does not fill {stop - start} bytes")
+    return Tensor(name, dtype, tuple(shape), start, stop)
