@@ -1,0 +1,122 @@
+"""Config -> mosquitto.conf and ACL as text. Pure: touches no file, no socket, no process.
+
+Every limit was measured on Mosquitto 2.0.11 (Debian 12); the reasons stand in the rendered file, because that is
+what a person who looks for the cause of a lost message will read.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+
+from floe.config import Config
+from floe.errors import ConfigError
+
+CONFIGURATION = "mosquitto.conf"
+ACL = "acl"
+PASSWORDS = "passwords"
+
+_BYTES_PER_MB = 1_000_000
+_LOGIN = re.compile(r"[^\s:#+]{1,64}")
+
+
+def configuration(config: Config, folder: Path, user: str) -> str:
+    """The text of mosquitto.conf for a broker whose files are in `folder` (absolute), started by the account `user`.
+
+    Raises `ConfigError` where a broker would be open to strangers, or a value would not survive Mosquitto's format.
+    """
+    check(config)
+    return f"""\
+# Rendered by `floe broker` from floe.toml at every start: change it there.
+
+listener {config.mqtt.port} {config.broker.bind}
+{_login(config, folder)}
+acl_file {folder / ACL}
+# Only heeded when root starts it: this folder is open to the account that made it and to no other.
+user {user}
+
+# Larger packets are refused when they are announced, before they take memory. The same on every bridged broker:
+# one packet that a neighbour refuses blocks the bridge for ever. (message_size_limit would tell an MQTT 3.1.1
+# publisher "success" and drop the message.)
+max_packet_size {config.broker.max_payload_mb * _BYTES_PER_MB}
+
+# Chunks in flight are copied for each client: 20 of 64 KiB are 1.3 MB a device.
+max_inflight_messages 20
+# Never 0: then a denied PUBLISH disconnects the client. The default, 1000, drops the newest message in silence.
+# An entry takes 100 bytes, its payload is kept once.
+max_queued_messages 1000000
+# Without it small packets wait for each other: 43 ms instead of 0.3 ms over a bridge, 12 instead of 400 MB/s with TLS.
+set_tcp_nodelay true
+
+# Retained messages and the sessions of absent devices survive a stop. Each save rewrites the whole file, which wears
+# an SD card, so once a minute: what a power cut loses, manifests that are repeated until answered make good.
+persistence true
+persistence_location {folder}/
+autosave_interval 60
+# A device that is gone for good must not collect messages for ever; what it learned waits in its own outbox.
+persistent_client_expiration 30d
+
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+log_type information
+log_timestamp_format %Y-%m-%dT%H:%M:%S
+connection_messages true
+# $SYS/broker/publish/messages/dropped tells what was lost here: seconds between two reports.
+sys_interval 5
+"""
+
+
+def access(config: Config) -> str:
+    """The text of the ACL: Floe's two branches of this federation, and the broker's own statistics to read.
+
+    All share one login (or none), so the broker cannot tell a device from another; signatures do.
+    """
+    check(config)
+    branch = f"floe/{config.federation.name}"
+    user = f"user {config.mqtt.username}\n" if config.mqtt.username else ""
+    return f"""\
+# Rendered by `floe broker`. One login for all: who may say what is settled by signatures, not here.
+{user}topic readwrite {branch}/device/#
+topic readwrite {branch}/lineage/#
+topic read $SYS/#
+"""
+
+
+def check(config: Config) -> None:
+    """Raise `ConfigError` for a broker that must not or cannot be started as configured."""
+    _check_bind(config.broker.bind)
+    username, password = config.mqtt.username, config.mqtt.password
+    if not username and not is_loopback(config.broker.bind):
+        raise ConfigError(
+            f"broker.bind = {config.broker.bind!r}: every machine that reaches this address could connect without a"
+            " login; set mqtt.username and FLOE_MQTT_PASSWORD, or bind to 127.0.0.1"
+        )
+    if bool(username) != bool(password):
+        given, other = ("username", "password") if username else ("password", "username")
+        raise ConfigError(f"mqtt.{given} is set and mqtt.{other} is not: set both, or neither for no login")
+    if username and _LOGIN.fullmatch(username) is None:
+        raise ConfigError(f"mqtt.username = {username!r}: allowed are 1 to 64 characters without spaces, ':', '#', '+'")
+    if any(ord(character) < 32 for character in password):
+        raise ConfigError("mqtt.password: control characters (a line break at the end?) are not allowed")
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether only this machine can reach the address. Names other than localhost count as reachable."""
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
+def _check_bind(bind: str) -> None:
+    if re.fullmatch(r"[A-Za-z0-9._:%-]+", bind) is None:
+        raise ConfigError(f"broker.bind = {bind!r}: allowed is an IP address or a host name")
+
+
+def _login(config: Config, folder: Path) -> str:
+    if config.mqtt.username:
+        return f"allow_anonymous false\npassword_file {folder / PASSWORDS}"
+    return "# Reachable from this machine alone, hence without a login.\nallow_anonymous true"

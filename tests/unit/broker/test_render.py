@@ -1,0 +1,124 @@
+"""What Mosquitto is told, and what is refused before it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.render import access, check, configuration, is_loopback
+from floe.config import Broker, Config, Federation, Mqtt
+from floe.errors import ConfigError
+
+FOLDER = Path("/run/floe")
+
+
+def options(text: str) -> dict[str, list[str]]:
+    """The lines of a mosquitto.conf or ACL that are not comments: option -> values."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            key, _, value = line.partition(" ")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def with_login(username: str = "fleet", password: str = "a secret", bind: str = "127.0.0.1") -> Config:
+    return Config(mqtt=Mqtt(username=username, password=password), broker=Broker(bind=bind))
+
+
+def test_the_limits_are_those_that_were_measured() -> None:
+    rendered = options(configuration(Config(), FOLDER, "floe"))
+    assert rendered["max_packet_size"] == ["2000000"]
+    assert rendered["max_queued_messages"] == ["1000000"]
+    assert rendered["set_tcp_nodelay"] == ["true"]
+    assert rendered["sys_interval"] == ["5"]
+    assert rendered["connection_messages"] == ["true"]
+    assert "message_size_limit" not in rendered
+
+
+def test_it_listens_on_the_configured_address_and_port_only() -> None:
+    config = Config(mqtt=Mqtt(port=18830), broker=Broker(bind="::1"))
+    assert options(configuration(config, FOLDER, "floe"))["listener"] == ["18830 ::1"]
+
+
+def test_without_a_login_anonymous_clients_are_let_in_from_this_machine() -> None:
+    rendered = options(configuration(Config(), FOLDER, "floe"))
+    assert rendered["allow_anonymous"] == ["true"]
+    assert "password_file" not in rendered
+
+
+def test_with_a_login_nobody_is_anonymous_and_the_password_is_not_in_the_text() -> None:
+    config = with_login(bind="0.0.0.0")
+    rendered = options(configuration(config, FOLDER, "floe"))
+    assert rendered["allow_anonymous"] == ["false"]
+    assert rendered["password_file"] == ["/run/floe/passwords"]
+    assert "a secret" not in configuration(config, FOLDER, "floe") + access(config)
+
+
+def test_only_the_two_branches_of_the_federation_are_open() -> None:
+    rendered = options(access(Config(federation=Federation(name="north"))))
+    assert rendered == {
+        "topic": ["readwrite floe/north/device/#", "readwrite floe/north/lineage/#", "read $SYS/#"],
+    }
+
+
+def test_with_a_login_the_topics_belong_to_it_and_not_to_anonymous_clients() -> None:
+    lines = [line for line in access(with_login()).splitlines() if not line.startswith("#")]
+    assert lines[0] == "user fleet"
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "::", "192.168.1.7", "broker.local"])
+def test_an_anonymous_listener_that_others_reach_is_refused_with_the_way_out(bind: str) -> None:
+    with pytest.raises(ConfigError, match=r"set mqtt\.username and FLOE_MQTT_PASSWORD, or bind to 127\.0\.0\.1"):
+        configuration(Config(broker=Broker(bind=bind)), FOLDER, "floe")
+
+
+@pytest.mark.parametrize(
+    ("mqtt", "message"),
+    [
+        (Mqtt(username="fleet"), "mqtt.username is set and mqtt.password is not"),
+        (Mqtt(password="x"), "mqtt.password is set and mqtt.username is not"),
+        (Mqtt(username="a:b", password="x"), "mqtt.username = 'a:b'"),
+        (Mqtt(username="a\ntopic #", password="x"), "mqtt.username"),
+        (Mqtt(username="fleet", password="x\n"), "mqtt.password: control characters"),
+    ],
+)
+def test_a_login_that_mosquitto_could_not_hold_is_refused(mqtt: Mqtt, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(Config(mqtt=mqtt))
+    assert message in str(caught.value)
+
+
+def test_an_address_cannot_smuggle_in_another_option() -> None:
+    with pytest.raises(ConfigError, match=r"broker\.bind"):
+        check(Config(broker=Broker(bind="127.0.0.1\nallow_anonymous true")))
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("10.0.0.1", False), ("::", False)],
+)
+def test_loopback_is_what_only_this_machine_reaches(bind: str, expected: bool) -> None:
+    assert is_loopback(bind) is expected
+
+
+@given(
+    port=st.integers(1, 65535),
+    megabytes=st.integers(1, 256),
+    name=st.from_regex(r"[a-z0-9_-]{1,64}", fullmatch=True),
+)
+def test_every_allowed_value_reads_back_from_the_text(port: int, megabytes: int, name: str) -> None:
+    config = msgspec.structs.replace(
+        Config(),
+        mqtt=Mqtt(port=port),
+        broker=Broker(max_payload_mb=megabytes),
+        federation=Federation(name=name),
+    )
+    rendered = options(configuration(config, FOLDER, "floe"))
+    assert rendered["listener"] == [f"{port} 127.0.0.1"]
+    assert rendered["max_packet_size"] == [str(megabytes * 1_000_000)]
+    assert options(access(config))["topic"][0] == f"readwrite floe/{name}/device/#"
