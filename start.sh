@@ -109,10 +109,7 @@ usable() {
 make_environment() {
     if ! usable; then
         find_python
-        rm -rf "$venv"
-        mkdir "$venv"
-        echo unfinished >"$stamp"
-        step "environment ($("$python" --version))" "$python" -m venv "$venv"
+        step "environment ($("$python" --version))" new_environment
     fi
     # Until the last line is reached, the next run takes nothing in here for granted.
     echo unfinished >"$stamp"
@@ -121,6 +118,10 @@ make_environment() {
     check_torch
     step "floe" pip install --no-deps --no-build-isolation -e "$root"
     wanted >"$stamp"
+}
+
+new_environment() {
+    rm -rf "$venv" && mkdir "$venv" && echo unfinished >"$stamp" && "$python" -m venv "$venv"
 }
 
 pip() { PIP_NO_INPUT=1 PIP_PROGRESS_BAR=off "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
