@@ -53,6 +53,7 @@ Reason = Literal[
     "closed",  # the round closed before the transfer was complete
     "newer",  # a later transfer of the same device took its place
     "full",  # the receiver has no room; ask again later
+    "device",  # the device says that it could not do its part
 ]
 
 
@@ -119,7 +120,10 @@ class Status(Message, frozen=True, tag="status", kw_only=True):
 
 
 class Round(Message, frozen=True, tag="round", kw_only=True):
-    """What the aggregator asks for now. Retained, one a lineage."""
+    """What the aggregator asks for now, and of whom (`selection.takes_part`). Retained, one a lineage.
+
+    `base` is None only before there is a model. `seconds_left` counts from the arrival: devices' clocks are wrong.
+    """
 
     phase: Phase
     state: Literal["open", "closed", "finished"]
@@ -127,6 +131,7 @@ class Round(Message, frozen=True, tag="round", kw_only=True):
     plan: Plan
     devices: tuple[Name, ...] = ()
     fraction: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    draw: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     quorum: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     seconds_left: Seconds = 0.0
 

@@ -30,6 +30,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     `samples` are the rows trained on (the weight of FedAvg, n_k in McMahan et al. 2017, Algorithm 1), `test_samples`
     the rows evaluated on. `before` is the model as it came, `after` the model after local training. `threshold` is
     the reconstruction error above which an example counts as an anomaly. `seconds` is the time of the work.
+    `failure` says why the device could not do its part; then everything else is empty.
     """
 
     samples: Rows = 0
@@ -39,3 +40,4 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     train_loss: Real | None = None
     threshold: Positive | None = None
     seconds: Positive = 0.0
+    failure: Annotated[str, Meta(max_length=500)] = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from floe.errors import StoreError
@@ -11,21 +12,34 @@ SESSION = 2**32  # messages in one session; 2^21 sessions fit into the 2^53 of J
 
 
 class Sequence:
-    """Counts upwards: the session (one more at each start, persisted) times 2^32, plus the message."""
+    """Counts upwards: the session (one more at each connection, persisted) times 2^32, plus the message.
+
+    May be used from any thread. Raises `StoreError` if the file is damaged or cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._next = 0
         try:
-            before = int(path.read_text()) if path.exists() else 0
+            self._session = int(path.read_text()) if path.exists() else 0
         except (OSError, ValueError):
             raise StoreError(f"{path}: not a sequence number; restore it from a backup") from None
-        self._next = (before + 1) * SESSION
-        write_atomically(path, str(before + 1).encode())
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin a session, higher than all that went before."""
+        with self._lock:
+            self._session += 1
+            write_atomically(self._path, str(self._session).encode())
+            self._next = self._session * SESSION
 
     def next(self) -> int:
         """The next number, higher than all before, those of earlier processes included."""
-        self._next += 1
-        return self._next
+        with self._lock:
+            self._next += 1
+            return self._next
 
     def last(self) -> int:
-        """The highest number of this session: for the will, which must outrank all that went before it."""
-        return (self._next // SESSION + 1) * SESSION - 1
+        """The highest number of this session: for the will, which must outrank what went before it."""
+        return (self._session + 1) * SESSION - 1

@@ -1,0 +1,251 @@
+"""The log: every write to floe.sqlite and updates.csv, and the reads that a restart needs.
+
+A method that returns has its rows on disk. Only the aggregator writes; whoever else wants to know reads (`floe.store`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from floe.errors import StoreError
+from floe.files import replacing
+from floe.messages import Phase, Status
+from floe.plan import Plan
+from floe.report import Metrics, Report
+from floe.service import log
+from floe.store import CSV, FILE, now, open_log
+
+COLUMNS = [
+    *("time", "device", "lineage", "epoch", "round", "task", "outcome", "reason", "detail", "samples", "test_samples"),
+    *("accuracy", "loss", "roc_auc", "base_accuracy", "base_loss", "base_roc_auc", "train_loss", "threshold"),
+    *("bytes", "seconds", "sha256", "suite", "transfer"),
+]
+REPEAT_S = 10.0  # an event like one of the last seconds is counted, not written
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an update ended, as it stands in `updates`."""
+
+    transfer: str
+    device: str
+    phase: Phase
+    outcome: str
+    reason: str
+    detail: str
+
+
+class Log:
+    """floe.sqlite and updates.csv in one folder. Raises `StoreError` when the disk refuses."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path = folder / FILE
+        self.db = open_log(self.path)
+        self._csv = folder / CSV
+        self._clock = clock
+        self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
+        self._restore_csv()
+
+    def federation(self, federation: str, lineage: str, epoch: int, suite: str) -> None:
+        """Record the chain of models that begins, or goes on."""
+        row = {"federation": federation, "lineage": lineage, "epoch": epoch, "suite": suite, "created_at": now()}
+        self.db.table("federations").insert(row, ignore=True)
+
+    def known_epoch(self, lineage: str) -> int | None:
+        """The newest epoch of a lineage in this log."""
+        epoch = self._one("SELECT max(epoch) FROM federations WHERE lineage = ?", lineage)
+        return None if epoch is None else int(epoch)
+
+    def schema(self, lineage: str, epoch: int) -> str | None:
+        return self._one("SELECT schema FROM federations WHERE lineage = ? AND epoch = ?", lineage, epoch)
+
+    def set_schema(self, lineage: str, epoch: int, schema: str) -> None:
+        with self.db.atomic():
+            self.db.execute(
+                "UPDATE federations SET schema = ? WHERE lineage = ? AND epoch = ?", (schema, lineage, epoch)
+            )
+
+    def pin(self, device: str, key: str) -> str:
+        """The key that speaks for a device: this one, if it is the first that was seen under the name."""
+        row = {"device": device, "key": key, "state": "unknown", "seq": 0, "first_seen": now(), "last_seen": now()}
+        self.db.table("devices").insert(row, ignore=True)
+        return self._one("SELECT key FROM devices WHERE device = ?", device) or key
+
+    def status(self, status: Status) -> bool:
+        """Record a device's state; False for one that is older than what is known."""
+        with self.db.atomic():
+            changed = self.db.execute(
+                "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? "
+                "WHERE device = ? AND seq < ?",
+                (status.state, status.seq, status.software, now(),
+                 status.phase.task if status.phase else None, status.phase.round if status.phase else None,
+                 status.sender, status.seq),
+            )  # fmt: skip
+            return changed.rowcount == 1
+
+    def all_offline(self) -> None:
+        """At a start nobody is known to be there: retained statuses tell it anew."""
+        with self.db.atomic():
+            self.db.execute("UPDATE devices SET state = 'unknown', seq = 0")
+
+    def open_round(self, phase: Phase, base: str | None, plan: Plan, draw: int, expected: list[str]) -> None:
+        """Record a round that opens; one that is there already stays as it is."""
+        row = {
+            **msgspec.structs.asdict(phase),
+            "state": "open",
+            "base_sha256": base,
+            "plan": msgspec.json.encode(plan).decode(),
+            "draw": draw,
+            "expected": json.dumps(expected),
+            "opened_at": now(),
+        }
+        self.db.table("rounds").insert(row, ignore=True)
+
+    def open_phase(self, lineage: str, epoch: int) -> dict[str, Any] | None:
+        """The round that was open when the process ended."""
+        rows = self.db.query(
+            "SELECT * FROM rounds WHERE lineage = ? AND epoch = ? AND state = 'open'", [lineage, epoch]
+        )
+        return next(iter(rows), None)
+
+    def last_closed(self, lineage: str, epoch: int) -> Phase | None:
+        """The newest phase that has closed."""
+        order = "round, CASE task WHEN 'sums' THEN 0 WHEN 'init' THEN 1 WHEN 'train' THEN 2 ELSE 3 END"
+        rows = self.db.query(
+            f"SELECT round, task FROM rounds WHERE lineage = ? AND epoch = ? AND state != 'open' ORDER BY {order}",  # noqa: S608
+            [lineage, epoch],
+        )
+        found = list(rows)
+        return Phase(lineage, epoch, found[-1]["round"], found[-1]["task"]) if found else None
+
+    def close_round(
+        self, phase: Phase, *, seconds: float, up: int, down: int, model: dict[str, Any] | None, measured: str | None
+    ) -> None:
+        """Close a round, with the model that it made and the metrics of the model it started from: all or nothing."""
+        key = (phase.lineage, phase.epoch, phase.round, phase.task)
+        with self.db.atomic():
+            self.db.execute(
+                "UPDATE rounds SET state = 'closed', closed_at = ?, seconds = ?, bytes_up = ?, bytes_down = ?, "
+                "accepted = (SELECT count(*) FROM updates u WHERE u.lineage = rounds.lineage AND u.epoch = "
+                "rounds.epoch AND u.round = rounds.round AND u.task = rounds.task AND outcome = 'accepted'), "
+                "refused = (SELECT count(*) FROM updates u WHERE u.lineage = rounds.lineage AND u.epoch = "
+                "rounds.epoch AND u.round = rounds.round AND u.task = rounds.task AND outcome != 'accepted') "
+                "WHERE lineage = ? AND epoch = ? AND round = ? AND task = ?",
+                (now(), seconds, up, down, *key),
+            )
+            if model is not None:
+                self.db.table("models").insert({**model, "created_at": now()}, replace=True)
+            if measured is not None:
+                self.db.execute(_MEASURE, (*key, phase.lineage, phase.epoch, measured))
+
+    def outcome(self, transfer: str) -> Outcome | None:
+        """How a transfer ended, if it did."""
+        for row in self.db.query("SELECT * FROM updates WHERE transfer = ?", [transfer]):
+            phase = Phase(row["lineage"], row["epoch"], row["round"], row["task"])
+            return Outcome(transfer, row["device"], phase, row["outcome"], row["reason"], row["detail"])
+        return None
+
+    def ended(self, phase: Phase) -> list[dict[str, Any]]:
+        """The updates of a phase that have ended, in the order of device ids."""
+        return list(
+            self.db.query(
+                "SELECT * FROM updates WHERE lineage = ? AND epoch = ? AND round = ? AND task = ? ORDER BY device, id",
+                [phase.lineage, phase.epoch, phase.round, phase.task],
+            )
+        )
+
+    def update(self, ended: Outcome, report: Report | None, *, bytes_: int, sha256: str | None, suite: str) -> None:
+        """Record how an update ended; a second record for the same transfer changes nothing."""
+        row = {
+            "transfer": ended.transfer, "device": ended.device, **msgspec.structs.asdict(ended.phase),
+            "outcome": ended.outcome, "reason": ended.reason, "detail": " ".join(ended.detail.split())[:500],
+            **(_metrics(report) if report else {}), "bytes": bytes_, "sha256": sha256, "suite": suite, "time": now(),
+        }  # fmt: skip
+        with self.db.atomic():
+            before = self.db.execute("SELECT count(*) FROM updates").fetchone()[0]
+            self.db.table("updates").insert(row, ignore=True)
+            if ended.outcome == "accepted" and report is not None:
+                self.db.execute(
+                    "UPDATE devices SET threshold = coalesce(?, threshold), model_sha256 = coalesce(?, model_sha256) "
+                    "WHERE device = ?",
+                    (report.threshold, sha256, ended.device),
+                )
+            new = self.db.execute("SELECT count(*) FROM updates").fetchone()[0] > before
+        if new:
+            self._append_csv(row)
+
+    def event(self, level: str, kind: str, text: str, *, device: str | None = None, reason: str | None = None) -> None:
+        """Record what happened, and print it; one like it within ten seconds is counted instead."""
+        key, moment = (kind, device, reason), self._clock()
+        since, more = self._told.get(key, (-REPEAT_S, 0))
+        if level != "info" and moment - since < REPEAT_S:
+            self._told[key] = (since, more + 1)
+            return
+        if len(self._told) > 10_000:
+            self._told.clear()
+        self._told[key] = (moment, 0)
+        text = f"{text} (and {more} more like it)" if more else text
+        log(f"{level} {text}" if level != "info" else text)
+        row = {"time": now(), "level": level, "kind": kind, "device": device, "reason": reason, "text": text[:1000]}
+        self.db.table("events").insert(row)
+
+    def close(self) -> None:
+        self.db.close()
+
+    def _one(self, sql: str, *parameters: str | int) -> str | None:
+        row = self.db.execute(sql, parameters).fetchone()
+        return None if row is None or row[0] is None else str(row[0])
+
+    def _append_csv(self, row: dict[str, Any]) -> None:
+        try:
+            with self._csv.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
+        except OSError as error:
+            raise StoreError(f"{self._csv}: {error.strerror}") from None
+
+    def _restore_csv(self) -> None:
+        # The database is the record: a CSV that a crash left short, or long, is written anew from it.
+        rows = int(self._one("SELECT count(*) FROM updates") or 0)
+        last = self._one("SELECT transfer FROM updates ORDER BY id DESC LIMIT 1") or COLUMNS[-1]
+        if self._csv.exists():
+            with self._csv.open("rb") as file:
+                lines = sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+                file.seek(max(0, file.tell() - 200))
+                if lines == rows + 1 and file.read().rstrip().endswith(last.encode()):
+                    return
+        with replacing(self._csv) as out:
+            text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+            writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.db.query("SELECT * FROM updates ORDER BY id"))
+            text.flush()
+            text.detach()
+
+
+_MEASURE = """
+UPDATE models SET (loss, accuracy, roc_auc, test_samples) = (
+    SELECT sum(base_loss * test_samples) / sum(test_samples), sum(base_accuracy * test_samples) / sum(test_samples),
+           sum(base_roc_auc * test_samples) / sum(iif(base_roc_auc IS NULL, NULL, test_samples)), sum(test_samples)
+    FROM updates WHERE lineage = ? AND epoch = ? AND round = ? AND task = ? AND outcome = 'accepted'
+    AND base_loss IS NOT NULL AND test_samples > 0
+) WHERE lineage = ? AND epoch = ? AND sha256 = ?
+"""
+
+
+def _metrics(report: Report) -> dict[str, Any]:
+    after, before = report.after, report.before
+    return {
+        "samples": report.samples, "test_samples": report.test_samples, "train_loss": report.train_loss,
+        "threshold": report.threshold, "seconds": report.seconds,
+        **{name: getattr(after, name) for name in Metrics.__struct_fields__ if after is not None},
+        **{f"base_{name}": getattr(before, name) for name in Metrics.__struct_fields__ if before is not None},
+    }  # fmt: skip

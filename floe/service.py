@@ -1,0 +1,69 @@
+"""How a process of Floe runs: signals, the lock on its state folder, one line of log at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from floe.errors import StoreError
+
+
+class Stop:
+    """Becomes true at SIGINT or SIGTERM; a second SIGINT interrupts at once.
+
+    `code` is the exit code that fits: 130 after SIGINT, 0 after SIGTERM, as service managers expect.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.code = 0
+
+    def __call__(self) -> bool:
+        return self.requested
+
+    def request(self, code: int) -> None:
+        self.requested, self.code = True, code
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Handle SIGINT and SIGTERM for the block. Main thread only."""
+    stop = Stop()
+
+    def handle(number: int, frame: object) -> None:
+        if stop.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.request(130 if number == signal.SIGINT else 0)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def only_one(state: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a state folder; raises `StoreError` if another process has it. Makes the folder, mode 0700."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (state / "lock").open("w")
+    except OSError as error:
+        raise StoreError(f"{state}: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{state}: another {what} is running with this state folder") from None
+        yield
+
+
+def log(text: str) -> None:
+    """One line for the journal: local time and the text."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,235 @@
+"""The connection to the broker: the only file that imports paho.
+
+paho's thread only converts and enqueues; `next` hands the events to the one loop of the process. Sessions are clean
+(MQTT 5, 3.1.2.4): nothing that matters is kept by the broker, whoever lacks something asks again. A received message
+is acknowledged by `ack`, after it was stored, so that the broker's in-flight window limits what waits in memory.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from floe.config import Mqtt
+from floe.errors import BrokerError
+
+WINDOW = 32  # messages in flight, each way: with 64 KiB chunks 2 MiB
+MAX_WAITING = 1000  # messages of QoS 0, which nothing holds back, that may wait for the loop
+UNSUPPORTED_VERSION = 132  # MQTT 5, 3.2.2.2
+TAKEN_OVER = 142  # MQTT 5, 3.14.2.1
+
+
+@dataclass(frozen=True)
+class Connected:
+    """The broker accepted us, and has our subscriptions."""
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """The connection is gone; paho is trying again."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """The broker will not have us: trying again would not help."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Received:
+    """One message, to be acknowledged with `Session.ack`. `retained`: it was there before we subscribed."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+    retained: bool
+
+
+@dataclass(frozen=True)
+class Published:
+    """A message of ours was taken by the broker: there is room for another."""
+
+
+@dataclass(frozen=True)
+class Posted:
+    """Something that another thread of this process handed to its loop."""
+
+    content: object
+
+
+Event = Connected | Disconnected | Fatal | Received | Published | Posted
+
+
+class Session:
+    """One MQTT connection that comes back by itself.
+
+    `will` makes topic and payload of the last will anew for each connection. MQTT 5 is tried first; a broker that
+    speaks only 3.1.1 gets that.
+    """
+
+    def __init__(self, mqtt: Mqtt, client_id: str, filters: Sequence[str], will: Callable[[], tuple[str, bytes]]):
+        self.connected = False
+        self.outstanding = 0
+        self._mqtt = mqtt
+        self._client_id = client_id
+        self._filters = filters
+        self._will = will
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._client = self._new_client(MQTTProtocolVersion.MQTTv5)
+
+    def connect(self, stopped: Callable[[], bool], waiting: Callable[[str], None]) -> None:
+        """Connect, trying again with growing pauses; `waiting` is told why, once for each new reason.
+
+        Raises `BrokerError` when `connect_timeout_s` has passed. Returns early if `stopped`.
+        """
+        started, pause, told = time.monotonic(), 0.5, ""
+        while not stopped():
+            try:
+                self._open()
+                return
+            except (OSError, ValueError) as error:
+                reason = f"no broker at {self._mqtt.host}:{self._mqtt.port} ({_words(error)})"
+            waited = time.monotonic() - started
+            if 0 < self._mqtt.connect_timeout_s <= waited:
+                raise BrokerError(
+                    f"{reason}; gave up after {waited:.0f} s. Start one with `floe broker`, or see [mqtt]"
+                )
+            if reason != told:
+                waiting(f"{reason}: trying again")
+                told = reason
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+            pause = min(pause * 2, 5.0)
+
+    def next(self, timeout_s: float) -> Event | None:
+        """The next event, or None after `timeout_s`."""
+        try:
+            event = self._events.get(timeout=max(timeout_s, 0.001))
+        except queue.Empty:
+            return None
+        if isinstance(event, Fatal):
+            raise BrokerError(event.reason)
+        if isinstance(event, Published):
+            self.outstanding -= 1
+        return event
+
+    def post(self, content: object) -> None:
+        """Wake the loop with a `Posted` event; from any thread."""
+        self._events.put(Posted(content))
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish at QoS 1; while disconnected it is queued and sent later, in order."""
+        self._client.publish(topic, payload, qos=1, retain=retain)
+        self.outstanding += 1
+
+    def ack(self, received: Received) -> None:
+        """Tell the broker that a message is stored; it may send the next."""
+        if received.qos:
+            self._client.ack(received.mid, received.qos)
+
+    def close(self) -> None:
+        """Send what is queued, for at most two seconds, and disconnect."""
+        until = time.monotonic() + 2
+        while self.connected and self.outstanding > 0 and time.monotonic() < until:
+            self.next(0.05)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _open(self) -> None:
+        properties = None
+        if self._client.protocol == MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.ReceiveMaximum = WINDOW
+        self._client.connect(self._mqtt.host, self._mqtt.port, self._mqtt.keepalive_s, properties=properties)
+        self._client.loop_start()
+
+    def _new_client(self, protocol: MQTTProtocolVersion) -> Client:
+        clean = True if protocol == MQTTProtocolVersion.MQTTv311 else None  # 5 has clean start instead
+        client = Client(CallbackAPIVersion.VERSION2, self._client_id, clean, protocol=protocol, manual_ack=True)
+        client.max_inflight_messages_set(WINDOW)
+        client.reconnect_delay_set(1, 30)
+        if self._mqtt.username:
+            client.username_pw_set(self._mqtt.username, self._mqtt.password or None)
+        client.on_pre_connect = self._on_pre_connect
+        client.on_socket_open = self._on_socket_open
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        return client
+
+    # From here on paho's thread.
+
+    def _on_pre_connect(self, client: Client, userdata: Any) -> None:
+        topic, payload = self._will()
+        client.will_set(topic, payload, qos=1, retain=True)
+
+    def _on_socket_open(self, client: Client, userdata: Any, sock: Any) -> None:
+        if isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _on_connect(
+        self, client: Client, userdata: Any, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        if not code.is_failure:
+            self.connected = True
+            if self._filters:
+                client.subscribe([(topic, 1) for topic in self._filters])
+            self._events.put(Connected())
+        elif code.value == UNSUPPORTED_VERSION and client.protocol == MQTTProtocolVersion.MQTTv5:
+            self._events.put(Disconnected("the broker speaks MQTT 3.1.1 only"))
+            self._speak_older()
+        else:
+            place = f"{self._mqtt.host}:{self._mqtt.port}"
+            self._events.put(Fatal(f"the broker at {place} refused us: {code}; check [mqtt] username and password"))
+
+    def _speak_older(self) -> None:
+        self._client.disconnect()
+        self._client = self._new_client(MQTTProtocolVersion.MQTTv311)
+        self._open()
+
+    def _on_disconnect(
+        self, client: Client, userdata: Any, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        if client is not self._client:
+            return
+        self.connected = False
+        if code.value == TAKEN_OVER:
+            self._events.put(Fatal(f"another process connected as {self._client_id}: two with one id and one key?"))
+        else:
+            self._events.put(Disconnected(str(code)))
+
+    def _on_subscribe(
+        self, client: Client, userdata: Any, mid: int, codes: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        refused = [f for f, code in zip(self._filters, codes, strict=False) if code.is_failure]
+        if refused:
+            self._events.put(Fatal(f"the broker refused the subscription to {refused[0]}: check its ACL"))
+
+    def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
+        if message.qos or self._events.qsize() < MAX_WAITING:
+            self._events.put(Received(message.topic, bytes(message.payload), message.mid, message.qos, message.retain))
+
+    def _on_publish(
+        self, client: Client, userdata: Any, mid: int, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        self._events.put(Published())
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,111 @@
+"""Opens the log, `floe.sqlite`: WAL, migrations. Written by the aggregator, read by whoever likes.
+
+Times are UTC, ISO 8601, text that sorts. A value that a device did not give is NULL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from floe.errors import StoreError
+
+FILE = "floe.sqlite"
+CSV = "updates.csv"
+
+migrations = Migrations("floe")
+
+
+def now() -> str:
+    """The time as it stands in the log: 2026-11-21T23:46:07.123Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def open_log(path: Path) -> Database:
+    """Open for writing, made or migrated as needed. Every commit is on disk when it returns (synchronous=FULL).
+
+    Raises `StoreError` for a file that is not a database, is damaged, or comes from a newer Floe.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = Database(path)
+        db.enable_wal()
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA busy_timeout=10000")
+        migrations.apply(db)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{path}: cannot be opened as Floe's log ({error}); move it away to begin a new one") from None
+    known = {migration.name for migration in migrations._migrations}
+    newer = {migration.name for migration in migrations.applied(db)} - known
+    if newer:
+        db.close()
+        raise StoreError(f"{path}: written by a newer Floe ({', '.join(sorted(newer))}); update this one")
+    return db
+
+
+def read_log(path: Path) -> Database:
+    """Open read-only while the aggregator writes. Raises `StoreError` where there is none."""
+    if not path.is_file():
+        raise StoreError(f"{path}: no log there yet; is this the folder of the aggregator's [paths] log?")
+    connection = sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True, timeout=10)
+    return Database(connection)
+
+
+@migrations()
+def m001_the_log(db: Database) -> None:
+    """Federations, devices, rounds, updates, models, events."""
+    for statement in _M001.split(";\n\n"):
+        db.execute(statement)
+
+
+_M001 = """
+CREATE TABLE federations (
+    federation TEXT NOT NULL, lineage TEXT NOT NULL, epoch INTEGER NOT NULL,
+    suite TEXT NOT NULL, schema TEXT, created_at TEXT NOT NULL,
+    PRIMARY KEY (federation, lineage, epoch)
+);
+
+CREATE TABLE devices (
+    device TEXT PRIMARY KEY, key TEXT NOT NULL, state TEXT NOT NULL, seq INTEGER NOT NULL,
+    software TEXT NOT NULL DEFAULT '', first_seen TEXT NOT NULL, last_seen TEXT NOT NULL,
+    task TEXT, round INTEGER, threshold REAL, model_sha256 TEXT
+);
+
+CREATE TABLE rounds (
+    lineage TEXT NOT NULL, epoch INTEGER NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL,
+    state TEXT NOT NULL, base_sha256 TEXT, plan TEXT NOT NULL, draw INTEGER NOT NULL, expected TEXT NOT NULL,
+    accepted INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0,
+    bytes_up INTEGER NOT NULL DEFAULT 0, bytes_down INTEGER NOT NULL DEFAULT 0,
+    opened_at TEXT NOT NULL, closed_at TEXT, seconds REAL,
+    PRIMARY KEY (lineage, epoch, round, task)
+);
+
+CREATE TABLE updates (
+    id INTEGER PRIMARY KEY, transfer TEXT NOT NULL UNIQUE, device TEXT NOT NULL,
+    lineage TEXT NOT NULL, epoch INTEGER NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL,
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
+    samples INTEGER, test_samples INTEGER, accuracy REAL, loss REAL, roc_auc REAL,
+    base_accuracy REAL, base_loss REAL, base_roc_auc REAL, train_loss REAL, threshold REAL,
+    bytes INTEGER NOT NULL, seconds REAL, sha256 TEXT, suite TEXT NOT NULL, time TEXT NOT NULL
+);
+
+CREATE INDEX updates_by_phase ON updates (lineage, epoch, round, task, outcome);
+
+CREATE INDEX updates_by_device ON updates (device, id);
+
+CREATE TABLE models (
+    lineage TEXT NOT NULL, epoch INTEGER NOT NULL, round INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, file TEXT NOT NULL, bytes INTEGER NOT NULL, devices INTEGER NOT NULL,
+    samples INTEGER NOT NULL, signature TEXT NOT NULL, created_at TEXT NOT NULL,
+    loss REAL, accuracy REAL, roc_auc REAL, test_samples INTEGER,
+    PRIMARY KEY (lineage, epoch, round)
+);
+
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, time TEXT NOT NULL, level TEXT NOT NULL, kind TEXT NOT NULL,
+    device TEXT, reason TEXT, text TEXT NOT NULL
+)
+"""
