@@ -38,8 +38,9 @@ step() {
     shift
     [[ -n $log ]] || log=$(mktemp --tmpdir floe-set-up.XXXXXX.log)
     printf '  %-46s' "$name" >&2
-    # Without the lock (9): a service that apt starts would inherit it and keep it.
-    if ! "$@" >>"$log" 2>&1 9<&-; then
+    # Without the lock (9): a service that apt starts would inherit it and keep it. In a subshell: what Ctrl-C says
+    # belongs on the screen.
+    if ! ("$@") >>"$log" 2>&1 9<&-; then
         say "${red}failed${plain} after $((SECONDS - begin)) s"
         tail -n 15 "$log" | sed 's/^/    /' >&2
         stop "$name: failed; the whole log is $log; the next run starts again from here"
@@ -154,7 +155,7 @@ set_up() {
     local packages
     # One at a time; the lock is the folder itself and ends with this process.
     exec 9<"$root"
-    flock 9
+    flock -n 9 || { say "Another set-up is running here; waiting for it."; flock 9; }
     trap 'say; say "start.sh: interrupted; the next run repairs what is half done"; exit 130' INT TERM
     check_python
     mapfile -t packages < <(missing_packages)
