@@ -1,0 +1,171 @@
+"""`Trainer`: what one device does in a round with its rows and a base. Imports torch; knows nothing of the wire."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edge_client import evaluate, models, tensors
+from edge_client.data.features import Features
+from edge_client.evaluate import Interrupted
+from edge_client.models import Model
+from edge_client.optimise import optimise
+from edge_client.scaling import Scaling, sums
+from edge_client.tensors import Arrays
+from floe.errors import DataError
+from floe.plan import Plan
+from floe.report import Metrics, Report
+
+__all__ = ["Interrupted", "Trainer"]
+
+MEAN, SCALE = "scaling.mean", "scaling.scale"
+
+Base = Mapping[str, npt.NDArray[Any]]
+Stop = Callable[[], bool]
+
+
+class Trainer:
+    """Trains and evaluates on the rows of one device, as `plan` says.
+
+    Equal rows, plan, base, device, round and number of threads give equal weights, bit for bit. A base holds the
+    weights of the model (its state dict, buffers included) and, when the federation scales, "scaling.mean" and
+    "scaling.scale", float64 of schema.shape: used, never trained. Without them, and if the plan says "standard", the
+    device scales by its own training rows. An autoencoder trains on rows with label 0, the normal ones, only.
+
+    Sets torch's number of threads (`threads`; 0: one per core) and deterministic mode for the whole process. One call
+    at a time. Nothing that is passed in is changed; `features` must not change either.
+    """
+
+    def __init__(self, features: Features, plan: Plan, aliases: Mapping[str, str], threads: int = 0) -> None:
+        """Raises `ConfigError` for a model that cannot be made, `DataError` if no row can be trained on."""
+        self._plan = plan
+        self._features = features
+        self._threads = threads or len(os.sched_getaffinity(0))
+        with self._torch(plan.seed):
+            self._untrained = models.build(plan, features.schema, aliases)
+        self._train_x, self._train_y = _trainable(features, self._untrained)
+        self._rows: _Rows | None = None
+
+    def initial(self) -> Arrays:
+        """The weights of a new model, which depend on `plan.seed` alone."""
+        return tensors.to_arrays(self._untrained)
+
+    def sums(self) -> Arrays:
+        """The "sums.count", "sums.mean" and "sums.m2" of the rows it trains on; see `scaling.sums`.
+
+        Raises `DataError` below `plan.min_rows`: sums over few rows would tell of single ones.
+        """
+        if len(self._train_x) < self._plan.min_rows:
+            asked = f"the federation asks for {self._plan.min_rows} or more (plan.min_rows)"
+            raise DataError(f"{len(self._train_x)} training rows are too few to tell their sums; {asked}")
+        return sums(self._train_x)
+
+    def train(self, base: Base, *, device: str, round: int, stop: Stop) -> tuple[Arrays, Report]:
+        """Train from `base`; returns the new weights, without the scaling, and metrics before and after.
+
+        Raises `Interrupted` soon after `stop()` is true, `DataError` for a base that does not fit the model and for
+        training that diverges.
+        """
+        began = time.monotonic()
+        seed = _seed(self._plan.seed, device, round)
+        with self._torch(seed):
+            model, rows = self._load(base)
+            before, _ = self._measure(model, rows, stop)
+            generator = torch.Generator().manual_seed(seed)
+            loss = optimise(model, rows.train_x, rows.target, self._plan, generator, stop)
+            after, threshold = self._measure(model, rows, stop)
+        report = Report(
+            samples=len(rows.train_x),
+            test_samples=len(rows.test_x),
+            before=before,
+            after=after,
+            train_loss=loss,
+            threshold=threshold,
+            seconds=time.monotonic() - began,
+        )
+        return tensors.to_arrays(model), report
+
+    def evaluate(self, base: Base) -> Report:
+        """Metrics of `base` on the test rows, as `before`, and its threshold. Raises `DataError` as `train` does."""
+        began = time.monotonic()
+        with self._torch(self._plan.seed):
+            model, rows = self._load(base)
+            before, threshold = self._measure(model, rows, lambda: False)
+        seconds = time.monotonic() - began
+        return Report(test_samples=len(rows.test_x), before=before, threshold=threshold, seconds=seconds)
+
+    @contextmanager
+    def _torch(self, seed: int) -> Iterator[None]:
+        """Threads, deterministic mode, and a global generator of its own for what cannot be handed one (dropout)."""
+        torch.set_num_threads(self._threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+
+    def _load(self, base: Base) -> tuple[Model, _Rows]:
+        """A model with the weights of `base`, and the rows scaled as it says, which are kept until that changes."""
+        model = replace(self._untrained, module=copy.deepcopy(self._untrained.module))
+        tensors.load(model, {name: array for name, array in base.items() if name not in (MEAN, SCALE)})
+        scaling = self._scaling(base)
+        if self._rows is None or self._rows.scaling != scaling:
+            self._rows = None
+            self._rows = self._prepare(model, scaling)
+        return model, self._rows
+
+    def _scaling(self, base: Base) -> Scaling | None:
+        if MEAN in base or SCALE in base:
+            return Scaling.received(base.get(MEAN), base.get(SCALE), self._features.schema.shape)
+        return Scaling.of(sums(self._train_x)) if self._plan.scaling == "standard" else None
+
+    def _prepare(self, model: Model, scaling: Scaling | None) -> _Rows:
+        train_x, test_x = self._train_x, self._features.test_x
+        if scaling is not None:
+            train_x, test_x = scaling.apply(train_x), scaling.apply(test_x)
+        inputs = tensors.rows(train_x)
+        target = inputs if model.objective == "reconstruction" else tensors.rows(self._train_y)
+        return _Rows(scaling, inputs, target, tensors.rows(test_x))
+
+    def _measure(self, model: Model, rows: _Rows, stop: Stop) -> tuple[Metrics, float | None]:
+        """Metrics on the test rows and, for an autoencoder, the threshold from the training rows."""
+        test_y = self._features.test_y
+        if model.objective == "classification":
+            return evaluate.classification(model, rows.test_x, test_y, stop), None
+        threshold = evaluate.threshold(model, rows.train_x, self._plan.threshold_quantile, stop)
+        return evaluate.reconstruction(model, rows.test_x, test_y, threshold, stop), threshold
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Scaled rows as tensors; `target` is what training aims at: the labels, or the rows themselves."""
+
+    scaling: Scaling | None
+    train_x: Tensor
+    target: Tensor
+    test_x: Tensor
+
+
+def _trainable(features: Features, model: Model) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """The training rows the model learns from: the normal ones (label 0) for an autoencoder, otherwise all."""
+    if model.objective == "classification" or not features.train_y.any():
+        return features.train_x, features.train_y
+    normal = features.train_y == 0
+    if not normal.any():
+        raise DataError(f"model {model.name} learns from rows with label 0 (normal); train_y has none")
+    return features.train_x[normal], features.train_y[normal]
+
+
+def _seed(plan_seed: int, device: str, round: int) -> int:
+    digest = hashlib.sha256(f"{plan_seed}\n{device}\n{round}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")

@@ -1,0 +1,138 @@
+"""What federated learning gains on the demo's data: `python tests/bench/learning.py digits|breast-cancer`.
+
+Runs FedAvg (McMahan et al. 2017, Algorithm 1) in one process with `Trainer`, without broker or encryption, and prints
+a Markdown table, a row for each seed, and a JSON summary as the last line. The plans are those of `floe.presets`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from typing import Any
+
+import click
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edge_client.data.features import Features
+from edge_client.data.sources import source
+from edge_client.data.split import split
+from edge_client.scaling import Scaling
+from edge_client.trainer import Trainer
+from floe.plan import Plan
+from floe.presets import PRESETS
+from floe.report import Metrics
+
+Base = dict[str, npt.NDArray[Any]]
+Row = dict[str, float]
+THREADS = 1  # as a device of the demo, of which several share a machine
+
+
+def average(updates: list[Base], samples: list[int]) -> Base:
+    """The mean of the updates weighted by samples, in float64; counters are rounded."""
+    mean = {}
+    for name, first in updates[0].items():
+        exact = np.average([update[name].astype(np.float64) for update in updates], axis=0, weights=samples)
+        mean[name] = (np.rint(exact) if first.dtype.kind == "i" else exact).astype(first.dtype)
+    return mean
+
+
+def combined(every: list[Base]) -> Base:
+    """The scaling that follows from the sums of all devices together (Chan, Golub & LeVeque 1983)."""
+    total = every[0]
+    for other in every[1:]:
+        n, m = total["sums.count"], other["sums.count"]
+        delta = other["sums.mean"] - total["sums.mean"]
+        total = {
+            "sums.count": n + m,
+            "sums.mean": total["sums.mean"] + delta * m / (n + m),
+            "sums.m2": total["sums.m2"] + other["sums.m2"] + delta**2 * n * m / (n + m),
+        }
+    scaling = Scaling.of(total)
+    return {"scaling.mean": scaling.mean, "scaling.scale": scaling.scale}
+
+
+def federate(parts: list[Features], plan: Plan, rounds: int) -> Base:
+    """`rounds` of FedAvg with everybody in each; one part alone is plain training with the same epochs."""
+    trainers = [Trainer(part, plan, {}, THREADS) for part in parts]
+    scaling = combined([trainer.sums() for trainer in trainers]) if plan.scaling == "standard" else {}
+    weights = trainers[0].initial()
+    for number in range(rounds):
+        results = [
+            trainer.train({**weights, **scaling}, device=f"device-{k}", round=number, stop=lambda: False)
+            for k, trainer in enumerate(trainers, 1)
+        ]
+        weights = average([update for update, _ in results], [report.samples for _, report in results])
+    return {**weights, **scaling}
+
+
+def measure(part: Features, plan: Plan, base: Base) -> Metrics:
+    metrics = Trainer(part, plan, {}, THREADS).evaluate(base).before
+    assert metrics is not None
+    return metrics
+
+
+def pooled(parts: list[Features]) -> Features:
+    """All rows in one place."""
+    columns = [
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("train_x", "train_y", "test_x", "test_y")
+    ]
+    return Features(*columns, parts[0].schema)
+
+
+def digits(seed: int, rounds: int) -> Row:
+    """Accuracy over all test rows of 5 devices, Dirichlet(0.5), and the seconds of training in a round."""
+    plan = msgspec.structs.replace(PRESETS["digits"], seed=seed)
+    parts = split(source("digits", seed), 5, "dirichlet", 0.5, seed)
+    began = time.monotonic()
+    base = federate(parts, plan, rounds)
+    seconds = (time.monotonic() - began) / rounds
+    return {"accuracy": measure(pooled(parts), plan, base).accuracy, "seconds_per_round": seconds}
+
+
+def breast_cancer(seed: int, rounds: int) -> Row:
+    """Mean ROC-AUC over the test rows of 3 devices: together, each alone, and with all rows in one place."""
+    plan = msgspec.structs.replace(PRESETS["breast-cancer"], seed=seed)
+    parts = split(source("breast-cancer", seed), 3, "iid", 1.0, seed)
+    together, central = federate(parts, plan, rounds), federate([pooled(parts)], plan, rounds)
+    alone = [federate([part], plan, rounds) for part in parts]
+    return {
+        "federated": _mean_auc(parts, plan, [together] * 3),
+        "alone": _mean_auc(parts, plan, alone),
+        "central": _mean_auc(parts, plan, [central] * 3),
+    }
+
+
+def _mean_auc(parts: list[Features], plan: Plan, bases: list[Base]) -> float:
+    found = [measure(part, plan, base).roc_auc for part, base in zip(parts, bases, strict=True)]
+    return statistics.fmean(auc for auc in found if auc is not None)
+
+
+BENCHES = {"digits": (digits, 20), "breast-cancer": (breast_cancer, 10)}
+
+
+@click.command(help=__doc__)
+@click.argument("name", type=click.Choice(list(BENCHES)))
+@click.option("--first", default=0, show_default=True, help="first seed")
+@click.option("--seeds", default=5, show_default=True, help="how many seeds")
+def main(name: str, first: int, seeds: int) -> None:
+    bench, rounds = BENCHES[name]
+    rows: list[Row] = []
+    for seed in range(first, first + seeds):
+        rows.append(bench(seed, rounds))
+        if seed == first:
+            click.echo(f"| seed | {' | '.join(rows[0])} |\n|{'---|' * (len(rows[0]) + 1)}")
+        click.echo(_line(str(seed), rows[-1]))
+    mean = {key: statistics.fmean(row[key] for row in rows) for key in rows[0]}
+    click.echo(_line("mean", mean))
+    click.echo(json.dumps({"bench": name, "rounds": rounds, "seeds": seeds, "first_seed": first, "mean": mean}))
+
+
+def _line(head: str, row: Row) -> str:
+    return f"| {head} | {' | '.join(f'{value:.4f}' for value in row.values())} |"
+
+
+if __name__ == "__main__":
+    main()
