@@ -2,6 +2,8 @@
 # Installs Floe and its systemd units on Debian or Raspberry Pi OS. Touches the prefix, /etc/floe, /var/lib/floe,
 # /etc/systemd/system/floe-*.service and the account floe. Enables and starts nothing. Run again, it updates.
 set -euo pipefail
+# The distribution's Python: one in somebody's home is out of reach for the account floe.
+PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 prefix=/opt/floe
