@@ -29,6 +29,9 @@ class Features:
     schema: Schema
 
     def __post_init__(self) -> None:
+        names = self.schema.features
+        if names and (self.schema.shape != (len(names),) or len(set(names)) != len(names)):
+            raise DataError(f"the schema names {len(set(names))} different features of {self.schema.shape[0]}")
         for part, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
             if len(x) == 0:
                 raise DataError(f"{part}_x has no rows")

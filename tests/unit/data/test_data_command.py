@@ -1,0 +1,102 @@
+"""`floe prepare` and `floe data` as a user types them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from data_helpers import same
+
+from edge_client.data import document
+from edge_client.data.load import load
+from edge_client.data.sources import source
+from edge_client.data.split import split
+from floe.cli import floe
+from floe.errors import DataError
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(floe, [str(word) for word in words])
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    rows = [f"{i},{'ab'[i % 2]},{i % 7},{int(i % 4 == 0)}" for i in range(40)]
+    (tmp_path / "d.csv").write_text("id,kind,v,y\n" + "\n".join(rows))
+    return tmp_path / "d.csv"
+
+
+def test_prepare_writes_a_folder_and_names_what_it_dropped(csv: Path, tmp_path: Path) -> None:
+    words = ("prepare", csv, "--client", "insurance", "--label", "y", "--normal", "0", "--out", tmp_path / "f")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert "dropped id: identifier" in result.output
+    assert "train 0: 24, 1: 8; test 0: 6, 1: 2" in result.output
+    names = ("kind=a", "kind=b", "kind=other", "v")
+    assert load("f/insurance", {}, tmp_path).schema.features == names
+    files = {path.name: path.read_bytes() for path in (tmp_path / "f" / "insurance").iterdir()}
+    assert run(*words).exit_code == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "f" / "insurance").iterdir()} == files
+
+
+def test_prepare_follows_a_federations_schema(csv: Path, tmp_path: Path) -> None:
+    run("prepare", csv, "--client", "one", "--label", "y", "--drop", "id", "--log", "v", "--out", tmp_path)
+    result = run("prepare", csv, "--client", "two", "--schema", tmp_path / "one" / "schema.json", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert same(load("one", {}, tmp_path), load("two", {}, tmp_path))
+
+
+@pytest.mark.parametrize("client", ["", "a/b", "Upper", "..", "x\n", "a" * 65])
+def test_a_client_name_that_is_no_topic_level_is_refused(csv: Path, tmp_path: Path, client: str) -> None:
+    result = run("prepare", csv, "--client", client, "--label", "y", "--out", tmp_path / "f")
+    assert isinstance(result.exception, DataError)
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("how", ["iid", "dirichlet", "shards"])
+def test_split_writes_folders_that_load_equal(tmp_path: Path, how: str) -> None:
+    result = run("data", "split", "--data", "breast-cancer", "--clients", 3, "--partition", how, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    for number, part in enumerate(split(source("breast-cancer", 0), 3, how, 0.5, 0), 1):  # type: ignore[arg-type]
+        assert same(load(f"device-{number}", {}, tmp_path), part)
+        assert len(np.unique(part.test_y)) == 2
+        assert f"device-{number}" in result.output
+        origin = document.read(tmp_path / f"device-{number}" / "schema.json").origin
+        assert (origin["partition"], origin["data"]) == (how, "breast-cancer")
+
+
+def test_split_of_a_prepared_folder_keeps_its_names(csv: Path, tmp_path: Path) -> None:
+    run("prepare", csv, "--client", "all", "--label", "y", "--out", tmp_path)
+    result = run("data", "split", "--data", tmp_path / "all", "--clients", 2, "--out", tmp_path / "s")
+    assert result.exit_code == 0, result.output
+    assert load("s/device-2", {}, tmp_path).schema == load("all", {}, tmp_path).schema
+
+
+def test_rows_caps_the_rows_of_all_devices_together(tmp_path: Path) -> None:
+    result = run("data", "split", "--data", "digits", "--clients", 2, "--rows", 100, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    parts = [load(f"device-{number}", {}, tmp_path) for number in (1, 2)]
+    assert [len(part.train_y) for part in parts] == [50, 50]
+    assert sum(len(part.test_y) for part in parts) == 25
+
+
+def test_devices_of_another_split_are_not_left_beside_the_new_ones(tmp_path: Path) -> None:
+    run("data", "split", "--data", "synthetic", "--clients", 3, "--out", tmp_path)
+    result = run("data", "split", "--data", "synthetic", "--clients", 2, "--out", tmp_path)
+    assert isinstance(result.exception, DataError)
+    assert "holds device-3" in str(result.exception)
+
+
+def test_fetch_asks_where_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLOE_DATA", raising=False)
+    result = run("data", "fetch", "mnist", "--url", "http://127.0.0.1:1")
+    assert isinstance(result.exception, DataError)
+    assert "--out FOLDER, or set FLOE_DATA" in str(result.exception)
+
+
+def test_fetch_does_nothing_when_the_files_are_there(data_folder: Path) -> None:
+    result = run("data", "fetch", "mnist", "--url", "http://127.0.0.1:1", "--out", data_folder)
+    assert result.exit_code == 0, result.output
+    assert "is there already" in result.output
