@@ -105,7 +105,7 @@ def test_the_largest_packet_is_announced_to_the_client(mosquitto: run.Mosquitto)
     peer = Peer(mosquitto.host, mosquitto.port)
     _, properties = peer.connected.get(timeout=WAIT_S)
     assert properties is not None
-    assert properties.json()["MaximumPacketSize"] == 2_000_000
+    assert vars(properties)["MaximumPacketSize"] == 2_000_000
     peer.close()
 
 
