@@ -23,9 +23,9 @@ def partition(
     """Disjoint, complete, ascending row numbers for each client; the same seed gives the same.
 
     iid: shuffled, equal shares. dirichlet: by label, Dir(alpha) over the clients for every class (Yurochkin et al.
-    2019, arXiv 1905.12022); Hsu et al. 2019 draw Dir(alpha * prior) over the classes for every client instead, which for the
-    same alpha is far more uneven. shards: McMahan et al. 2017, section 3: sorted by label, two shards for each client.
-    `alpha` counts for dirichlet only.
+    2019, arXiv 1905.12022); Hsu et al. 2019 draw Dir(alpha * prior) over the classes for every client instead, which
+    is far more uneven for the same alpha. shards: McMahan et al. 2017, section 3: sorted by label, two shards for
+    each client. `alpha` counts for dirichlet only.
     Raises `DataError` when a client would have fewer than `minimum` rows.
     """
     if how not in get_args(How):
