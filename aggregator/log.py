@@ -127,20 +127,25 @@ class Log:
         found = list(rows)
         return Phase(lineage, epoch, found[-1]["round"], found[-1]["task"]) if found else None
 
+    def newest_model(self, lineage: str, epoch: int) -> dict[str, Any] | None:
+        """The row of the global model that the next round starts from."""
+        sql = "SELECT * FROM models WHERE lineage = ? AND epoch = ? ORDER BY round DESC LIMIT 1"
+        return next(iter(self.db.query(sql, [lineage, epoch])), None)
+
     def close_round(
-        self, phase: Phase, *, seconds: float, up: int, down: int, model: dict[str, Any] | None, measured: str | None
+        self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None, measured: str | None
     ) -> None:
         """Close a round, with the model that it made and the metrics of the model it started from: all or nothing."""
-        key = (phase.lineage, phase.epoch, phase.round, phase.task)
+        key, moment = (phase.lineage, phase.epoch, phase.round, phase.task), now()
         with self.db.atomic():
             self.db.execute(
-                "UPDATE rounds SET state = 'closed', closed_at = ?, seconds = ?, bytes_up = ?, bytes_down = ?, "
-                "accepted = (SELECT count(*) FROM updates u WHERE u.lineage = rounds.lineage AND u.epoch = "
+                "UPDATE rounds SET state = 'closed', closed_at = ?, bytes_up = ?, bytes_down = ?, "
+                "seconds = (julianday(?) - julianday(opened_at)) * 86400, accepted = (SELECT count(*) FROM updates u WHERE u.lineage = rounds.lineage AND u.epoch = "
                 "rounds.epoch AND u.round = rounds.round AND u.task = rounds.task AND outcome = 'accepted'), "
                 "refused = (SELECT count(*) FROM updates u WHERE u.lineage = rounds.lineage AND u.epoch = "
                 "rounds.epoch AND u.round = rounds.round AND u.task = rounds.task AND outcome != 'accepted') "
                 "WHERE lineage = ? AND epoch = ? AND round = ? AND task = ?",
-                (now(), seconds, up, down, *key),
+                (moment, up, down, moment, *key),
             )
             if model is not None:
                 self.db.table("models").insert({**model, "created_at": now()}, replace=True)

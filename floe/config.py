@@ -53,6 +53,9 @@ class Security(Section, frozen=True):
     suite: Annotated[
         Suite, Meta(description="how chunks are sealed; without a secret.key: plaintext, with a warning")
     ] = "chacha20-poly1305"
+    max_transfer_mb: Annotated[int, Meta(ge=1, le=100_000, description="largest update or model accepted, in MB")] = (
+        1024
+    )
     secret_key: Annotated[str, Meta(description="the shared key (`floe key new`), looked for beside floe.toml")] = (
         "secret.key"
     )
@@ -83,7 +86,9 @@ class Rounds(Section, frozen=True):
     fraction: Annotated[float, Meta(gt=0, le=1, description="share of the devices that takes part in a round")] = 1.0
     members: Annotated[tuple[Name, ...], Meta(description="device ids that may take part; empty: all")] = ()
     uploads: Annotated[int, Meta(ge=1, le=1000, description="devices that upload at the same time")] = 4
-    max_update_mb: Annotated[int, Meta(ge=1, le=100_000, description="largest update accepted, in MB")] = 1024
+    initial: Annotated[
+        str, Meta(description="global model to begin with (.safetensors); empty: the first device's")
+    ] = ""
 
 
 class Device(Section, frozen=True):

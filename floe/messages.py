@@ -22,6 +22,7 @@ MAX_RANGES = 512
 
 Name = Annotated[str, Meta(pattern=r"\A[a-z0-9_-]{1,64}\Z")]
 Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+HashOrEmpty = Annotated[str, Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
 TransferId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Text64 = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,512}\Z")]  # base64url without padding
 Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -83,10 +84,10 @@ class Core(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: Task
     kind: Kind
     sender: Name
-    base: Hash | Literal[""]
+    base: HashOrEmpty
     suite: Suite
     salt: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
-    commitment: Hash | Literal[""]
+    commitment: HashOrEmpty
     size: Count
     chunk_size: Annotated[int, Meta(ge=1, le=2**30)]
     chunks: Annotated[tuple[Hash, ...], Meta(max_length=MAX_CHUNKS)]
@@ -96,9 +97,9 @@ class Core(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who can open a transfer: stands beside the core, and may be renewed without it."""
 
-    to: Name | Literal["*"]
+    to: Annotated[str, Meta(pattern=r"\A([a-z0-9_-]{1,64}|\*)\Z")]
     wrap: Literal["none", "shared"]
-    key: Text64 | Literal[""]
+    key: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,512}\Z")]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):

@@ -12,7 +12,7 @@ from floe.plan import Plan
 _CNN = Plan(model="cnn", scaling="none", optimizer="sgd", momentum=0.9, learning_rate=0.05, epochs=5, batch_size=16)
 
 PRESETS: dict[str, Plan] = {
-    "breast-cancer": Plan(model="autoencoder", learning_rate=0.01, epochs=5, batch_size=16),
+    "breast-cancer": Plan(model="autoencoder", hidden=(24,), learning_rate=0.01, epochs=5, batch_size=16),
     "digits": _CNN,
-    "synthetic": Plan(model="autoencoder", learning_rate=0.01, epochs=5, batch_size=16),
+    "synthetic": Plan(model="autoencoder", hidden=(4,), learning_rate=0.01, epochs=5, batch_size=32),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,22 @@ def read_piece(path: Path, tensor: Tensor, at: int, elements: int) -> AnyArray:
         offset = 8 + int.from_bytes(file.read(8), "little")
         file.seek(offset + tensor.start + at * tensor.dtype.itemsize)
         return np.frombuffer(file.read(count * tensor.dtype.itemsize), tensor.dtype)
+
+
+def join(sources: Mapping[Path, Collection[str]], out: Path, metadata: Mapping[str, str]) -> None:
+    """Write the named tensors of several files into one, in pieces, sorted by name. Raises `Refused`, `StoreError`."""
+    found = {
+        t.name: (path, t) for path, names in sources.items() for t in read_layout_of(path).tensors if t.name in names
+    }
+    tensors: list[Tensor] = []
+    for name in sorted(found):
+        t, start = found[name][1], tensors[-1].stop if tensors else 0
+        tensors.append(Tensor(name, t.dtype, t.shape, start, start + t.stop - t.start))
+    with replacing(out) as file:
+        file.write(header(Layout(tuple(tensors), metadata)))
+        for path, t in (found[tensor.name] for tensor in tensors):
+            for at in range(0, t.elements, PIECE):
+                file.write(read_piece(path, t, at, PIECE).tobytes())
 
 
 def check_finite(path: Path) -> Layout:

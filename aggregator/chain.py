@@ -1,0 +1,177 @@
+"""The chain of models: where it stands after a restart, what an update must fit, what a round makes of its updates.
+
+Owns the files of the aggregator's state (spool, scaling, epoch) and the registry; knows no topic and no message.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from aggregator import results
+from aggregator.intake import Expectation, trainable
+from aggregator.log import Log
+from aggregator.registry import Model, Registry, base_of, hash_of
+from aggregator.rounds import Policy, State, first_phase, phase_after
+from floe import weights
+from floe.config import Config
+from floe.files import write_atomically
+from floe.identity import Identity
+from floe.keyring import Keyring
+from floe.messages import Base, Phase
+from floe.parcel import Parcel
+from floe.plan import Plan
+from floe.schema import Schema
+from floe.selection import takes_part
+
+
+class Chain:
+    """The models of one lineage, and the phase that makes the next."""
+
+    def __init__(self, config: Config, log: Log, state: Path, identity: Identity, keyring: Keyring) -> None:
+        self._config = config
+        self._log = log
+        self._state = state
+        self._identity = identity
+        self._keyring = keyring
+        self._registry = Registry(config.path(config.paths.models), state / "published")
+        self._lineage = config.rounds.lineage
+        self._epoch = self._begin_epoch()
+        log.federation(config.federation.name, self._lineage, self._epoch, keyring.suite)
+        text = log.schema(self._lineage, self._epoch)
+        self.schema = Schema.from_json(text) if text else None
+        self.model = self._newest_model()
+        self._layout = self._read_layout()
+        self._parcel: Parcel | None = None
+
+    def restore(self, policy: Policy, now: float) -> State:
+        """Where the rounds were when the last process ended."""
+        row = self._log.open_phase(self._lineage, self._epoch)
+        if row is None:
+            last = self._log.last_closed(self._lineage, self._epoch)
+            if last is None:
+                return State(first_phase(self._lineage, self._epoch, policy, model=None, scaled=self._scaled()))
+            following = phase_after(last, policy, has_model=self.model is not None)
+            return State(following) if following else State(last, "finished")
+        phase = Phase(self._lineage, self._epoch, row["round"], row["task"])
+        ended = self._log.ended(phase)
+        return State(
+            phase,
+            "open",
+            expected=frozenset(json.loads(row["expected"])),
+            draw=row["draw"],
+            accepted=frozenset(u["device"] for u in ended if u["outcome"] == "accepted"),
+            refused=frozenset(u["device"] for u in ended if u["outcome"] == "rejected" and u["reason"] != "duplicate"),
+            deadline=now + policy.rounds.deadline_s,
+        )
+
+    def selects(self, device: str, state: State) -> bool:
+        """Whether a device that came later may take part in the open phase."""
+        rounds = self._config.rounds
+        fraction = rounds.fraction if state.phase.task == "train" else 1.0
+        return takes_part(device, state.phase, self._config.plan.seed, state.draw, fraction, rounds.members)
+
+    def expectation(self, phase: Phase) -> Expectation:
+        """What an update of this phase must fit."""
+        base, cap = self.base(), self._config.security.max_transfer_mb * 1_000_000
+        layout = self._layout if phase.task in ("train", "evaluate") else None
+        return Expectation(phase, base.sha256 if base else "", self._config.plan, layout, self.schema, cap)
+
+    def accept_schema(self, schema: Schema) -> None:
+        """The first accepted update gives the federation its schema."""
+        if self.schema is None:
+            self._log.set_schema(self._lineage, self._epoch, schema.to_json())
+            self.schema = schema
+
+    def spool(self, phase: Phase) -> Path:
+        """Where the opened updates of a phase wait for its end."""
+        return self._state / "spool" / f"{phase.epoch}-{phase.round}-{phase.task}"
+
+    def parcel(self) -> Parcel | None:
+        """The transfer of the newest model, None while there is none."""
+        if self.model is None:
+            return None
+        if self._parcel is None or self._parcel.core.base != self.model.sha256:
+            phase = Phase(self._lineage, self._epoch, self.model.round, "train")
+            federation = self._config.federation.name
+            self._parcel = self._registry.parcel(self.model, phase, self._keyring, federation, self._identity.name)
+        return self._parcel
+
+    def base(self) -> Base | None:
+        return base_of(self.parcel())
+
+    def open(self, state: State) -> None:
+        """Record that a phase opens."""
+        base = self.base()
+        plan: Plan = self._config.plan
+        self._log.open_round(state.phase, base.sha256 if base else None, plan, state.draw, sorted(state.expected))
+
+    def close(self, phase: Phase, *, up: int, down: int) -> None:
+        """Make what the phase makes, then record it and the end of the phase in one transaction."""
+        before = self.model
+        spooled = self._spooled(phase)
+        made = self._make(phase, spooled)
+        row = None
+        if made is not None:
+            samples = sum(item.samples for item in spooled)
+            row = self._registry.row(made, phase, self._identity, devices=len(spooled), samples=samples)
+        self._log.close_round(phase, up=up, down=down, model=row, measured=before.sha256 if before else None)
+        if made is not None:
+            self.model, self._layout = made, trainable(weights.read_layout_of(made.path))
+        self._registry.keep_uploads(self.spool(phase), keep=phase.task == "train")
+
+    def _make(self, phase: Phase, spooled: list[results.Spooled]) -> Model | None:
+        out = self._registry.path(phase)
+        initial = self._config.rounds.initial
+        if phase.task == "sums":
+            results.combine_sums(spooled, self._scaling)
+            if not initial:
+                return None
+            results.first_model(self._config.path(initial), self._scaling, self._schema_text(), out)
+        elif phase.task == "init":
+            scaling = self._scaling if self._scaled() else None
+            results.first_model(spooled[0].path, scaling, self._schema_text(), out)
+        elif phase.task == "train" and self.model is not None:
+            results.federated_mean(spooled, self.model.path, out)
+        else:
+            return None
+        return Model(phase.round, out, hash_of(out))
+
+    def _spooled(self, phase: Phase) -> list[results.Spooled]:
+        folder = self.spool(phase)
+        return [
+            results.Spooled(u["device"], folder / f"{u['device']}.safetensors", u["samples"])
+            for u in self._log.ended(phase)
+            if u["outcome"] == "accepted" and u["sha256"]
+        ]
+
+    @property
+    def _scaling(self) -> Path:
+        return self._state / f"scaling-{self._epoch}.safetensors"
+
+    def _scaled(self) -> bool:
+        return self._config.plan.scaling == "standard" and self._scaling.exists()
+
+    def _schema_text(self) -> str:
+        assert self.schema is not None
+        return self.schema.to_json()
+
+    def _newest_model(self) -> Model | None:
+        row = self._log.newest_model(self._lineage, self._epoch)
+        if row is None:
+            return None
+        path = self._config.path(self._config.paths.models) / row["file"]
+        return Model(row["round"], path, row["sha256"])
+
+    def _read_layout(self) -> weights.Layout | None:
+        return trainable(weights.read_layout_of(self.model.path)) if self.model else None
+
+    def _begin_epoch(self) -> int:
+        # A log that was lost begins a new epoch: devices remember what they did in the old one.
+        known = self._log.known_epoch(self._lineage)
+        if known is not None:
+            return known
+        path = self._state / "epoch"
+        epoch = int(path.read_text()) + 1 if path.exists() else 1
+        write_atomically(path, str(epoch).encode())
+        return epoch

@@ -1,0 +1,116 @@
+"""What the aggregator accepts: the rules for a manifest, and for the weights that it brought.
+
+Each function returns or raises `Refused`; nothing is reserved before `check_manifest` has passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from floe import weights
+from floe.errors import Refused
+from floe.messages import Core, Manifest, Phase
+from floe.plan import Plan
+from floe.report import Report
+from floe.schema import Schema
+from floe.topics import DeviceManifest
+from floe.transfer import check_core
+
+HEADER_ROOM = weights.MAX_HEADER_BYTES + 8
+SUMS = {"sums.count": "I64", "sums.mean": "F64", "sums.m2": "F64"}
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What an update of the open phase must look like. `layout` is None while there is no model."""
+
+    phase: Phase
+    base: str
+    plan: Plan
+    layout: weights.Layout | None
+    schema: Schema | None
+    max_bytes: int
+
+
+def phase_of(core: Core) -> Phase:
+    return Phase(core.lineage, core.epoch, core.round, core.task)
+
+
+def check_manifest(manifest: Manifest, topic: DeviceManifest, expected: Expectation) -> None:
+    """The manifest of an update for the open phase, its topic, its sizes."""
+    core = manifest.core
+    if (core.federation, core.sender, core.kind) != (manifest.federation, manifest.sender, "update"):
+        raise Refused("malformed", "the core speaks of another federation, sender or kind than its manifest")
+    if (core.lineage, core.round) != (topic.lineage, topic.round):
+        raise Refused("malformed", f"the topic says round {topic.round}, the manifest {core.round}")
+    if manifest.envelope.to != expected.phase.lineage:
+        raise Refused("not-for-us", f"sealed for {manifest.envelope.to!r}, this is {expected.phase.lineage!r}")
+    if phase_of(core) != expected.phase:
+        raise Refused("round", f"{_words(phase_of(core))}, open is {_words(expected.phase)}")
+    if core.base != expected.base:
+        raise Refused("base", f"made from {core.base[:12] or 'nothing'}, the round starts from {expected.base[:12]}")
+    check_core(core, _cap(expected))
+
+
+def check_report(report: Report, core: Core, plan: Plan) -> None:
+    """Metrics that go with what was sent."""
+    if report.failure:
+        raise Refused("device", report.failure)
+    sends = core.task in ("sums", "init") or (core.task == "train" and plan.report == "weights")
+    if core.size and not sends:
+        raise Refused("weights", f"{core.size} bytes of weights, where a report alone was asked for")
+    if core.task in ("sums", "init") and not core.size:
+        raise Refused("weights", f"task {core.task} without what it asks for")
+    if core.task in ("train", "evaluate") and report.before is None and report.after is None:
+        raise Refused("metrics", "neither the model before nor the one after training was measured")
+    if core.task == "train" and core.size and report.samples < 1:
+        raise Refused("metrics", "weights that were trained on no rows")
+
+
+def check_weights(path: Path, core: Core, expected: Expectation) -> Schema:
+    """The file of an update: layout, finite numbers, schema. Returns its schema."""
+    layout = weights.check_finite(path)
+    schema = Schema.from_json(layout.metadata.get("schema", "{}"))
+    if expected.schema is not None and (difference := schema.difference(expected.schema)):
+        raise Refused("schema", difference)
+    if core.task == "sums":
+        _check_sums(path, layout, schema, expected.plan)
+    elif core.task == "init":
+        if not layout.tensors or any(t.name.startswith("scaling.") for t in layout.tensors):
+            raise Refused("weights", "a first model needs tensors, none of them named scaling.*")
+    elif expected.layout is not None and (difference := layout.difference(expected.layout)):
+        raise Refused("weights", difference)
+    return schema
+
+
+def trainable(layout: weights.Layout) -> weights.Layout:
+    """A global model's layout without its scaling, which no device changes: what an update must look like."""
+    tensors: list[weights.Tensor] = []
+    for t in layout.tensors:
+        if not t.name.startswith("scaling."):
+            start = tensors[-1].stop if tensors else 0
+            tensors.append(weights.Tensor(t.name, t.dtype, t.shape, start, start + t.stop - t.start))
+    return weights.Layout(tuple(tensors))
+
+
+def _cap(expected: Expectation) -> int:
+    if expected.layout is None:
+        return expected.max_bytes
+    return min(expected.max_bytes, expected.layout.data_bytes + HEADER_ROOM)
+
+
+def _check_sums(path: Path, layout: weights.Layout, schema: Schema, plan: Plan) -> None:
+    codes = {t.name: weights.CODES[t.dtype] for t in layout.tensors}
+    shapes = {t.name: t.shape for t in layout.tensors}
+    if codes != SUMS or shapes != {"sums.count": (1,), "sums.mean": schema.shape, "sums.m2": schema.shape}:
+        raise Refused("weights", f"sums need {', '.join(SUMS)} of shape {schema.shape}")
+    arrays = weights.read(path)
+    if arrays["sums.count"][0] < plan.min_rows:
+        raise Refused("too-few-rows", f"sums over {arrays['sums.count'][0]} rows, the plan asks for {plan.min_rows}")
+    if (arrays["sums.m2"] < 0).any():
+        raise Refused("weights", "sums.m2 is negative")
+
+
+def _words(phase: Phase) -> str:
+    return f"{phase.task} {phase.round} (epoch {phase.epoch})"

@@ -1,0 +1,64 @@
+"""The global model on its way out: its manifest retained, every chunk once for everybody, then to whoever asks."""
+
+from __future__ import annotations
+
+from floe.keyring import Keyring
+from floe.messages import Manifest, Want
+from floe.parcel import Parcel
+from floe.pump import Pump
+from floe.topics import ModelChunk, ModelChunkTo, ModelManifest, ModelManifestTo
+from floe.transfer import from_ranges
+from floe.wire import Wire
+
+EVERYBODY = "*"
+
+
+class Publisher:
+    """Serves the newest global model of one lineage."""
+
+    def __init__(self, wire: Wire, keyring: Keyring, lineage: str) -> None:
+        self.parcel: Parcel | None = None
+        self._wire = wire
+        self._keyring = keyring
+        self._lineage = lineage
+        self._pump = Pump(wire)
+
+    def publish(self, parcel: Parcel) -> None:
+        """A new model: push it to all who listen. The same again is only announced."""
+        new = self.parcel is None or self.parcel.name != parcel.name
+        self.parcel = parcel
+        self.announce()
+        if new:
+            indices = range(len(parcel.core.chunks))
+            self._pump.add(EVERYBODY, parcel, indices, lambda index: self._chunk_topic(parcel, index))
+
+    def announce(self) -> None:
+        """Publish the manifest, retained: after a new model, and whenever the broker may have lost it."""
+        if self.parcel is not None:
+            self._send_manifest(ModelManifest(self._wire.federation, self._lineage), retain=True)
+
+    def serve(self, want: Want) -> None:
+        """Send a device what it asks for; a want without ranges asks for the manifest. Raises `Refused`."""
+        parcel, device = self.parcel, want.sender
+        if parcel is None or want.transfer != parcel.name:
+            return  # of an older model: the device learns of the newer one by its manifest
+        if not want.ranges:
+            self._send_manifest(ModelManifestTo(self._wire.federation, self._lineage, device), retain=False)
+        indices = from_ranges(want.ranges, len(parcel.core.chunks))
+        self._pump.add(device, parcel, indices, lambda index: self._chunk_topic_to(parcel, device, index))
+
+    def run(self) -> None:
+        """Publish as much as there is room for."""
+        self._pump.run()
+
+    def _send_manifest(self, topic: ModelManifest | ModelManifestTo, *, retain: bool) -> None:
+        assert self.parcel is not None
+        envelope = self.parcel.envelope(self._keyring, EVERYBODY)
+        self._wire.send(topic, Manifest, retain=retain, core=self.parcel.core, envelope=envelope)
+
+    def _chunk_topic(self, parcel: Parcel, index: int) -> ModelChunk:
+        return ModelChunk(self._wire.federation, self._lineage, parcel.core.round, parcel.name, index)
+
+    def _chunk_topic_to(self, parcel: Parcel, device: str, index: int) -> ModelChunkTo:
+        core = parcel.core
+        return ModelChunkTo(self._wire.federation, self._lineage, device, core.round, parcel.name, index)

@@ -1,0 +1,81 @@
+"""What a phase makes of its accepted updates: the scaling, the first model, the mean. Reads the spool, writes files.
+
+Pure in its inputs: the same files and weights give the same bytes, so that it may be done again after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from floe import weights
+from floe.aggregate import Update, weighted_mean
+from floe.errors import DataError, Refused
+from floe.schema import Schema
+
+CONSTANT = 1e-12  # a deviation below this share of the mean is rounding, not variation
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """An accepted update with weights: its file, and the rows it was trained on."""
+
+    device: str
+    path: Path
+    samples: int
+
+
+def combine_sums(spooled: Sequence[Spooled], out: Path) -> None:
+    """Mean and standard deviation of every feature over all rows of all devices, as `scaling.mean` and `.scale`.
+
+    Counts, means and M2 (sums of squared deviations) are merged pairwise (Chan, Golub & LeVeque 1983, eq. 2.1), in the
+    order given. float64, of the shape of one example. A constant feature gets scale 1.
+    """
+    count, mean, m2 = 0, np.zeros(()), np.zeros(())
+    for item in spooled:
+        sums = weights.read(item.path)
+        n, delta = int(sums["sums.count"][0]), sums["sums.mean"] - mean
+        mean = mean + delta * (n / (count + n))
+        m2 = m2 + sums["sums.m2"] + delta**2 * (count * n / (count + n))
+        count += n
+    deviation = np.sqrt(m2 / count)
+    scale = np.where(deviation > CONSTANT * np.maximum(np.abs(mean), 1e-300), deviation, 1.0)
+    weights.write(out, {"scaling.mean": np.asarray(mean), "scaling.scale": np.asarray(scale)})
+
+
+def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> None:
+    """Global model 0: initial weights, with the scaling and the schema of the federation."""
+    sources = {initial: _names(initial)} | ({scaling: _names(scaling)} if scaling else {})
+    weights.join(sources, out, {"schema": schema})
+
+
+def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path) -> None:
+    """The next global model: FedAvg of the updates, the scaling of the base. Without updates: the base again."""
+    metadata = weights.read_layout_of(base).metadata
+    if not spooled:
+        weights.join({base: _names(base)}, out, metadata)
+        return
+    mean = out.with_name(f".{out.name}.mean")
+    weighted_mean([Update(item.path, item.samples) for item in spooled], mean)
+    scaling = [name for name in _names(base) if name.startswith("scaling.")]
+    weights.join({mean: _names(mean), base: scaling}, out, metadata)
+    mean.unlink()
+
+
+def check_initial(path: Path) -> weights.Layout:
+    """A model that the operator gave to start from. Raises `DataError`."""
+    try:
+        layout = weights.check_finite(path)
+        Schema.from_json(layout.metadata.get("schema", "{}"))
+    except (OSError, Refused) as error:
+        raise DataError(
+            f"{path}: cannot be the initial model: {error}; `floe models export` writes such files"
+        ) from None
+    return layout
+
+
+def _names(path: Path) -> list[str]:
+    return [t.name for t in weights.read_layout_of(path).tensors]

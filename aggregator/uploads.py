@@ -1,0 +1,107 @@
+"""The updates that are on their way in: who may upload now, what is asked for, and asked for again. No socket.
+
+A want is the flow control: only so many devices are asked at a time, so memory and the broker's queues stay flat
+however many announce an update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from floe.messages import Phase
+from floe.parcel import Incoming
+from floe.report import Report
+from floe.transfer import Ranges
+
+REPAIR_S = 1.0  # silence after which what is missing is asked for again; doubles
+MAX_TRIES = 6  # fruitless wants after which the place goes to the next device
+
+
+@dataclass
+class Upload:
+    """One update on its way in."""
+
+    device: str
+    transfer: str
+    phase: Phase
+    report: Report
+    incoming: Incoming
+    received_bytes: int
+    asked_to: int = -1
+    due: float = 0.0
+    tries: int = 0
+
+
+class Uploads:
+    """At most `slots` uploads at a time, the others in the order in which they were announced.
+
+    `want(device, transfer, ranges)` publishes a want.
+    """
+
+    def __init__(self, slots: int, want: Callable[[str, str, Ranges], None]) -> None:
+        self._slots = slots
+        self._want = want
+        self._active: dict[str, Upload] = {}
+        self._waiting: dict[str, Upload] = {}
+
+    def of(self, device: str) -> Upload | None:
+        """The upload of a device, if it has one."""
+        return self._active.get(device) or self._waiting.get(device)
+
+    def all(self) -> list[Upload]:
+        return [*self._active.values(), *self._waiting.values()]
+
+    def offer(self, upload: Upload, now: float) -> None:
+        """A device announced a new update."""
+        self._waiting[upload.device] = upload
+        self._fill(now)
+
+    def repeat(self, device: str, now: float) -> None:
+        """A device announced again what it is already uploading: it may have lost our want."""
+        if (upload := self._active.get(device)) and now >= upload.due:
+            self._ask(upload, now)
+
+    def add(self, upload: Upload, index: int, sealed: bytes, now: float) -> bool:
+        """Take one chunk; True when the transfer is complete. Raises `Refused("chunk")`, `StoreError`."""
+        upload.received_bytes += len(sealed)
+        if upload.incoming.add(index, sealed):
+            upload.tries, upload.due = 0, now + REPAIR_S
+        complete = upload.incoming.assembly.complete
+        # Chunks come in order: after the last one asked for, a gap is a loss and need not be waited for.
+        if not complete and index >= upload.asked_to and upload.device in self._active:
+            self._ask(upload, now)
+        return complete
+
+    def remove(self, device: str, now: float) -> None:
+        """An update ended: its place goes to the next."""
+        self._active.pop(device, None)
+        self._waiting.pop(device, None)
+        self._fill(now)
+
+    def tick(self, now: float) -> None:
+        """Ask again where nothing came; a device that stays silent goes to the end of the line."""
+        for upload in [u for u in self._active.values() if now >= u.due]:
+            if upload.tries >= MAX_TRIES and self._waiting:
+                self._waiting[upload.device] = self._active.pop(upload.device)
+            else:
+                self._ask(upload, now)
+        self._fill(now)
+
+    def next_due(self) -> float | None:
+        """When `tick` has something to do."""
+        return min((u.due for u in self._active.values()), default=None)
+
+    def _fill(self, now: float) -> None:
+        while self._waiting and len(self._active) < self._slots:
+            device = next(iter(self._waiting))
+            upload = self._active[device] = self._waiting.pop(device)
+            upload.tries = 0
+            self._ask(upload, now)
+
+    def _ask(self, upload: Upload, now: float) -> None:
+        missing = upload.incoming.assembly.missing()
+        upload.asked_to = missing[-1][1] - 1
+        upload.due = now + REPAIR_S * 2 ** min(upload.tries, 5)
+        upload.tries += 1
+        self._want(upload.device, upload.transfer, missing)

@@ -1,0 +1,244 @@
+"""The device's loop: a round comes, its base is fetched, the work is done, the result is announced until answered.
+
+`decide` says what to do next and is pure; the rest carries it out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from edge_client.data.features import Features
+from edge_client.download import Download
+from edge_client.memory import Memory
+from edge_client.outbox import Outbox, phase_of
+from edge_client.work import Done, Failed, Worker
+from floe.config import Config
+from floe.errors import KeyFileError, Refused, StoreError
+from floe.identity import Identity
+from floe.keyring import Keyring
+from floe.messages import Answer, M, Manifest, Phase, Round, Want
+from floe.pump import Pump
+from floe.report import Report
+from floe.selection import takes_part
+from floe.sequence import Sequence
+from floe.service import log
+from floe.session import Connected, Disconnected, Posted, Received
+from floe.topics import (
+    AnswerTo,
+    CurrentRound,
+    DeviceChunk,
+    DeviceManifest,
+    DeviceStatus,
+    DeviceWant,
+    ModelChunk,
+    ModelChunkTo,
+    ModelManifest,
+    ModelManifestTo,
+    WantTo,
+    filter_of,
+    parse,
+)
+from floe.transfer import from_ranges
+from floe.wire import Wire
+
+POLL_S = 0.5
+RETRY_S = 10.0
+Action = Literal["nothing", "fetch", "work", "cancel"]
+
+
+def decide(order: Round | None, *, selected: bool, done: bool, base: str, working_on: Phase | None) -> Action:
+    """What a device does next.
+
+    `done`: its result of this phase is in the outbox or was answered. `base`: the SHA-256 of the model it holds.
+    `working_on`: the phase that its worker is busy with.
+    """
+    if order is None or order.state != "open" or not selected or done:
+        return "nothing" if working_on is None else "cancel"
+    if working_on is not None:
+        return "nothing" if working_on == order.phase else "cancel"
+    return "fetch" if order.base is not None and order.base.sha256 != base else "work"
+
+
+class Device:
+    """One device of one federation, following one lineage."""
+
+    def __init__(self, config: Config, features: Features, identity: Identity, keyring: Keyring, state: Path) -> None:
+        self._config = config
+        self._id = config.device.id
+        self._lineage = config.rounds.lineage
+        self._federation = federation = config.federation.name
+        self._keyring = keyring
+        self._memory = Memory(state)
+        self._outbox = Outbox(state / "outbox")
+        self._download = Download(state, keyring, self._lineage, config.security.max_transfer_mb * 1_000_000)
+        me = {"federation": federation, "lineage": self._lineage, "device": self._id}
+        self.wire = Wire(
+            config.mqtt,
+            federation,
+            identity,
+            Sequence(state / "sequence"),
+            DeviceStatus(federation, self._id),
+            [
+                filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__})
+                for kind in (WantTo, AnswerTo, ModelManifestTo, ModelChunkTo, ModelManifest, ModelChunk, CurrentRound)
+            ],
+        )
+        self._worker = Worker(config, features, keyring, self._outbox.folder, self.wire.session.post)
+        self._pump = Pump(self.wire)
+        self._order: Round | None = None
+        self._retry_at = 0.0
+        self._told = ""
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Serve until told to stop. Raises `BrokerError`, and `KeyFileError` if another device has this id."""
+        self.wire.session.connect(stopped, log)
+        try:
+            while not stopped():
+                self._turn()
+        finally:
+            self._worker.cancel()
+            self.wire.close()
+            self._worker.join(5.0)
+
+    def _turn(self) -> None:
+        event = self.wire.session.next(POLL_S)
+        try:
+            match event:
+                case Connected():
+                    self._greet()
+                case Disconnected(reason):
+                    log(f"connection lost: {reason}; trying again")
+                case Received():
+                    self._receive(event)
+                case Posted(Done() | Failed() as result):
+                    self._finished(result)
+            self._go_on()
+        except StoreError as error:
+            self._retry_at = time.monotonic() + RETRY_S
+            log(f"error: {error}; trying again in {RETRY_S:g} s")
+        self._pump.run()
+
+    def _greet(self) -> None:
+        log(f"connected to {self._config.mqtt.host}:{self._config.mqtt.port}")
+        self._outbox.hurry()
+        self._download.hurry()
+        self._say("training" if self._worker.busy else "online")
+
+    def _receive(self, received: Received) -> None:
+        self.wire.received_bytes += len(received.payload)
+        try:
+            topic = parse(received.topic)
+            match topic:
+                case ModelChunk() | ModelChunkTo():
+                    if self._download.add(topic.transfer, topic.index, received.payload, time.monotonic()):
+                        log(f"global model {self._download.sha256[:12]} received")
+                case CurrentRound():
+                    self._on_round(received)
+                case ModelManifest() | ModelManifestTo():
+                    manifest = self._read(received, Manifest)
+                    self._download.announce(manifest, retained=received.retained, now=time.monotonic())
+                case WantTo():
+                    self._on_want(received)
+                case AnswerTo():
+                    self._on_answer(received)
+        except Refused as refusal:
+            log(f"refused {received.topic}: {refusal}")
+        finally:
+            self.wire.session.ack(received)
+
+    def _read(self, received: Received, kind: type[M]) -> M:
+        message = self.wire.read(received, kind, self._lineage)
+        self._memory.check_key(message.key)
+        return message
+
+    def _on_round(self, received: Received) -> None:
+        order = self._read(received, Round)
+        if order.phase.lineage != self._lineage:
+            raise Refused("not-for-us", f"a round of {order.phase.lineage!r}")
+        if not self._memory.newer_round(order.seq):
+            raise Refused("round", "older than a round document that was seen before")
+        if self._order is None or order.phase != self._order.phase or order.state != self._order.state:
+            log(f"round {order.phase.round}: {order.phase.task}, {order.state}")
+        self._order = order
+
+    def _on_want(self, received: Received) -> None:
+        want = self._read(received, Want)
+        parcel = self._outbox.get(want.transfer)
+        if want.to != self._id or parcel is None:
+            return  # answered meanwhile
+        phase, name = phase_of(parcel), parcel.name
+        self._outbox.heard(name, time.monotonic())
+        indices = from_ranges(want.ranges, len(parcel.core.chunks))
+        self._pump.add(
+            name,
+            parcel,
+            indices,
+            lambda index: DeviceChunk(self._federation, self._id, phase.lineage, phase.round, name, index),
+        )
+
+    def _on_answer(self, received: Received) -> None:
+        answer = self._read(received, Answer)
+        parcel = self._outbox.get(answer.transfer)
+        if answer.to != self._id or parcel is None:
+            return
+        what = f"{answer.phase.task} {answer.phase.round} {answer.outcome}"
+        log(f"{what}: {answer.reason}: {answer.detail}" if answer.reason else what)
+        if answer.reason == "unknown-key":
+            raise KeyFileError(f"another device is known under the name {self._id!r}: choose another --id")
+        if answer.reason == "full":
+            return
+        self._memory.remember_answer(phase_of(parcel))
+        self._pump.drop(answer.transfer)
+        self._outbox.forget(answer.transfer)
+
+    def _finished(self, result: Done | Failed) -> None:
+        if isinstance(result, Failed):
+            raise StoreError(f"{result.phase.task} {result.phase.round}: {result.reason}")
+        self._outbox.put(result.parcel)
+        log(f"{result.phase.task} {result.phase.round} done: {_words(result.report)}")
+        self._say("idle")
+
+    def _go_on(self) -> None:
+        now = time.monotonic()
+        order = self._order
+        match self._decide(order):
+            case "cancel":
+                self._worker.cancel()
+            case "fetch" if order is not None and order.base is not None:
+                if self.wire.session.connected and (ranges := self._download.wanted(order.base, now)) is not None:
+                    topic = DeviceWant(self._federation, self._id, self._lineage)
+                    self.wire.send(topic, Want, to=self._lineage, transfer=order.base.transfer, ranges=ranges)
+            case "work" if order is not None and now >= self._retry_at:
+                self._worker.start(order, self._download.path if order.base else None)
+                self._say("training")
+        if self.wire.session.connected:
+            for parcel in self._outbox.due(now):
+                phase = phase_of(parcel)
+                topic_of = DeviceManifest(self._federation, self._id, phase.lineage, phase.round)
+                envelope = parcel.envelope(self._keyring, phase.lineage)
+                self.wire.send(topic_of, Manifest, core=parcel.core, envelope=envelope)
+
+    def _decide(self, order: Round | None) -> Action:
+        working_on = self._worker.phase if self._worker.busy else None
+        if order is None:
+            return decide(None, selected=False, done=False, base="", working_on=working_on)
+        selected = takes_part(self._id, order.phase, order.plan.seed, order.draw, order.fraction, order.devices)
+        done = self._outbox.holds(order.phase) or self._memory.answered(order.phase)
+        return decide(order, selected=selected, done=done, base=self._download.sha256, working_on=working_on)
+
+    def _say(self, state: str) -> None:
+        self.wire.status(state, self._order.phase if self._order else None)
+
+
+def _words(report: Report) -> str:
+    if report.failure:
+        return report.failure
+    parts = [f"{report.samples} rows"] if report.samples else []
+    for name, metrics in (("before", report.before), ("after", report.after)):
+        if metrics is not None:
+            auc = f", AUC {metrics.roc_auc:.4f}" if metrics.roc_auc is not None else ""
+            parts.append(f"{name}: loss {metrics.loss:.4f}, accuracy {metrics.accuracy:.4f}{auc}")
+    return "; ".join(parts) or "sent"

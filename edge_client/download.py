@@ -1,0 +1,117 @@
+"""The global model on its way in: from its manifest to a checked file. Publishes nothing; says what to ask for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from floe import weights
+from floe.errors import Refused
+from floe.files import storing
+from floe.keyring import Keyring
+from floe.messages import Base, Manifest
+from floe.parcel import Incoming
+from floe.transfer import Ranges, check_core, name_of
+
+REPAIR_S, LONGEST_S = 1.0, 30.0
+
+
+@dataclass
+class _Pace:
+    """When to ask again: doubling pauses, from the start after each progress."""
+
+    due: float = 0.0
+    pause: float = REPAIR_S
+
+    def progress(self, now: float) -> None:
+        self.due, self.pause = now + REPAIR_S, REPAIR_S
+
+    def asked(self, now: float) -> None:
+        self.due, self.pause = now + self.pause, min(self.pause * 2, LONGEST_S)
+
+
+class Download:
+    """The newest global model of one lineage, kept as `base.safetensors` in the device's state folder."""
+
+    def __init__(self, state: Path, keyring: Keyring, lineage: str, max_bytes: int) -> None:
+        self.path = state / "base.safetensors"
+        self._part = state / "base.part"
+        self._keyring = keyring
+        self._lineage = lineage
+        self._max_bytes = max_bytes
+        self._incoming: Incoming | None = None
+        self._transfer = ""
+        self._pace = _Pace()
+        with storing(self.path):
+            self.sha256 = _hash(self.path) if self.path.exists() else ""
+
+    def announce(self, manifest: Manifest, *, retained: bool, now: float) -> None:
+        """A manifest of a global model, already verified. Raises `Refused`.
+
+        A retained one is from before we came: its chunks have gone by, so they are asked for at once.
+        """
+        core = manifest.core
+        if (core.kind, core.lineage, core.federation) != ("model", self._lineage, manifest.federation):
+            raise Refused("not-for-us", f"a {core.kind} of {core.lineage!r}")
+        if core.base == self.sha256 or name_of(core) == self._transfer:
+            return
+        check_core(core, self._max_bytes)
+        opener = self._keyring.open(core, manifest.envelope)
+        self._drop()
+        self._incoming, self._transfer = Incoming(core, opener, self._part), name_of(core)
+        self._incoming.resume()
+        self._pace.progress(now)
+        if retained:
+            self._pace.due = now
+        self._finish_if_complete()
+
+    def add(self, transfer: str, index: int, sealed: bytes, now: float) -> bool:
+        """One chunk; True when the model is whole and in its place. Raises `Refused`, `StoreError`."""
+        if self._incoming is None or transfer != self._transfer:
+            return False
+        if self._incoming.add(index, sealed):
+            self._pace.progress(now)
+        return self._finish_if_complete()
+
+    def wanted(self, base: Base, now: float) -> Ranges | None:
+        """What to ask for now to get at `base`: ranges of chunks, none for its manifest. None: wait."""
+        if base.sha256 == self.sha256 or now < self._pace.due:
+            return None
+        self._pace.asked(now)
+        if self._incoming is None or self._transfer != base.transfer:
+            return ()
+        return self._incoming.assembly.missing()
+
+    def hurry(self) -> None:
+        """The link is back: what was sent meanwhile has gone by."""
+        self._pace = _Pace()
+
+    def _finish_if_complete(self) -> bool:
+        if self._incoming is None or not self._incoming.assembly.complete:
+            return False
+        incoming = self._incoming
+        try:
+            fresh = self.path.with_suffix(".new")
+            sha256 = incoming.open_to(fresh)
+            if sha256 != incoming.core.base:
+                raise Refused(
+                    "weights", f"the model has hash {sha256[:12]}, its manifest says {incoming.core.base[:12]}"
+                )
+            weights.check_finite(fresh)
+            with storing(self.path):
+                fresh.replace(self.path)
+            self.sha256 = sha256
+        finally:
+            self._drop()
+        return True
+
+    def _drop(self) -> None:
+        if self._incoming is not None:
+            self._incoming.close()
+        self._incoming, self._transfer = None, ""
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

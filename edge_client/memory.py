@@ -1,0 +1,60 @@
+"""What a device remembers over restarts: whom it trusts, what it has seen, which phase it has done. One small file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from floe.errors import Refused, StoreError
+from floe.files import write_atomically
+from floe.messages import Phase
+
+
+class _Kept(msgspec.Struct):
+    aggregator_key: str = ""
+    round_seq: int = 0
+    answered: list[Phase] = []
+
+
+class Memory:
+    """The memory of one device for one lineage, in `<state>/memory.json`. Raises `StoreError`."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / "memory.json"
+        try:
+            text = self._path.read_bytes() if self._path.exists() else b"{}"
+            self._kept = msgspec.json.decode(text, type=_Kept)
+        except (OSError, msgspec.DecodeError) as error:
+            raise StoreError(f"{self._path}: damaged ({error}); restore it, or remove it to begin anew") from None
+
+    def check_key(self, key: str) -> None:
+        """Pin the aggregator's key the first time it is seen; raises `Refused("unknown-key")` for another."""
+        if not self._kept.aggregator_key:
+            self._kept.aggregator_key = key
+            self._save()
+        if self._kept.aggregator_key != key:
+            raise Refused("unknown-key", f"not the aggregator's key that was seen first; pinned in {self._path}")
+
+    def newer_round(self, seq: int) -> bool:
+        """Whether a round document is not older than the newest seen; remembers it."""
+        if seq < self._kept.round_seq:
+            return False
+        if seq > self._kept.round_seq:
+            self._kept.round_seq = seq
+            self._save()
+        return True
+
+    def answered(self, phase: Phase) -> bool:
+        """Whether the aggregator has answered for this device's part in a phase."""
+        return phase in self._kept.answered
+
+    def remember_answer(self, phase: Phase) -> None:
+        """Phases of the newest round are enough: older ones are never open again."""
+        newest = max([phase, *self._kept.answered], key=lambda p: (p.epoch, p.round))
+        same = [p for p in {*self._kept.answered, phase} if (p.epoch, p.round) == (newest.epoch, newest.round)]
+        self._kept.answered = sorted(same, key=lambda p: p.task)
+        self._save()
+
+    def _save(self) -> None:
+        write_atomically(self._path, msgspec.json.encode(self._kept))

@@ -1,0 +1,69 @@
+"""The outbox: results stay here, sealed and on disk, until the aggregator has answered for them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from floe.files import storing
+from floe.messages import Phase
+from floe.parcel import Parcel, forget, saved_parcels
+
+FIRST_S, LONGEST_S = 3.0, 60.0
+
+
+@dataclass
+class _Pending:
+    parcel: Parcel
+    due: float = 0.0
+    pause: float = FIRST_S
+
+
+class Outbox:
+    """Parcels that wait for their answer, and when each is to be announced again (doubling pauses, with jitter)."""
+
+    def __init__(self, folder: Path) -> None:
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = folder
+        self._pending = {parcel.name: _Pending(parcel) for parcel in saved_parcels(folder)}
+
+    def put(self, parcel: Parcel) -> None:
+        """A parcel that `parcel.pack` has saved in `folder`: to be announced at once."""
+        self._pending[parcel.name] = _Pending(parcel)
+
+    def get(self, transfer: str) -> Parcel | None:
+        pending = self._pending.get(transfer)
+        return pending.parcel if pending else None
+
+    def holds(self, phase: Phase) -> bool:
+        """Whether the result of a phase is here."""
+        return any(phase_of(p.parcel) == phase for p in self._pending.values())
+
+    def forget(self, transfer: str) -> None:
+        """The answer came."""
+        forget(self._pending.pop(transfer).parcel)
+
+    def due(self, now: float) -> list[Parcel]:
+        """What is to be announced now; the next time comes later."""
+        found = [p for p in self._pending.values() if now >= p.due]
+        for pending in found:
+            pending.due = now + pending.pause * random.uniform(0.75, 1.25)  # noqa: S311 (jitter)
+            pending.pause = min(pending.pause * 2, LONGEST_S)
+        return [pending.parcel for pending in found]
+
+    def heard(self, transfer: str, now: float) -> None:
+        """The aggregator is at it: no need to announce again soon."""
+        if pending := self._pending.get(transfer):
+            pending.due, pending.pause = now + 2 * FIRST_S, FIRST_S
+
+    def hurry(self) -> None:
+        """The link is back: announce all at once."""
+        for pending in self._pending.values():
+            pending.due, pending.pause = 0.0, FIRST_S
+
+
+def phase_of(parcel: Parcel) -> Phase:
+    core = parcel.core
+    return Phase(core.lineage, core.epoch, core.round, core.task)

@@ -1,0 +1,64 @@
+"""`floe init` and `floe key new`: the two files that a federation begins with."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import click
+
+from floe.config import ALIASES, FILE, SECTIONS, describe
+from floe.errors import ConfigError
+from floe.files import write_atomically
+from floe.identity import new_secret
+
+
+@click.command()
+@click.option("--print", "only_print", is_flag=True, help="print it instead of writing it")
+@click.option("--force", is_flag=True, help="replace a floe.toml that is there")
+def init(only_print: bool, force: bool) -> None:
+    """Write ./floe.toml with every key, what it means, what is allowed, and its default."""
+    if only_print:
+        click.echo(commented(), nl=False)
+        return
+    path = Path(FILE)
+    if path.exists() and not force:
+        raise ConfigError(f"{path}: exists already; --force replaces it, --print shows a fresh one")
+    write_atomically(path, commented().encode())
+    click.echo(f"{path} written; flags and FLOE_... variables override it")
+
+
+@click.group()
+def key() -> None:
+    """The shared key of a federation that does without enrolment."""
+
+
+@key.command("new")
+@click.argument("path", default="secret.key", type=click.Path(path_type=Path))
+def key_new(path: Path) -> None:
+    """Write a fresh key to PATH (default ./secret.key), mode 0600; never overwrites."""
+    new_secret(path)
+    click.echo(
+        f"{path} written: copy it to every device and the aggregator, over a safe way; the broker never needs it"
+    )
+
+
+def commented() -> str:
+    """floe.toml as text: every key commented out, with its meaning, what is allowed, and its default."""
+    lines = ["# Floe. A flag overrides FLOE_<SECTION>_<KEY>, which overrides this file.", ""]
+    for section, struct in SECTIONS.items():
+        lines.append(f"[{section}]")
+        for name in struct.__struct_fields__:
+            meaning, allowed, default = describe(section, name)
+            lines += textwrap.wrap(f"{meaning}. Allowed: {allowed}", 100, initial_indent="# ", subsequent_indent="#   ")
+            lines.append(f"# {name} = {_toml(default)}")
+        lines.append("")
+    for section, meaning in ALIASES.items():
+        lines += [f"[{section}]", f"# {meaning}", ""]
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    return "[]" if value == () else str(value)

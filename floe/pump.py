@@ -1,0 +1,56 @@
+"""Chunks on their way out, paced: never more in flight than the session's window, one transfer after the other's turn.
+
+Asked twice for the same chunk before it has gone, it goes once: a million wants are answered by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+
+from floe.parcel import Parcel
+from floe.session import WINDOW
+from floe.topics import Topic
+from floe.wire import Wire
+
+
+@dataclass
+class _Job:
+    parcel: Parcel
+    topic_of: Callable[[int], Topic]
+    pending: dict[int, None] = field(default_factory=dict)
+
+
+class Pump:
+    """Serves chunks of parcels over one wire."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._jobs: dict[Hashable, _Job] = {}
+        self.sent_chunks = 0
+
+    def add(self, key: Hashable, parcel: Parcel, indices: Iterable[int], topic_of: Callable[[int], Topic]) -> None:
+        """Send these chunks to the topics that `topic_of` gives; a job with the same key grows."""
+        job = self._jobs.setdefault(key, _Job(parcel, topic_of))
+        if job.parcel.name != parcel.name:
+            job = self._jobs[key] = _Job(parcel, topic_of)
+        job.pending.update(dict.fromkeys(indices))
+
+    def drop(self, key: Hashable) -> None:
+        """Forget what is still to be sent."""
+        self._jobs.pop(key, None)
+
+    def run(self) -> None:
+        """Publish as much as there is room for."""
+        session = self._wire.session
+        while self._jobs and session.connected and session.outstanding < WINDOW:
+            key = next(iter(self._jobs))
+            job = self._jobs.pop(key)
+            index = next(iter(job.pending), None)
+            if index is None:
+                continue
+            del job.pending[index]
+            self._wire.send_bytes(job.topic_of(index), job.parcel.chunk(index))
+            self.sent_chunks += 1
+            if job.pending:
+                self._jobs[key] = job

@@ -1,0 +1,78 @@
+"""Signed messages over one session: what every process does the same way when it speaks and when it listens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Filters
+from typing import Any
+
+from floe import __version__
+from floe.config import Mqtt
+from floe.errors import Refused
+from floe.identity import Identity
+from floe.messages import M, Message, Phase, Status
+from floe.sequence import Sequence
+from floe.session import Received, Session
+from floe.signing import verify
+from floe.topics import AggregatorStatus, DeviceStatus, Topic
+
+
+class Wire:
+    """The voice of one identity in one federation: its session, its sequence, its status and last will."""
+
+    def __init__(
+        self,
+        mqtt: Mqtt,
+        federation: str,
+        identity: Identity,
+        sequence: Sequence,
+        status_topic: DeviceStatus | AggregatorStatus,
+        filters: Filters[str],
+    ) -> None:
+        self.federation = federation
+        self.identity = identity
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self._sequence = sequence
+        self._status_topic = status_topic
+        client_id = f"floe-{identity.name}-{identity.key[:8]}"
+        self.session = Session(mqtt, client_id, filters, self._will)
+
+    def send(self, topic: Topic, kind: type[M], *, retain: bool = False, **fields: Any) -> None:
+        """Sign a message of this identity, with the next sequence number, and publish it."""
+        self.send_bytes(topic, self.identity.sign(self._message(kind, **fields)), retain=retain)
+
+    def send_bytes(self, topic: Topic, payload: bytes, *, retain: bool = False) -> None:
+        self.sent_bytes += len(payload)
+        self.session.publish(str(topic), payload, retain=retain)
+
+    def status(self, state: str, phase: Phase | None = None) -> None:
+        """Publish how this process is, retained."""
+        self.send(self._status_topic, Status, retain=True, state=state, phase=phase, software=__version__)
+
+    def read(self, received: Received, kind: type[M], sender: str) -> M:
+        """Verify a message and that it speaks for `sender` in this federation. Raises `Refused`."""
+        message = verify(received.payload, kind)
+        if message.federation != self.federation:
+            raise Refused("not-for-us", f"federation {message.federation!r}, this is {self.federation!r}")
+        if message.sender != sender:
+            raise Refused("not-for-us", f"{message.sender!r} speaks on the topic of {sender!r}")
+        return message
+
+    def close(self) -> None:
+        """Say that we go, and disconnect."""
+        if self.session.connected:
+            self.status("offline")
+        self.session.close()
+
+    def _message(self, kind: type[M], **fields: Any) -> M:
+        return kind(
+            federation=self.federation,
+            sender=self.identity.name,
+            key=self.identity.key,
+            **({"seq": self._sequence.next()} | fields),
+        )
+
+    def _will(self) -> tuple[str, bytes]:
+        self._sequence.renew()
+        will: Message = self._message(Status, state="offline", seq=self._sequence.last(), software=__version__)
+        return str(self._status_topic), self.identity.sign(will)
