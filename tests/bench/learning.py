@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_client.data.features import Features
+from edge_client.data.partition import How
 from edge_client.data.sources import source
 from edge_client.data.split import split
 from edge_client.scaling import Scaling
@@ -27,6 +28,7 @@ from floe.report import Metrics
 
 Base = dict[str, npt.NDArray[Any]]
 Row = dict[str, float]
+ALPHA = 0.5
 THREADS = 1  # as a device of the demo, of which several share a machine
 
 
@@ -82,20 +84,20 @@ def pooled(parts: list[Features]) -> Features:
     return Features(*columns, parts[0].schema)
 
 
-def digits(seed: int, rounds: int) -> Row:
-    """Accuracy over all test rows of 5 devices, Dirichlet(0.5), and the seconds of training in a round."""
+def digits(seed: int, rounds: int, how: How) -> Row:
+    """Accuracy over all test rows of 5 devices, and the seconds of training in a round."""
     plan = msgspec.structs.replace(PRESETS["digits"], seed=seed)
-    parts = split(source("digits", seed), 5, "dirichlet", 0.5, seed)
+    parts = split(source("digits", seed), 5, how, ALPHA, seed)
     began = time.monotonic()
     base = federate(parts, plan, rounds)
     seconds = (time.monotonic() - began) / rounds
     return {"accuracy": measure(pooled(parts), plan, base).accuracy, "seconds_per_round": seconds}
 
 
-def breast_cancer(seed: int, rounds: int) -> Row:
+def breast_cancer(seed: int, rounds: int, how: How) -> Row:
     """Mean ROC-AUC over the test rows of 3 devices: together, each alone, and with all rows in one place."""
     plan = msgspec.structs.replace(PRESETS["breast-cancer"], seed=seed)
-    parts = split(source("breast-cancer", seed), 3, "iid", 1.0, seed)
+    parts = split(source("breast-cancer", seed), 3, how, ALPHA, seed)
     together, central = federate(parts, plan, rounds), federate([pooled(parts)], plan, rounds)
     alone = [federate([part], plan, rounds) for part in parts]
     return {
@@ -117,17 +119,20 @@ BENCHES = {"digits": (digits, 20), "breast-cancer": (breast_cancer, 10)}
 @click.argument("name", type=click.Choice(list(BENCHES)))
 @click.option("--first", default=0, show_default=True, help="first seed")
 @click.option("--seeds", default=5, show_default=True, help="how many seeds")
-def main(name: str, first: int, seeds: int) -> None:
+@click.option("--partition", "how", type=click.Choice(get_args(How)), default="dirichlet", show_default=True)
+def main(name: str, first: int, seeds: int, how: How) -> None:
     bench, rounds = BENCHES[name]
     rows: list[Row] = []
     for seed in range(first, first + seeds):
-        rows.append(bench(seed, rounds))
+        rows.append(bench(seed, rounds, how))
         if seed == first:
             click.echo(f"| seed | {' | '.join(rows[0])} |\n|{'---|' * (len(rows[0]) + 1)}")
         click.echo(_line(str(seed), rows[-1]))
     mean = {key: statistics.fmean(row[key] for row in rows) for key in rows[0]}
     click.echo(_line("mean", mean))
-    click.echo(json.dumps({"bench": name, "rounds": rounds, "seeds": seeds, "first_seed": first, "mean": mean}))
+    click.echo(
+        json.dumps({"bench": name, "partition": how, "rounds": rounds, "first": first, "seeds": seeds, "mean": mean})
+    )
 
 
 def _line(head: str, row: Row) -> str:
