@@ -6,6 +6,7 @@ Owns the files of the aggregator's state (spool, scaling, epoch) and the registr
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from aggregator import results
@@ -15,6 +16,7 @@ from aggregator.registry import Model, Registry, base_of, hash_of
 from aggregator.rounds import Policy, State, first_phase, phase_after
 from floe import weights
 from floe.config import Config
+from floe.errors import StoreError
 from floe.files import write_atomically
 from floe.identity import Identity
 from floe.keyring import Keyring
@@ -50,18 +52,21 @@ class Chain:
         if row is None:
             last = self._log.last_closed(self._lineage, self._epoch)
             if last is None:
-                return State(first_phase(self._lineage, self._epoch, policy, model=None, scaled=self._scaled()))
+                self._adopt_initial()
+                number = self.model.round if self.model else None
+                return State(first_phase(self._lineage, self._epoch, policy, model=number, scaled=self._scaled()))
             following = phase_after(last, policy, has_model=self.model is not None)
             return State(following) if following else State(last, "finished")
         phase = Phase(self._lineage, self._epoch, row["round"], row["task"])
         ended = self._log.ended(phase)
+        accepted = frozenset(u["device"] for u in ended if u["outcome"] == "accepted")
         return State(
             phase,
             "open",
             expected=frozenset(json.loads(row["expected"])),
             draw=row["draw"],
-            accepted=frozenset(u["device"] for u in ended if u["outcome"] == "accepted"),
-            refused=frozenset(u["device"] for u in ended if u["outcome"] == "rejected" and u["reason"] != "duplicate"),
+            accepted=accepted,
+            refused=frozenset(u["device"] for u in ended if u["outcome"] == "rejected") - accepted,
             deadline=now + policy.rounds.deadline_s,
         )
 
@@ -101,7 +106,10 @@ class Chain:
         return base_of(self.parcel())
 
     def open(self, state: State) -> None:
-        """Record that a phase opens."""
+        """Record that a phase opens; what an interrupted process left of earlier ones is put away."""
+        for left in (self._state / "spool").glob("*"):
+            if left != self.spool(state.phase):
+                self._registry.keep_uploads(left, keep=left.name.endswith("-train"))
         base = self.base()
         plan: Plan = self._config.plan
         self._log.open_round(state.phase, base.sha256 if base else None, plan, state.draw, sorted(state.expected))
@@ -118,7 +126,23 @@ class Chain:
         self._log.close_round(phase, up=up, down=down, model=row, measured=before.sha256 if before else None)
         if made is not None:
             self.model, self._layout = made, trainable(weights.read_layout_of(made.path))
-        self._registry.keep_uploads(self.spool(phase), keep=phase.task == "train")
+        with suppress(StoreError):  # the round is closed: `open` tries again
+            self._registry.keep_uploads(self.spool(phase), keep=phase.task == "train")
+
+    def _adopt_initial(self) -> None:
+        """The operator's model becomes global model 0, unless its scaling has still to be gathered."""
+        if not self._config.rounds.initial or self.model is not None:
+            return
+        given = self._config.path(self._config.rounds.initial)
+        layout = results.check_initial(given)
+        self.accept_schema(Schema.from_json(layout.metadata["schema"]))
+        if self._config.plan.scaling == "standard" and layout == trainable(layout):
+            return
+        phase = Phase(self._lineage, self._epoch, 0, "init")
+        out = self._registry.path(phase)
+        results.first_model(given, None, self._schema_text(), out)
+        self.model, self._layout = Model(0, out, hash_of(out)), trainable(weights.read_layout_of(out))
+        self._log.add_model(self._registry.row(self.model, phase, self._identity, devices=0, samples=0))
 
     def _make(self, phase: Phase, spooled: list[results.Spooled]) -> Model | None:
         out = self._registry.path(phase)

@@ -7,7 +7,6 @@ import sys
 import click
 
 from aggregator.log import Log
-from aggregator.results import check_initial
 from aggregator.server import Aggregator
 from floe.cli import config_options
 from floe.config import Config
@@ -40,8 +39,6 @@ def aggregator(config: Config) -> None:
     lineage = config.rounds.lineage
     state = config.path(config.paths.state) / f"aggregator-{lineage}"
     with stopping() as stop, only_one(state, "aggregator"):
-        if config.rounds.initial:
-            check_initial(config.path(config.rounds.initial))
         keyring = load_keyring(config, state)
         identity = load_identity(state / "keys", lineage)
         log = Log(config.path(config.paths.log))

@@ -132,25 +132,21 @@ class Log:
         sql = "SELECT * FROM models WHERE lineage = ? AND epoch = ? ORDER BY round DESC LIMIT 1"
         return next(iter(self.db.query(sql, [lineage, epoch])), None)
 
+    def add_model(self, row: dict[str, Any]) -> None:
+        """Record a model that no round made."""
+        self.db.table("models").insert({**row, "created_at": now()}, replace=True)
+
     def close_round(
         self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None, measured: str | None
     ) -> None:
         """Close a round, with the model that it made and the metrics of the model it started from: all or nothing."""
-        key, moment = (phase.lineage, phase.epoch, phase.round, phase.task), now()
+        key = {**msgspec.structs.asdict(phase), "now": now(), "up": up, "down": down, "measured": measured}
         with self.db.atomic():
-            self.db.execute(
-                "UPDATE rounds SET state = 'closed', closed_at = ?, bytes_up = ?, bytes_down = ?, "
-                "seconds = (julianday(?) - julianday(opened_at)) * 86400, accepted = (SELECT count(*) FROM updates u WHERE u.lineage = rounds.lineage AND u.epoch = "
-                "rounds.epoch AND u.round = rounds.round AND u.task = rounds.task AND outcome = 'accepted'), "
-                "refused = (SELECT count(*) FROM updates u WHERE u.lineage = rounds.lineage AND u.epoch = "
-                "rounds.epoch AND u.round = rounds.round AND u.task = rounds.task AND outcome != 'accepted') "
-                "WHERE lineage = ? AND epoch = ? AND round = ? AND task = ?",
-                (moment, up, down, moment, *key),
-            )
+            self.db.execute(_CLOSE, key)
             if model is not None:
-                self.db.table("models").insert({**model, "created_at": now()}, replace=True)
+                self.add_model(model)
             if measured is not None:
-                self.db.execute(_MEASURE, (*key, phase.lineage, phase.epoch, measured))
+                self.db.execute(_MEASURE, key)
 
     def outcome(self, transfer: str) -> Outcome | None:
         """How a transfer ended, if it did."""
@@ -203,6 +199,14 @@ class Log:
         row = {"time": now(), "level": level, "kind": kind, "device": device, "reason": reason, "text": text[:1000]}
         self.db.table("events").insert(row)
 
+    def complain(self, text: str) -> None:
+        """Print what cannot be recorded, because the disk refuses; the same once in ten seconds."""
+        moment = self._clock()
+        since, _ = self._told.get((text, None, None), (-REPEAT_S, 0))
+        if moment - since >= REPEAT_S:
+            self._told[(text, None, None)] = (moment, 0)
+            log(f"error {text}")
+
     def close(self) -> None:
         self.db.close()
 
@@ -236,13 +240,23 @@ class Log:
             text.detach()
 
 
+_CLOSE = """
+UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down = :down,
+    seconds = (julianday(:now) - julianday(opened_at)) * 86400,
+    accepted = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.round = :round
+        AND u.task = :task AND outcome = 'accepted'),
+    refused = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.round = :round
+        AND u.task = :task AND outcome != 'accepted')
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
+"""
+
 _MEASURE = """
 UPDATE models SET (loss, accuracy, roc_auc, test_samples) = (
     SELECT sum(base_loss * test_samples) / sum(test_samples), sum(base_accuracy * test_samples) / sum(test_samples),
-           sum(base_roc_auc * test_samples) / sum(iif(base_roc_auc IS NULL, NULL, test_samples)), sum(test_samples)
-    FROM updates WHERE lineage = ? AND epoch = ? AND round = ? AND task = ? AND outcome = 'accepted'
-    AND base_loss IS NOT NULL AND test_samples > 0
-) WHERE lineage = ? AND epoch = ? AND sha256 = ?
+        sum(base_roc_auc * test_samples) / sum(iif(base_roc_auc IS NULL, NULL, test_samples)), sum(test_samples)
+    FROM updates WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
+        AND outcome = 'accepted' AND base_loss IS NOT NULL AND test_samples > 0
+) WHERE lineage = :lineage AND epoch = :epoch AND sha256 = :measured
 """
 
 

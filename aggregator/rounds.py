@@ -132,7 +132,7 @@ def phase_after(phase: Phase, policy: Policy, *, has_model: bool) -> Phase | Non
         return Phase(phase.lineage, phase.epoch, 0, "init")
     if phase.task in ("sums", "init"):
         return Phase(phase.lineage, phase.epoch, 1, "train")
-    if phase.task == "train" and phase.round < policy.rounds.count:
+    if phase.task in ("train", "evaluate") and phase.round < policy.rounds.count:
         return Phase(phase.lineage, phase.epoch, phase.round + 1, "train")
     if phase.task == "train" and policy.plan.report == "weights":
         return Phase(phase.lineage, phase.epoch, phase.round, "evaluate")
@@ -146,7 +146,7 @@ def step(state: State, event: Event, policy: Policy, now: float, *, has_model: b
             state = replace(state, online=state.online | {device})
         case Offline(device):
             state = replace(state, online=state.online - {device})
-        case Answered(device, accepted) if state.stage == "open":
+        case Answered(device, accepted) if state.stage == "open" and device not in state.accepted | state.refused:
             where = "accepted" if accepted else "refused"
             state = replace(state, **{where: getattr(state, where) | {device}})
         case Closed() if state.stage == "closing":

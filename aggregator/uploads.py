@@ -27,7 +27,7 @@ class Upload:
     phase: Phase
     report: Report
     incoming: Incoming
-    received_bytes: int
+    received_bytes: int = 0
     asked_to: int = -1
     due: float = 0.0
     tries: int = 0
@@ -36,10 +36,10 @@ class Upload:
 class Uploads:
     """At most `slots` uploads at a time, the others in the order in which they were announced.
 
-    `want(device, transfer, ranges)` publishes a want.
+    `want(upload, ranges)` publishes a want.
     """
 
-    def __init__(self, slots: int, want: Callable[[str, str, Ranges], None]) -> None:
+    def __init__(self, slots: int, want: Callable[[Upload, Ranges], None]) -> None:
         self._slots = slots
         self._want = want
         self._active: dict[str, Upload] = {}
@@ -104,4 +104,4 @@ class Uploads:
         upload.asked_to = missing[-1][1] - 1
         upload.due = now + REPAIR_S * 2 ** min(upload.tries, 5)
         upload.tries += 1
-        self._want(upload.device, upload.transfer, missing)
+        self._want(upload, missing)
