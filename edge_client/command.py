@@ -38,6 +38,7 @@ def client(config: Config) -> None:
     if not re.fullmatch(NAME, name):
         raise ConfigError(f"--id {name!r}: a device needs a name of [a-z0-9_-]{{1,64}} ([device] id)")
     state = config.path(config.paths.state) / f"device-{name}"
+    sys.path.append(str(config.folder))  # a model or data of the user's own may lie beside floe.toml
     with stopping() as stop, only_one(state, "device"):
         features = load(config.device.data, config.data, config.folder)
         keyring = load_keyring(config, state)
