@@ -9,6 +9,8 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from aggregator import results
 from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
@@ -45,6 +47,7 @@ class Chain:
         self.model = self._newest_model()
         self._layout = self._read_layout()
         self._parcel: Parcel | None = None
+        self.plan = config.plan
 
     def restore(self, policy: Policy, now: float) -> State:
         """Where the rounds were when the last process ended."""
@@ -74,13 +77,13 @@ class Chain:
         """Whether a device that came later may take part in the open phase."""
         rounds = self._config.rounds
         fraction = rounds.fraction if state.phase.task == "train" else 1.0
-        return takes_part(device, state.phase, self._config.plan.seed, state.draw, fraction, rounds.members)
+        return takes_part(device, state.phase, self.plan.seed, state.draw, fraction, rounds.members)
 
     def expectation(self, phase: Phase) -> Expectation:
         """What an update of this phase must fit."""
         base, cap = self.base(), self._config.security.max_transfer_mb * 1_000_000
         layout = self._layout if phase.task in ("train", "evaluate") else None
-        return Expectation(phase, base.sha256 if base else "", self._config.plan, layout, self.schema, cap)
+        return Expectation(phase, base.sha256 if base else "", self.plan, layout, self.schema, cap)
 
     def accept_schema(self, schema: Schema) -> None:
         """The first accepted update gives the federation its schema."""
@@ -111,8 +114,13 @@ class Chain:
             if left != self.spool(state.phase):
                 self._registry.keep_uploads(left, keep=left.name.endswith("-train"))
         base = self.base()
-        plan: Plan = self._config.plan
-        self._log.open_round(state.phase, base.sha256 if base else None, plan, state.draw, sorted(state.expected))
+        self._log.open_round(
+            state.phase, base.sha256 if base else None, self._config.plan, state.draw, sorted(state.expected)
+        )
+        # A plan that was changed while the process was down holds from the next phase on.
+        row = self._log.open_phase(self._lineage, self._epoch)
+        assert row is not None
+        self.plan = msgspec.json.decode(row["plan"], type=Plan)
 
     def close(self, phase: Phase, *, up: int, down: int) -> None:
         """Make what the phase makes, then record it and the end of the phase in one transaction."""

@@ -19,7 +19,6 @@ from floe.errors import Refused
 from floe.keyring import Keyring, open_meta
 from floe.messages import Answer, Core, Manifest, Phase, Want
 from floe.parcel import Incoming
-from floe.plan import Plan
 from floe.report import Report
 from floe.topics import AnswerTo, DeviceChunk, DeviceManifest, WantTo
 from floe.transfer import Ranges, name_of
@@ -30,14 +29,13 @@ class Receiver:
     """The aggregator's side of every update. `ended` is called once for each outcome, after it is on disk."""
 
     def __init__(
-        self, wire: Wire, chain: Chain, log: Log, keyring: Keyring, plan: Plan, *, folder: Path, slots: int,
+        self, wire: Wire, chain: Chain, log: Log, keyring: Keyring, *, folder: Path, slots: int,
         ended: Callable[[Outcome], None],
     ) -> None:  # fmt: skip
         self._wire = wire
         self._chain = chain
         self._log = log
         self._keyring = keyring
-        self._plan = plan
         self._folder = folder
         self._ended = ended
         self._uploads = Uploads(slots, self._send_want)
@@ -79,6 +77,9 @@ class Receiver:
         for upload in self._uploads.all():
             self._abandon(upload, "late", "closed", "the round closed before the transfer was complete")
 
+    def offline(self, device: str) -> None:
+        self._uploads.park(device, time.monotonic())
+
     def tick(self, now: float) -> None:
         self._uploads.tick(now)
 
@@ -96,7 +97,7 @@ class Receiver:
         if manifest.sender not in state.expected and not self._chain.selects(manifest.sender, state):
             raise Refused("round", f"not selected for {phase.task} {phase.round}")
         report = open_meta(self._keyring.open(core, manifest.envelope), core, Report)
-        check_report(report, core, self._plan)
+        check_report(report, core, self._chain.plan)
         return report
 
     def _receive(self, manifest: Manifest, report: Report) -> None:

@@ -37,6 +37,11 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def signed_text(lineage: str, epoch: int, round: int, sha256: str) -> bytes:
+    """The bytes that an aggregator signs for a global model: `models.signature`."""
+    return MODEL_DOMAIN + f"{lineage}\n{epoch}\n{round}\n{sha256}".encode()
+
+
 class Registry:
     """Where global models, devices' last uploads and published transfers are kept."""
 
@@ -54,7 +59,7 @@ class Registry:
 
     def row(self, model: Model, phase: Phase, identity: Identity, *, devices: int, samples: int) -> dict[str, Any]:
         """The row of `models`; the signature covers lineage, epoch, round and hash."""
-        text = f"{phase.lineage}\n{phase.epoch}\n{model.round}\n{model.sha256}".encode()
+        text = signed_text(phase.lineage, phase.epoch, model.round, model.sha256)
         return {
             "lineage": phase.lineage,
             "epoch": phase.epoch,
@@ -64,7 +69,7 @@ class Registry:
             "bytes": model.path.stat().st_size,
             "devices": devices,
             "samples": samples,
-            "signature": to_text(identity.private.sign(MODEL_DOMAIN + text)),
+            "signature": to_text(identity.private.sign(text)),
         }
 
     def parcel(self, model: Model, phase: Phase, keyring: Keyring, federation: str, sender: str) -> Parcel:

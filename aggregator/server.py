@@ -69,7 +69,7 @@ class Aggregator:
         self._chain = Chain(config, log, state, identity, keyring)
         self._publisher = Publisher(self.wire, keyring, self._lineage)
         self._receiver = Receiver(
-            self.wire, self._chain, log, keyring, config.plan,
+            self.wire, self._chain, log, keyring,
             folder=state / "incoming", slots=config.rounds.uploads, ended=self._on_ended,
         )  # fmt: skip
         self._state: State = self._chain.restore(self._policy, time.monotonic())
@@ -136,8 +136,16 @@ class Aggregator:
 
     def _on_status(self, status: Status) -> None:
         self._check_key(status.sender, status.key)
-        if self._log.status(status):
-            self._step(Offline(status.sender) if status.state == "offline" else Online(status.sender))
+        if not self._log.status(status):
+            return
+        if status.state == "offline":
+            self._receiver.offline(status.sender)
+            self._step(Offline(status.sender))
+        else:
+            self._step(Online(status.sender))
+        if self._state.stage == "waiting":
+            there, needed = len(self._state.online), self._policy.rounds.devices
+            self._log.event("info", "waiting", f"{there} device(s) online; a round begins with {needed}")
 
     def _on_want(self, want: Want) -> None:
         self._check_key(want.sender, want.key)
@@ -215,7 +223,7 @@ class Aggregator:
             phase=state.phase,
             state="finished" if state.stage == "finished" else "open",
             base=self._chain.base(),
-            plan=self._policy.plan,
+            plan=self._chain.plan,
             devices=rounds.members,
             fraction=rounds.fraction if state.phase.task == "train" else 1.0,
             draw=state.draw,

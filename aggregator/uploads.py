@@ -79,6 +79,12 @@ class Uploads:
         self._waiting.pop(device, None)
         self._fill(now)
 
+    def park(self, device: str, now: float) -> None:
+        """A device went offline: its place goes to the next, what has arrived is kept."""
+        if upload := self._active.pop(device, None):
+            self._waiting[device] = upload
+            self._fill(now)
+
     def tick(self, now: float) -> None:
         """Ask again where nothing came; a device that stays silent goes to the end of the line."""
         for upload in [u for u in self._active.values() if now >= u.due]:

@@ -19,7 +19,7 @@ from floe.config import Config
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.identity import Identity
 from floe.keyring import Keyring
-from floe.messages import Answer, M, Manifest, Phase, Round, Want
+from floe.messages import Answer, M, Manifest, Phase, Round, Status, Want
 from floe.pump import Pump
 from floe.report import Report
 from floe.selection import takes_part
@@ -27,6 +27,7 @@ from floe.sequence import Sequence
 from floe.service import log
 from floe.session import Connected, Disconnected, Posted, Received
 from floe.topics import (
+    AggregatorStatus,
     AnswerTo,
     CurrentRound,
     DeviceChunk,
@@ -46,6 +47,10 @@ from floe.wire import Wire
 
 POLL_S = 0.5
 RETRY_S = 10.0
+OF_AGGREGATOR = (
+    *(AggregatorStatus, WantTo, AnswerTo, ModelManifestTo, ModelChunkTo),
+    *(ModelManifest, ModelChunk, CurrentRound),
+)
 Action = Literal["nothing", "fetch", "work", "cancel"]
 
 
@@ -83,14 +88,13 @@ class Device:
             DeviceStatus(federation, self._id),
             [
                 filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__})
-                for kind in (WantTo, AnswerTo, ModelManifestTo, ModelChunkTo, ModelManifest, ModelChunk, CurrentRound)
+                for kind in OF_AGGREGATOR
             ],
         )
         self._worker = Worker(config, features, keyring, self._outbox.folder, self.wire.session.post)
         self._pump = Pump(self.wire)
         self._order: Round | None = None
         self._retry_at = 0.0
-        self._told = ""
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Serve until told to stop. Raises `BrokerError`, and `KeyFileError` if another device has this id."""
@@ -138,8 +142,9 @@ class Device:
                 case CurrentRound():
                     self._on_round(received)
                 case ModelManifest() | ModelManifestTo():
-                    manifest = self._read(received, Manifest)
-                    self._download.announce(manifest, retained=received.retained, now=time.monotonic())
+                    self._on_model(received)
+                case AggregatorStatus():
+                    self._on_aggregator(received)
                 case WantTo():
                     self._on_want(received)
                 case AnswerTo():
@@ -158,11 +163,23 @@ class Device:
         order = self._read(received, Round)
         if order.phase.lineage != self._lineage:
             raise Refused("not-for-us", f"a round of {order.phase.lineage!r}")
-        if not self._memory.newer_round(order.seq):
+        if not self._memory.newer("round", order.seq):
             raise Refused("round", "older than a round document that was seen before")
         if self._order is None or order.phase != self._order.phase or order.state != self._order.state:
             log(f"round {order.phase.round}: {order.phase.task}, {order.state}")
         self._order = order
+
+    def _on_model(self, received: Received) -> None:
+        manifest = self._read(received, Manifest)
+        if not self._memory.newer("model", manifest.seq):
+            raise Refused("round", "older than a model's manifest that was seen before")
+        self._download.announce(manifest, retained=received.retained, now=time.monotonic())
+
+    def _on_aggregator(self, received: Received) -> None:
+        """An aggregator that comes back has forgotten who was about to send what."""
+        if self._read(received, Status).state == "online" and not received.retained:
+            self._outbox.hurry()
+            self._download.hurry()
 
     def _on_want(self, received: Received) -> None:
         want = self._read(received, Want)

@@ -13,7 +13,7 @@ from floe.messages import Phase
 
 class _Kept(msgspec.Struct):
     aggregator_key: str = ""
-    round_seq: int = 0
+    seen: dict[str, int] = {}
     answered: list[Phase] = []
 
 
@@ -36,14 +36,13 @@ class Memory:
         if self._kept.aggregator_key != key:
             raise Refused("unknown-key", f"not the aggregator's key that was seen first; pinned in {self._path}")
 
-    def newer_round(self, seq: int) -> bool:
-        """Whether a round document is not older than the newest seen; remembers it."""
-        if seq < self._kept.round_seq:
-            return False
-        if seq > self._kept.round_seq:
-            self._kept.round_seq = seq
+    def newer(self, stream: str, seq: int) -> bool:
+        """Whether a message is not older than the newest of its stream (rounds, models); remembers it."""
+        newest = self._kept.seen.get(stream, 0)
+        if seq > newest:
+            self._kept.seen[stream] = seq
             self._save()
-        return True
+        return seq >= newest
 
     def answered(self, phase: Phase) -> bool:
         """Whether the aggregator has answered for this device's part in a phase."""

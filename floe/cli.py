@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -79,8 +81,17 @@ def config_options(**flags: str) -> Callable[[F], F]:
     return decorate
 
 
+def _write_traceback() -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="floe-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    return file.name
+
+
 def main() -> None:
-    """The console script. Every `FloeError` is one line on stderr and its exit code; Ctrl-C is 130."""
+    """The console script. Every `FloeError` is one line on stderr and its exit code; Ctrl-C is 130.
+
+    What nobody foresaw ends with 70, and its traceback in a file: no traceback reaches a user.
+    """
     try:
         code = floe.main(standalone_mode=False)
     except FloeError as error:
@@ -94,4 +105,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
+    except Exception as error:
+        print(f"floe: a defect of Floe's: {error!r}; please report {_write_traceback()}", file=sys.stderr)
+        code = 70  # EX_SOFTWARE of sysexits.h
     sys.exit(code if isinstance(code, int) else 0)

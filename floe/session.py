@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from floe.config import Mqtt
-from floe.errors import BrokerError
+from floe.errors import BrokerError, StoreError
 
 WINDOW = 32  # messages in flight, each way: with 64 KiB chunks 2 MiB
 MAX_WAITING = 1000  # messages of QoS 0, which nothing holds back, that may wait for the loop
 UNSUPPORTED_VERSION = 132  # MQTT 5, 3.2.2.2
+UNWELCOME = (133, 134, 135, 138, 140)  # the same: client id, name or password, not authorised, banned
 TAKEN_OVER = 142  # MQTT 5, 3.14.2.1
 
 
@@ -78,11 +80,13 @@ Event = Connected | Disconnected | Fatal | Received | Published | Posted
 class Session:
     """One MQTT connection that comes back by itself.
 
-    `will` makes topic and payload of the last will anew for each connection. MQTT 5 is tried first; a broker that
-    speaks only 3.1.1 gets that.
+    `will` makes topic and payload of the last will anew for each connection; None: a listener, that leaves none.
+    MQTT 5 is tried first; a broker that speaks only 3.1.1 gets that.
     """
 
-    def __init__(self, mqtt: Mqtt, client_id: str, filters: Sequence[str], will: Callable[[], tuple[str, bytes]]):
+    def __init__(
+        self, mqtt: Mqtt, client_id: str, filters: Sequence[str], will: Callable[[], tuple[str, bytes]] | None
+    ):
         self.connected = False
         self.outstanding = 0
         self._mqtt = mqtt
@@ -90,6 +94,7 @@ class Session:
         self._filters = filters
         self._will = will
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._answered = threading.Event()
         self._client = self._new_client(MQTTProtocolVersion.MQTTv5)
 
     def connect(self, stopped: Callable[[], bool], waiting: Callable[[str], None]) -> None:
@@ -98,12 +103,17 @@ class Session:
         Raises `BrokerError` when `connect_timeout_s` has passed. Returns early if `stopped`.
         """
         started, pause, told = time.monotonic(), 0.5, ""
-        while not stopped():
+        place, running = f"{self._mqtt.host}:{self._mqtt.port}", False
+        while not (stopped() or self._answered.is_set()):
+            reason = f"{place} takes the connection but does not answer as an MQTT broker"
             try:
-                self._open()
-                return
+                if not running:
+                    self._open()
+                    running = True
+                if self._answered.wait(2.0):
+                    return
             except (OSError, ValueError) as error:
-                reason = f"no broker at {self._mqtt.host}:{self._mqtt.port} ({_words(error)})"
+                reason = f"no broker at {place} ({_words(error)})"
             waited = time.monotonic() - started
             if 0 < self._mqtt.connect_timeout_s <= waited:
                 raise BrokerError(
@@ -176,8 +186,13 @@ class Session:
     # From here on paho's thread.
 
     def _on_pre_connect(self, client: Client, userdata: Any) -> None:
-        topic, payload = self._will()
-        client.will_set(topic, payload, qos=1, retain=True)
+        if self._will is None:
+            return
+        try:
+            topic, payload = self._will()
+            client.will_set(topic, payload, qos=1, retain=True)
+        except StoreError as error:  # a full disk must not end the thread: the will of before has to do
+            self._events.put(Disconnected(str(error)))
 
     def _on_socket_open(self, client: Client, userdata: Any, sock: Any) -> None:
         if isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX:
@@ -186,6 +201,7 @@ class Session:
     def _on_connect(
         self, client: Client, userdata: Any, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
     ) -> None:
+        self._answered.set()
         if not code.is_failure:
             self.connected = True
             if self._filters:
@@ -194,6 +210,8 @@ class Session:
         elif code.value == UNSUPPORTED_VERSION and client.protocol == MQTTProtocolVersion.MQTTv5:
             self._events.put(Disconnected("the broker speaks MQTT 3.1.1 only"))
             self._speak_older()
+        elif code.value not in UNWELCOME:
+            self._events.put(Disconnected(str(code)))  # busy, or short of something: paho tries again
         else:
             place = f"{self._mqtt.host}:{self._mqtt.port}"
             self._events.put(Fatal(f"the broker at {place} refused us: {code}; check [mqtt] username and password"))
