@@ -7,6 +7,7 @@ What is signed is the payload up to its last member, the signature: `floe.signin
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ VERSION = 1
 MAX_MESSAGE_BYTES = 128 * 1024
 MAX_CHUNKS = 1024
 MAX_RANGES = 512
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 Name = Annotated[str, Meta(pattern=r"\A[a-z0-9_-]{1,64}\Z")]
 Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -127,7 +129,7 @@ class Round(Message, frozen=True, tag="round", kw_only=True):
     """
 
     phase: Phase
-    state: Literal["open", "closed", "finished"]
+    state: Literal["open", "finished"]
     base: Base | None
     plan: Plan
     devices: tuple[Name, ...] = ()
@@ -167,7 +169,7 @@ M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message) -> bytes:
-    """The JSON of a message without its signature: compact, ASCII-safe, members in the order of the struct."""
+    """The JSON of a message without its signature: compact, UTF-8, members in the order of the struct."""
     return msgspec.json.encode(message)
 
 
@@ -189,6 +191,8 @@ def decode(payload: bytes, expected: type[M]) -> M:
             "unknown-version",
             f"message version {_short(fields.get('floe'))}, this process speaks {VERSION}",
         )
+    if "type" not in fields:
+        raise Refused("malformed", "the message has no type")
     try:
         return msgspec.convert(fields, expected, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -196,16 +200,20 @@ def decode(payload: bytes, expected: type[M]) -> M:
 
 
 def parse_json(payload: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> Any:
-    """JSON as RFC 8259 allows it, less what parsers disagree about: duplicate keys, NaN, infinities.
+    """JSON as RFC 8259 allows it, less what parsers disagree about: duplicate keys, NaN, half surrogate pairs.
 
     Raises `Refused` (`oversized`, `malformed`); nesting deeper than the parser's limit is malformed.
     """
     if len(payload) > max_bytes:
         raise Refused("oversized", f"message of {len(payload)} bytes, at most {max_bytes} allowed")
     try:
-        return json.loads(payload.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        text = payload.decode("utf-8")
+        found = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()  # fails for half a pair, which no later use would survive
     except (ValueError, RecursionError) as error:
         raise Refused("malformed", f"not JSON: {_short(error)}") from None
+    return found
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -65,5 +65,6 @@ def only_one(state: Path, what: str) -> Iterator[None]:
 
 
 def log(text: str) -> None:
-    """One line for the journal: local time and the text."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    """One line for the journal: local time and the text. What a peer wrote cannot steer the terminal."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    print(f"{time.strftime('%H:%M:%S')} {shown}", file=sys.stderr, flush=True)

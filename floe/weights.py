@@ -200,7 +200,7 @@ def _tensor(name: str, entry: dict[str, Any]) -> Tensor:
         raise ValueError(f"entry {name[:80]!r}")
     dtype, shape, (start, stop) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     numbers = [*shape, start, stop]
-    if not all(type(n) is int and 0 <= n < 2**48 for n in numbers) or len(shape) > 8:
+    if type(shape) is not list or len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**48 for n in numbers):
         raise ValueError(f"shape or offsets of {name[:80]!r}")
     if math.prod(shape) * dtype.itemsize != stop - start:
         raise ValueError(f"shape {shape} of {name[:80]!r} does not fill {stop - start} bytes")
