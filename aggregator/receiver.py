@@ -120,7 +120,7 @@ class Receiver:
             ended = Outcome(upload.transfer, upload.device, upload.phase, "rejected", error.reason, error.detail)
         self._end(ended, upload.report, core, received_bytes=upload.received_bytes, sha256=sha256)
         self._uploads.remove(upload.device, time.monotonic())
-        upload.incoming.close()
+        upload.incoming.remove()
 
     def _spool(self, upload: Upload) -> str:
         path = self._chain.spool(upload.phase) / f"{upload.device}.safetensors"
@@ -137,7 +137,7 @@ class Receiver:
         ended = Outcome(upload.transfer, upload.device, upload.phase, outcome, reason, detail)
         self._end(ended, upload.report, upload.incoming.core, received_bytes=upload.received_bytes, sha256=None)
         self._uploads.remove(upload.device, time.monotonic())
-        upload.incoming.close()
+        upload.incoming.remove()
 
     def _end(
         self, ended: Outcome, report: Report | None, core: Core, *, received_bytes: int, sha256: str | None

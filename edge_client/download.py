@@ -108,7 +108,7 @@ class Download:
 
     def _drop(self) -> None:
         if self._incoming is not None:
-            self._incoming.close()
+            self._incoming.remove()
         self._incoming, self._transfer = None, ""
 
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -112,9 +113,6 @@ class Incoming:
         self.opener = opener
         self.path = path
         self._stride = sealed_length(core.suite, core.chunk_size)
-        with storing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
 
     @property
     def core(self) -> Core:
@@ -122,40 +120,48 @@ class Incoming:
 
     def resume(self) -> None:
         """Count the chunks that are already in the file."""
-        for index in range(len(self.core.chunks)):
-            sealed = self._read(index)
-            if sealed and hashlib.sha256(sealed).hexdigest() == self.core.chunks[index]:
-                self.assembly.have.add(index)
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for index in range(len(self.core.chunks)):
+                sealed = self._read(file, index)
+                if sealed and hashlib.sha256(sealed).hexdigest() == self.core.chunks[index]:
+                    self.assembly.have.add(index)
 
     def add(self, index: int, sealed: bytes) -> bool:
         """Check and write one chunk; False if it was there. Raises `Refused("chunk", ...)`, `StoreError`."""
         if not self.assembly.check(index, sealed):
             return False
+        # The file is opened for each chunk: thousands of waiting transfers must not hold a descriptor each.
         with storing(self.path):
-            self._file.seek(index * self._stride)
-            if self._file.write(sealed) != len(sealed):
-                raise StoreError(f"{self.path}: no space left for chunk {index}")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                written = os.pwrite(descriptor, sealed, index * self._stride)
+            finally:
+                os.close(descriptor)
+        if written != len(sealed):
+            raise StoreError(f"{self.path}: no space left for chunk {index}; it is asked for again")
         self.assembly.have.add(index)
         return True
 
     def open_to(self, out: Path) -> str:
         """Open all chunks into `out`, atomically and synced; the SHA-256 of it. Raises `Refused`, `StoreError`."""
         digest = hashlib.sha256()
-        with replacing(out) as file:
+        with replacing(out) as file, self.path.open("rb") as sealed:
             for index in range(len(self.core.chunks)):
-                opened = self.opener.open(index, self._read(index))
+                opened = self.opener.open(index, self._read(sealed, index))
                 digest.update(opened)
                 file.write(opened)
         return digest.hexdigest()
 
-    def close(self) -> None:
-        """Close and remove the file."""
-        self._file.close()
+    def remove(self) -> None:
+        """Remove the file: the transfer has ended."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self, index: int) -> bytes:
-        self._file.seek(index * self._stride)
-        return self._file.read(sealed_length(self.core.suite, chunk_length(self.core, index)))
+    def _read(self, file: BinaryIO, index: int) -> bytes:
+        file.seek(index * self._stride)
+        return file.read(sealed_length(self.core.suite, chunk_length(self.core, index)))
 
 
 def _seal_chunks(source: Path | None, out: Path, core: Core, seal: Sealer) -> tuple[str, ...]:

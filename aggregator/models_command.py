@@ -1,0 +1,220 @@
+"""`floe models list|show|export`: the global models. Reads the log and the model files; writes what is exported.
+
+Imports torch for `.pt` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import numpy as np
+from cryptography.exceptions import InvalidSignature
+from rich.console import Console
+from rich.table import Table
+from sqlite_utils import Database
+
+from aggregator.registry import hash_of, signed_text
+from floe import weights
+from floe.cli import config_options
+from floe.config import Config
+from floe.display import size_words
+from floe.errors import ConfigError, DataError, Refused
+from floe.files import replacing
+from floe.identity import load_identity
+from floe.signing import from_text
+from floe.store import FILE, read_log
+from floe.terminal import printable
+
+Row = dict[str, Any]
+
+
+@click.group()
+def models() -> None:
+    """The global models of a federation: run it where the aggregator's floe.toml is, or name that with --config."""
+
+
+@models.command("list")
+@config_options(lineage="rounds.lineage")
+@click.option("--json", "as_json", is_flag=True, help="a JSON list on stdout")
+def list_command(config: Config, as_json: bool) -> None:
+    """All global models, with the figures that the devices measured."""
+    found = _rows(config)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    table = Table("epoch", "round", "sha256", "devices", "samples", "loss", "accuracy", "ROC-AUC", "size", "created")
+    for row in found:
+        table.add_row(
+            *(str(row["epoch"]), str(row["round"]), row["sha256"][:12], str(row["devices"]), str(row["samples"])),
+            *(_number(row[name]) for name in ("loss", "accuracy", "roc_auc")),
+            *(size_words(row["bytes"]), row["created_at"]),
+        )
+    Console().print(table)
+
+
+@models.command("show")
+@click.argument("round", metavar="ROUND|latest")
+@config_options(lineage="rounds.lineage")
+@click.option("--epoch", type=click.IntRange(min=1), help="epoch of the lineage  [default: the newest]")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
+def show_command(config: Config, round: str, epoch: int | None, as_json: bool) -> None:
+    """Everything about one global model: tensors, schema, hash, signature, and what each device gave to it."""
+    row = _find(config, round, epoch)
+    about = row | _checked(config, row) | {"updates": _updates(config, row)}
+    if as_json:
+        click.echo(json.dumps(about))
+    else:
+        _print(about)
+
+
+@models.command("export")
+@click.argument("round", metavar="ROUND|latest")
+@config_options(lineage="rounds.lineage")
+@click.option("--epoch", type=click.IntRange(min=1), help="epoch of the lineage  [default: the newest]")
+@click.option("--to", "out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--force", is_flag=True, help="replace a file that is there")
+def export_command(config: Config, round: str, epoch: int | None, out: Path, force: bool) -> None:
+    """Write a global model to a .safetensors, .npz or .pt file.
+
+    .safetensors is the model's own file, with its schema; it and .npz hold the scaling of the features as scaling.mean
+    and scaling.scale beside the weights. A .pt is the state dict alone: `load_state_dict(torch.load(file))`.
+    """
+    if out.suffix not in _WRITERS:
+        raise ConfigError(f"--to {out}: the ending says the format: {', '.join(_WRITERS)}")
+    if out.exists() and not force:
+        raise ConfigError(f"--to {out}: exists already; --force replaces it")
+    row = _find(config, round, epoch)
+    path = _file(config, row)
+    _check_file(path, row)
+    _WRITERS[out.suffix](path, out)
+    click.echo(f"{out}: global model {row['round']}, {size_words(out.stat().st_size)}")
+
+
+def _rows(config: Config) -> list[Row]:
+    """The rows of `models` of the lineage. Raises `StoreError`, `DataError` if there are none."""
+    log = config.path(config.paths.log) / FILE
+    with closing(read_log(log).conn) as connection:
+        sql = "SELECT * FROM models WHERE lineage = ? ORDER BY epoch, round"
+        found = list(Database(connection).query(sql, [config.rounds.lineage]))
+    if not found:
+        raise DataError(f"{log}: no global model of lineage {config.rounds.lineage!r} yet")
+    return found
+
+
+def _find(config: Config, round: str, epoch: int | None) -> Row:
+    rows = _rows(config)
+    epoch = epoch or rows[-1]["epoch"]
+    mine = {str(row["round"]): row for row in rows if row["epoch"] == epoch}
+    if round == "latest" and mine:
+        return list(mine.values())[-1]
+    if round not in mine:
+        known = ", ".join(mine) or "none"
+        raise DataError(f"round {round!r}: no such global model in epoch {epoch}; there are: {known} (or `latest`)")
+    return mine[round]
+
+
+def _file(config: Config, row: Row) -> Path:
+    return config.path(config.paths.models) / str(row["file"])
+
+
+def _check_file(path: Path, row: Row) -> weights.Layout:
+    """The layout of the file that the log speaks of. Raises `DataError`: missing, damaged, another one."""
+    if not path.is_file():
+        raise DataError(f"{path}: missing; the log has model {row['round']} there")
+    if (found := hash_of(path)) != row["sha256"]:
+        raise DataError(f"{path}: damaged or another file: its SHA-256 is {found}, the log has {row['sha256']}")
+    try:
+        return weights.read_layout_of(path)
+    except Refused as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _checked(config: Config, row: Row) -> Row:
+    try:
+        layout = _check_file(_file(config, row), row)
+    except DataError as error:
+        return {"file_check": str(error), "signature_check": _signature(config, row), "tensors": [], "schema": None}
+    tensors = [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype.name} for t in layout.tensors]
+    schema = json.loads(layout.metadata.get("schema", "null"))
+    return {"file_check": "ok", "signature_check": _signature(config, row), "tensors": tensors, "schema": schema}
+
+
+def _signature(config: Config, row: Row) -> str:
+    lineage = row["lineage"]
+    keys = config.path(config.paths.state) / f"aggregator-{lineage}" / "keys"
+    if not (keys / f"{lineage}.pem").exists():
+        return f"not checked: the aggregator's key is not in {keys}"
+    public = load_identity(keys, lineage).private.public_key()
+    try:
+        text = signed_text(lineage, row["epoch"], row["round"], row["sha256"])
+        public.verify(from_text(row["signature"]), text)
+    except (InvalidSignature, Refused):
+        return "BAD: not made with this aggregator's key"
+    return "ok"
+
+
+def _updates(config: Config, row: Row) -> list[Row]:
+    with closing(read_log(config.path(config.paths.log) / FILE).conn) as connection:
+        sql = (
+            "SELECT device, samples, loss, accuracy, roc_auc, threshold, sha256 FROM updates WHERE lineage = ? "
+            "AND epoch = ? AND round = ? AND task = ? AND outcome = 'accepted' ORDER BY device"
+        )
+        task = "train" if row["round"] else "init"
+        return list(Database(connection).query(sql, [row["lineage"], row["epoch"], row["round"], task]))
+
+
+def _print(about: Row) -> None:
+    console = Console()
+    shown = {key: value for key, value in about.items() if key not in ("tensors", "schema", "updates")}
+    for key, value in shown.items():
+        console.print(f"{key:16} {'' if value is None else printable(str(value))}", **_PLAIN)
+    if schema := about["schema"]:
+        names = ", ".join(schema.get("features", ())) or "without names"
+        console.print(f"{'schema':16} shape {schema['shape']}, {schema['classes']} classes", **_PLAIN)
+        console.print(f"{'features':16} {printable(names)}", **_PLAIN)
+    tensors = Table("tensor", "shape", "dtype", box=None)
+    for tensor in about["tensors"]:
+        tensors.add_row(printable(tensor["name"]), str(tensor["shape"]).replace("[", r"\["), tensor["dtype"])
+    updates = Table("device", "samples", "loss", "accuracy", "ROC-AUC", "threshold", box=None)
+    for update in about["updates"]:
+        numbers = (_number(update[name]) for name in ("loss", "accuracy", "roc_auc", "threshold"))
+        updates.add_row(update["device"], str(update["samples"]), *numbers)
+    console.print(tensors, updates)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _copy(path: Path, out: Path) -> None:
+    with path.open("rb") as source, replacing(out) as file:
+        shutil.copyfileobj(source, file)
+
+
+def _npz(path: Path, out: Path) -> None:
+    # Not numpy.savez: there a tensor named "file" would be taken for its argument.
+    with replacing(out) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in weights.read(path).items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+
+
+def _state_dict(path: Path, out: Path) -> None:
+    try:
+        import torch
+    except ImportError:
+        raise ConfigError(f"--to {out}: .pt needs torch: pip install 'floe[edge]', or take .npz") from None
+    arrays = {name: array for name, array in weights.read(path).items() if not name.startswith("scaling.")}
+    with replacing(out) as file:
+        torch.save({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, file)
+
+
+_WRITERS: dict[str, Callable[[Path, Path], None]] = {".safetensors": _copy, ".npz": _npz, ".pt": _state_dict}
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}

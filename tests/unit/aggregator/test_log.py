@@ -1,0 +1,137 @@
+"""The log: what is written, what a restart reads back, and the CSV beside it."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from aggregator.log import Log, Outcome
+from floe.errors import StoreError
+from floe.messages import Phase, Status
+from floe.plan import Plan
+from floe.report import Metrics, Report
+from floe.store import CSV, FILE, open_log, read_log
+
+TRAIN = Phase("main", 1, 1, "train")
+
+
+def outcome(transfer: str, device: str = "a", result: str = "accepted", phase: Phase = TRAIN) -> Outcome:
+    return Outcome(transfer, device, phase, result, "" if result == "accepted" else "weights", "")
+
+
+def report(accuracy: float, rows: int, base_auc: float | None = None) -> Report:
+    before = Metrics(loss=1.0, accuracy=accuracy, roc_auc=base_auc)
+    return Report(samples=rows, test_samples=rows, before=before, after=Metrics(loss=0.5, accuracy=1.0), threshold=0.1)
+
+
+def record(log: Log, *ended: tuple[Outcome, Report]) -> None:
+    for one, told in ended:
+        log.update(one, told, bytes_=10, sha256="f" * 64, suite="plaintext")
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / CSV).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_update_stands_in_the_database_and_in_the_csv_once(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    record(log, (outcome("t1"), report(0.5, 10)), (outcome("t1"), report(0.9, 10)))
+    assert log.outcome("t1") == outcome("t1")
+    assert log.outcome("t2") is None
+    [row] = rows(tmp_path)
+    assert (row["device"], row["outcome"], row["accuracy"], row["base_accuracy"]) == ("a", "accepted", "1.0", "0.5")
+
+
+def test_a_csv_that_a_crash_cut_short_is_whole_after_a_restart(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    record(log, (outcome("t1"), report(0.5, 10)), (outcome("t2", "b"), report(0.5, 10)))
+    log.close()
+    text = (tmp_path / CSV).read_bytes()
+    (tmp_path / CSV).write_bytes(text[:-20])
+    Log(tmp_path).close()
+    assert (tmp_path / CSV).read_bytes() == text
+
+
+def test_a_line_of_the_csv_stays_one_line_whatever_a_device_says(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    nasty = Outcome("t1", "a", TRAIN, "rejected", "device", 'one\ntwo,"three"\r\n=cmd()')
+    log.update(nasty, None, bytes_=0, sha256=None, suite="plaintext")
+    assert [row["detail"] for row in rows(tmp_path)] == ['one two,"three" =cmd()']
+
+
+def test_the_metrics_of_a_model_are_measured_by_the_phase_that_starts_from_it(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    model = {
+        "lineage": "main", "epoch": 1, "round": 0, "sha256": "0" * 64, "file": "global/0.safetensors", "bytes": 1,
+        "devices": 1, "samples": 0, "signature": "s",
+    }  # fmt: skip
+    log.add_model(model)
+    log.open_round(TRAIN, "0" * 64, Plan(), 0, ["a", "b", "c"])
+    record(log, (outcome("t1"), report(0.5, 10, 0.8)), (outcome("t2", "b"), report(1.0, 30)))
+    record(log, (outcome("t3", "c", "rejected"), report(0.0, 1000)))
+    log.close_round(TRAIN, up=5, down=6, model=None, measured="0" * 64)
+    measured = log.newest_model("main", 1)
+    assert measured is not None
+    assert (measured["accuracy"], measured["roc_auc"], measured["test_samples"]) == (0.875, 0.8, 40)
+    closed = next(iter(log.db.query("SELECT * FROM rounds")))
+    assert (closed["state"], closed["accepted"], closed["refused"], closed["bytes_up"]) == ("closed", 2, 1, 5)
+    assert log.last_closed("main", 1) == TRAIN
+    assert log.open_phase("main", 1) is None
+
+
+def test_the_last_closed_phase_follows_the_order_of_tasks_not_of_the_alphabet(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    for phase in (Phase("main", 1, 0, "init"), Phase("main", 1, 0, "sums")):
+        log.open_round(phase, None, Plan(), 0, [])
+        log.close_round(phase, up=0, down=0, model=None, measured=None)
+    assert log.last_closed("main", 1) == Phase("main", 1, 0, "init")
+
+
+def test_the_first_key_seen_under_a_name_stays(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    assert log.pin("a", "first") == "first"
+    assert log.pin("a", "second") == "first"
+
+
+def test_an_older_status_changes_nothing(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.pin("a", "k")
+
+    def status(seq: int, state: str) -> Status:
+        return Status(federation="f", sender="a", key="k", seq=seq, state=state)  # type: ignore[arg-type]
+
+    assert log.status(status(10, "training"))
+    assert not log.status(status(9, "offline"))
+    assert log.db.execute("SELECT state FROM devices").fetchone() == ("training",)
+
+
+def test_a_flood_of_equal_refusals_becomes_one_event_that_counts_them(tmp_path: Path) -> None:
+    clock = [0.0]
+    log = Log(tmp_path, clock=lambda: clock[0])
+    for _ in range(1000):
+        log.event("warning", "refused", "a: malformed", device="a", reason="malformed")
+    clock[0] = 11.0
+    log.event("warning", "refused", "a: malformed", device="a", reason="malformed")
+    texts = [row["text"] for row in log.db.query("SELECT text FROM events ORDER BY id")]
+    assert texts == ["a: malformed", "a: malformed (and 999 more like it)"]
+
+
+def test_the_log_can_be_read_while_it_is_written(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    reader = read_log(tmp_path / FILE)
+    record(log, (outcome("t1"), report(0.5, 10)))
+    assert reader.execute("SELECT count(*) FROM updates").fetchone() == (1,)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("DELETE FROM updates")
+
+
+def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    path.write_bytes(b"not a database, " * 100)
+    with pytest.raises(StoreError, match=r"floe\.sqlite: cannot be opened.*move it away"):
+        open_log(path)
+    assert path.read_bytes() == b"not a database, " * 100

@@ -1,0 +1,95 @@
+"""What a phase makes of its updates, with numbers worked by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from aggregator.results import Spooled, check_initial, combine_sums, federated_mean, first_model
+from floe import weights
+from floe.errors import DataError
+from floe.schema import Schema
+
+SCHEMA = Schema(shape=(2,), classes=2, features=("a", "b"))
+
+
+def spool_sums(folder: Path, name: str, rows: np.ndarray) -> Spooled:
+    path = folder / f"{name}.safetensors"
+    mean = rows.mean(axis=0)
+    weights.write(
+        path,
+        {"sums.count": np.array([len(rows)]), "sums.mean": mean, "sums.m2": ((rows - mean) ** 2).sum(axis=0)},
+    )
+    return Spooled(name, path, 0)
+
+
+def test_sums_of_two_devices_worked_by_hand(tmp_path: Path) -> None:
+    # a: 0, 2 and 4 -> mean 2, variance 8/3; b is constant
+    spooled = [
+        spool_sums(tmp_path, "x", np.array([[0.0, 7.0], [2.0, 7.0]])),
+        spool_sums(tmp_path, "y", np.array([[4.0, 7.0]])),
+    ]
+    combine_sums(spooled, tmp_path / "out")
+    out = weights.read(tmp_path / "out")
+    np.testing.assert_allclose(out["scaling.mean"], [2.0, 7.0])
+    np.testing.assert_allclose(out["scaling.scale"], [np.sqrt(8 / 3), 1.0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays.arrays(np.float64, (12, 2), elements=st.floats(-1e3, 1e3)), st.integers(1, 11), st.sampled_from([0.0, 1.5e9])
+)
+def test_sums_of_a_split_are_the_sums_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, rows: np.ndarray, cut: int, offset: float
+) -> None:
+    folder = tmp_path_factory.mktemp("sums")
+    rows = rows + offset  # epoch times: raw sums of squares would lose every digit
+    combine_sums([spool_sums(folder, "x", rows[:cut]), spool_sums(folder, "y", rows[cut:])], folder / "out")
+    out = weights.read(folder / "out")
+    np.testing.assert_allclose(out["scaling.mean"], rows.mean(axis=0), rtol=1e-12, atol=1e-9)
+    deviation = rows.std(axis=0)
+    varies = deviation > 1e-2
+    np.testing.assert_allclose(out["scaling.scale"][varies], deviation[varies], rtol=1e-4)
+
+
+def test_the_federated_mean_keeps_the_scaling_of_the_base(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    scaling = {"scaling.mean": np.array([1.0, 2.0]), "scaling.scale": np.array([3.0, 4.0])}
+    weights.write(base, {"w": np.zeros(2, np.float32), **scaling}, {"schema": SCHEMA.to_json()})
+    for name, value in (("a", [1.0, 0.0]), ("b", [4.0, 3.0])):
+        weights.write(tmp_path / name, {"w": np.array(value, np.float32)})
+    spooled = [Spooled("a", tmp_path / "a", 2), Spooled("b", tmp_path / "b", 1)]
+    federated_mean(spooled, base, tmp_path / "out")
+    out = weights.read(tmp_path / "out")
+    assert out["w"].tolist() == [2.0, 1.0]  # (2 * 1 + 4) / 3, (2 * 0 + 3) / 3
+    assert out["scaling.scale"].tolist() == [3.0, 4.0]
+    assert weights.read_layout_of(tmp_path / "out").metadata["schema"] == SCHEMA.to_json()
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_round_without_weights_keeps_the_model(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    weights.write(base, {"w": np.ones(2, np.float32)}, {"schema": SCHEMA.to_json()})
+    federated_mean([], base, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == base.read_bytes()
+
+
+def test_the_first_model_has_weights_scaling_and_schema(tmp_path: Path) -> None:
+    weights.write(tmp_path / "initial", {"w": np.ones(2, np.float32)})
+    weights.write(tmp_path / "scaling", {"scaling.mean": np.zeros(2), "scaling.scale": np.ones(2)})
+    first_model(tmp_path / "initial", tmp_path / "scaling", SCHEMA.to_json(), tmp_path / "out")
+    layout = check_initial(tmp_path / "out")
+    assert [t.name for t in layout.tensors] == ["scaling.mean", "scaling.scale", "w"]
+
+
+def test_an_initial_model_without_a_schema_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    weights.write(tmp_path / "m.safetensors", {"w": np.ones(2, np.float32)})
+    with pytest.raises(DataError, match=r"m\.safetensors: cannot be the initial model.*floe models export"):
+        check_initial(tmp_path / "m.safetensors")
+    with pytest.raises(DataError, match="cannot be the initial model"):
+        check_initial(tmp_path / "absent.safetensors")
