@@ -81,21 +81,23 @@ class Log:
         return self._one("SELECT key FROM devices WHERE device = ?", device) or key
 
     def status(self, status: Status) -> bool:
-        """Record a device's state; False for one that is older than what is known."""
+        """Record a device's state; False for one that is older than what is known. The newest again is news to us:
+        after a restart the retained status, known from before, is what says that the device is there.
+        """
         with self.db.atomic():
             changed = self.db.execute(
                 "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? "
-                "WHERE device = ? AND seq < ?",
+                "WHERE device = ? AND seq <= ?",
                 (status.state, status.seq, status.software, now(),
                  status.phase.task if status.phase else None, status.phase.round if status.phase else None,
                  status.sender, status.seq),
             )  # fmt: skip
             return changed.rowcount == 1
 
-    def all_offline(self) -> None:
-        """At a start nobody is known to be there: retained statuses tell it anew."""
+    def all_unknown(self) -> None:
+        """At a start nobody is known to be there: retained statuses tell it anew. Sequences stay: no roll-back."""
         with self.db.atomic():
-            self.db.execute("UPDATE devices SET state = 'unknown', seq = 0")
+            self.db.execute("UPDATE devices SET state = 'unknown'")
 
     def open_round(self, phase: Phase, base: str | None, plan: Plan, draw: int, expected: list[str]) -> None:
         """Record a round that opens; one that is there already stays as it is."""

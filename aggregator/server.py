@@ -79,6 +79,7 @@ class Aggregator:
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Serve until told to stop. Raises `BrokerError`."""
+        self._log.all_unknown()
         self.wire.session.connect(stopped, lambda text: self._log.event("warning", "broker", text))
         try:
             while not stopped():
