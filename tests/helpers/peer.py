@@ -1,0 +1,153 @@
+"""A device without a trainer that does what a test says, rightly or wrongly, over the real wire."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from floe import weights
+from floe.config import Mqtt
+from floe.identity import Identity, load_identity, load_secret
+from floe.keyring import Keyring
+from floe.messages import Answer, M, Manifest, Round, Suite, Want
+from floe.parcel import Parcel, pack
+from floe.report import Metrics, Report
+from floe.sequence import Sequence
+from floe.session import Connected, Received
+from floe.signing import verify
+from floe.topics import AnswerTo, CurrentRound, DeviceChunk, DeviceManifest, DeviceStatus, WantTo, filter_of
+from floe.transfer import from_ranges
+from floe.wire import Wire
+from helpers.federation import LINEAGE, NAME, Federation
+
+ANSWER_S = 20.0
+GOOD = Report(samples=40, test_samples=20, before=Metrics(loss=0.7, accuracy=0.5), after=Metrics(loss=0.6, accuracy=0.6))
+Arrays = Mapping[str, weights.AnyArray]
+
+
+class Peer:
+    """One scripted device of a federation; online while the block lasts."""
+
+    def __init__(
+        self, federation: Federation, device: str, *, identity: Identity | None = None, suite: Suite | None = None
+    ) -> None:
+        self.federation = federation
+        self.device = device
+        self.folder = federation.folder / "peers" / device
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.identity = identity or load_identity(self.folder / "keys", device)
+        secret = load_secret(federation.folder / "secret.key", self.folder)
+        self.keyring = Keyring(suite or ("chacha20-poly1305" if secret else "plaintext"), secret)
+        self._heard: list[Received] = []
+        filters = [
+            filter_of(kind, federation=NAME, lineage=LINEAGE, **({} if kind is CurrentRound else {"device": device}))
+            for kind in (WantTo, AnswerTo, CurrentRound)
+        ]
+        topic = DeviceStatus(NAME, device)
+        sequence = Sequence(self.folder / "sequence")
+        self.wire = Wire(Mqtt(port=federation.port), NAME, self.identity, sequence, topic, filters)
+
+    def __enter__(self) -> Peer:
+        self.wire.session.connect(lambda: False, print)
+        while not isinstance(self.wire.session.next(ANSWER_S), Connected):
+            pass
+        self.wire.status("online")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.wire.close()
+
+    def listen(self, kind: type[M], fits: Callable[[M], bool] = lambda message: True) -> M:
+        """The next message of a kind that fits; what was heard before counts, each message once."""
+        end = time.monotonic() + ANSWER_S
+        while time.monotonic() < end:
+            for received in self._heard:
+                name = json.loads(received.payload)["type"]
+                if name == kind.__struct_config__.tag and fits(message := verify(received.payload, kind)):
+                    self._heard.remove(received)
+                    return message
+            event = self.wire.session.next(0.2)
+            if isinstance(event, Received):
+                self._heard.append(event)
+                self.wire.session.ack(event)
+        raise AssertionError(f"{self.device} heard no fitting {kind.__name__}\n{self.federation.said()}")
+
+    def order(self, task: str = "train") -> Round:
+        """The open round of a task that counts on this device."""
+
+        def expected(order: Round) -> bool:
+            sql = "SELECT expected FROM rounds WHERE round = ? AND task = ? AND state = 'open'"
+            rows = self.federation.query(sql, order.phase.round, order.phase.task)
+            return order.phase.task == task and any(self.device in json.loads(row["expected"]) for row in rows)
+
+        return self.listen(Round, expected)
+
+    def base_arrays(self, order: Round) -> dict[str, weights.AnyArray]:
+        """The weights that a round starts from, without the scaling."""
+        arrays = weights.read(self.federation.model(order.phase.round - 1))
+        return {name: array for name, array in arrays.items() if not name.startswith("scaling.")}
+
+    def pack(self, order: Round, arrays: Arrays | None = None, report: Report | Mapping[str, Any] = GOOD) -> Parcel:
+        """An update for a round, sealed; without arrays with the weights that the round starts from, a little moved."""
+        given = arrays if arrays is not None else {n: a + np.float32(0.01) for n, a in self.base_arrays(order).items()}
+        source = self.folder / "update.safetensors"
+        weights.write(source, given, {"schema": self.schema(order)})
+        return self._pack(order, source if given else None, report)
+
+    def pack_file(self, order: Round, content: bytes) -> Parcel:
+        """An update whose weights file has these bytes."""
+        source = self.folder / "update.safetensors"
+        source.write_bytes(content)
+        return self._pack(order, source, GOOD)
+
+    def schema(self, order: Round) -> str:
+        path = self.federation.model(order.phase.round - 1)
+        return weights.read_layout_of(path).metadata["schema"] if path.exists() else "{}"
+
+    def manifest(self, parcel: Parcel, **changes: Any) -> Manifest:
+        """The manifest of a parcel; `changes` go into its core (by name) or over its own fields."""
+        core_changes = {k: changes.pop(k) for k in list(changes) if k in parcel.core.__struct_fields__ and k != "sender"}
+        core = msgspec.structs.replace(parcel.core, **core_changes)
+        fields: dict[str, Any] = {
+            "federation": NAME, "sender": self.device, "key": self.identity.key, "seq": 0,
+            "core": core, "envelope": parcel.envelope(self.keyring, LINEAGE),
+        }  # fmt: skip
+        return Manifest(**{**fields, **changes})
+
+    def announce(self, manifest: Manifest, payload: bytes | None = None) -> None:
+        """Publish a manifest on this device's topic, signed, or as other bytes."""
+        topic = DeviceManifest(NAME, self.device, LINEAGE, manifest.core.round)
+        self.wire.send_bytes(topic, self.identity.sign(manifest) if payload is None else payload)
+
+    def serve(self, parcel: Parcel, alter: Callable[[int, bytes], bytes] = lambda index, chunk: chunk) -> None:
+        """Answer one want with the chunks that it asks for."""
+        want = self.listen(Want, lambda want: want.transfer == parcel.name)
+        for index in from_ranges(want.ranges, len(parcel.core.chunks)):
+            self.send_chunk(parcel, index, alter(index, parcel.chunk(index)))
+
+    def send_chunk(self, parcel: Parcel, index: int, sealed: bytes) -> None:
+        core = parcel.core
+        self.wire.send_bytes(DeviceChunk(NAME, self.device, core.lineage, core.round, parcel.name, index), sealed)
+
+    def deliver(self, parcel: Parcel) -> Answer:
+        """Announce, serve, and wait for the answer, as a good device does."""
+        self.announce(self.manifest(parcel))
+        if parcel.core.size:
+            self.serve(parcel)
+        return self.answer(parcel.name)
+
+    def answer(self, transfer: str) -> Answer:
+        return self.listen(Answer, lambda answer: answer.transfer == transfer)
+
+    def _pack(self, order: Round, source: Path | None, report: Report | Mapping[str, Any]) -> Parcel:
+        return pack(
+            self.folder, source, msgspec.json.encode(report).decode(), self.keyring, federation=NAME,
+            phase=order.phase, kind="update", sender=self.device, base=order.base.sha256 if order.base else "",
+        )  # fmt: skip

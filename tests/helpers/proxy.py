@@ -1,0 +1,164 @@
+"""A TCP proxy before a broker that drops, repeats, delays or alters PUBLISH packets, as a rule says.
+
+Runs an event loop in a thread of its own. A dropped QoS 1 packet is acknowledged by the proxy, so that its sender
+believes it was delivered: what a broker with a full queue does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from helpers.packets import CONNECT, DUP, PUBACK, PUBLISH, Packet, level_of, mid_of, puback, read_varint, take_apart
+
+
+@dataclass(frozen=True)
+class Message:
+    """A PUBLISH on its way. `upward`: from the client to the broker."""
+
+    upward: bool
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How often a message goes on (0: dropped), after how many seconds, and with which payload (None: its own)."""
+
+    copies: int = 1
+    delay_s: float = 0.0
+    payload: bytes | None = None
+
+
+PASS, DROP, TWICE = Verdict(), Verdict(copies=0), Verdict(copies=2)
+Rule = Callable[[Message], Verdict]
+
+
+@dataclass(eq=False)
+class _Link:
+    """One client's connection: both writers, its protocol level, acknowledgements of copies that nobody asked for."""
+
+    client: asyncio.StreamWriter
+    broker: asyncio.StreamWriter
+    level: int = 4
+    extra: Counter[tuple[bool, int]] = field(default_factory=Counter)
+
+    def writer(self, *, upward: bool) -> asyncio.StreamWriter:
+        return self.broker if upward else self.client
+
+    def abort(self) -> None:
+        self.client.transport.abort()
+        self.broker.transport.abort()
+
+
+class Proxy:
+    """Listens on `port` of 127.0.0.1 for the broker on `broker_port`; `rule` may be replaced at any time.
+
+    `seen` has every PUBLISH that came with its verdict, in order, without the payload.
+    """
+
+    def __init__(self, broker_port: int, rule: Rule = lambda message: PASS) -> None:
+        self.rule = rule
+        self.port = 0
+        self.seen: list[tuple[bool, str, Verdict]] = []
+        self._broker_port = broker_port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run)
+        self._ready = threading.Event()
+        self._stop = asyncio.Event()
+        self._links: set[_Link] = set()
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def count(self, *, upward: bool, containing: str) -> tuple[Counter[str], Counter[str]]:
+        """Per topic, how many messages came to the proxy, and how many of them it let through."""
+        came, passed = Counter[str](), Counter[str]()
+        for direction, topic, verdict in list(self.seen):
+            if direction == upward and containing in topic:
+                came[topic] += 1
+                passed[topic] += verdict.copies > 0
+        return came, passed
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        for link in self._links:
+            link.abort()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            from_broker, to_broker = await asyncio.open_connection("127.0.0.1", self._broker_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        link = _Link(writer, to_broker)
+        self._links.add(link)
+        await asyncio.gather(
+            self._carry(reader, link, upward=True),
+            self._carry(from_broker, link, upward=False),
+        )
+        self._links.remove(link)
+
+    async def _carry(self, reader: asyncio.StreamReader, link: _Link, *, upward: bool) -> None:
+        try:
+            while True:
+                packet = await _read(reader)
+                if packet.kind == CONNECT:
+                    link.level = level_of(packet)
+                if packet.kind == PUBLISH:
+                    self._publish(packet, link, upward=upward)
+                elif packet.kind == PUBACK and link.extra[not upward, mid_of(packet)]:
+                    link.extra[not upward, mid_of(packet)] -= 1
+                else:
+                    link.writer(upward=upward).write(packet.to_bytes())
+                await link.writer(upward=upward).drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            link.abort()
+
+    def _publish(self, packet: Packet, link: _Link, *, upward: bool) -> None:
+        found = take_apart(packet, link.level)
+        verdict = self.rule(Message(upward, found.topic, found.payload))
+        self.seen.append((upward, found.topic, verdict))
+        if not verdict.copies and packet.qos:
+            link.writer(upward=not upward).write(puback(found.mid))
+        body = packet.body if verdict.payload is None else found.head + verdict.payload
+        for copy in range(verdict.copies):
+            again = DUP if copy and packet.qos else 0
+            link.extra[upward, found.mid] += 1 if again else 0
+            out = Packet(packet.first | again, body).to_bytes()
+            if verdict.delay_s:
+                self._loop.call_later(verdict.delay_s, _write, link.writer(upward=upward), out)
+            else:
+                link.writer(upward=upward).write(out)
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    if not writer.is_closing():
+        writer.write(data)
+
+
+async def _read(reader: asyncio.StreamReader) -> Packet:
+    first = (await reader.readexactly(1))[0]
+    length = b""
+    while not length or not read_varint(length)[1]:
+        length += await reader.readexactly(1)
+    return Packet(first, await reader.readexactly(read_varint(length)[0]))

@@ -1,0 +1,76 @@
+"""Hypothesis strategies for messages, and small transfers to try things on. Reads the golden files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import strategies as st
+
+from floe import messages as m
+from floe.identity import Identity
+from floe.keyring import Keyring
+
+VECTORS = Path(__file__).resolve().parents[1] / "vectors"
+ANN = Identity("ann", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+EVE = Identity("eve", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+SECRET = bytes(range(32, 64))
+PHASE = m.Phase("main", 1, 3, "train")
+SUITES: list[m.Suite] = ["chacha20-poly1305", "aes-256-gcm", "fernet", "plaintext"]
+SEALED = SUITES[:3]
+
+names = st.from_regex(r"\A[a-z0-9_-]{1,64}\Z")
+counts = st.integers(0, 2**53 - 1)
+transfers = st.from_regex(r"\A[0-9a-f]{32}\Z")
+hashes = st.from_regex(r"\A[0-9a-f]{64}\Z")
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+phases = st.builds(
+    m.Phase,
+    lineage=names,
+    epoch=st.integers(1, 2**31),
+    round=st.integers(0, 2**31),
+    task=st.sampled_from(["sums", "init", "train", "evaluate"]),
+)
+header: dict[str, Any] = {"federation": names, "sender": names, "key": st.just(ANN.key), "seq": counts}
+statuses = st.builds(
+    m.Status,
+    **header,
+    state=st.sampled_from(["online", "training", "idle", "offline"]),
+    phase=st.none() | phases,
+    software=texts.filter(lambda text: len(text) <= 64),
+)
+wants = st.builds(
+    m.Want, **header, to=names, transfer=transfers, ranges=st.lists(st.tuples(counts, counts), max_size=5).map(tuple)
+)
+answers = st.builds(
+    m.Answer,
+    **header,
+    to=names,
+    transfer=transfers,
+    phase=phases,
+    outcome=st.sampled_from(["accepted", "late", "superseded", "rejected"]),
+    reason=st.sampled_from(["", "weights", "full"]),
+    detail=texts.filter(lambda text: len(text) <= 500),
+)
+
+
+def golden(name: str) -> Any:
+    """The content of a golden file: "valid/messages"."""
+    return json.loads((VECTORS / f"{name}.json").read_text())
+
+
+def keyring(suite: m.Suite) -> Keyring:
+    return Keyring(suite, None if suite == "plaintext" else SECRET)
+
+
+def core(suite: m.Suite = "chacha20-poly1305", **changes: Any) -> m.Core:
+    """The core of a transfer of one chunk of three bytes, with the fields of `changes` instead."""
+    fields = {
+        "federation": "floe", "lineage": "main", "epoch": 1, "round": 3, "task": "train", "kind": "update",
+        "sender": "ann", "base": "b" * 64, "suite": suite, "salt": "5" * 32, "commitment": "", "size": 3,
+        "chunk_size": 65_536, "chunks": ["0" * 64], "meta": "",
+    }  # fmt: skip
+    return msgspec.convert(fields | changes, m.Core)

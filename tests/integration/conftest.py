@@ -1,0 +1,64 @@
+"""Fixtures of the integration tests: a federation on a real broker, and one that nothing disturbed to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from broker import run
+from helpers.broker import broker_on, free
+from helpers.federation import BIG, Federation
+
+Make = Callable[[str], AbstractContextManager[Federation]]
+
+
+@contextmanager
+def a_federation(folder: Path) -> Iterator[Federation]:
+    """A sealed federation with the default plan; at the end every process is stopped and its log looked through."""
+    with broker_on(folder / "broker", free()) as broker, the_federation(folder / "federation", broker.port) as made:
+        yield made
+
+
+@contextmanager
+def the_federation(folder: Path, port: int) -> Iterator[Federation]:
+    made = Federation(folder, port)
+    made.configure()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[run.Mosquitto]:
+    """The federation's broker."""
+    with broker_on(tmp_path / "broker", free()) as running:
+        yield running
+
+
+@pytest.fixture
+def federation(broker: run.Mosquitto, tmp_path: Path) -> Iterator[Federation]:
+    """A sealed federation with the default plan; at the end every process is stopped and its log looked through."""
+    with the_federation(tmp_path / "federation", broker.port) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def new_federation(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """The same with a broker of its own, for fixtures that outlive a test."""
+    return lambda name: a_federation(tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(new_federation: Make) -> dict[int, str]:
+    """Two rounds of devices a and b with the plan `BIG`, through nothing; the hash of every model, by round."""
+    with new_federation("undisturbed") as federation:
+        federation.configure(BIG)
+        federation.aggregator()
+        for device in ("a", "b"):
+            federation.client(device)
+        federation.finish()
+        return federation.models()
