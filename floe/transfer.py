@@ -14,6 +14,7 @@ import msgspec
 
 from floe.errors import Refused
 from floe.messages import MAX_CHUNKS, MAX_RANGES, Core, canonical
+from floe.seal import sealed_length
 
 CHUNK_BYTES = 64 * 1024
 Ranges = tuple[tuple[int, int], ...]
@@ -93,6 +94,9 @@ class Assembly:
             raise Refused("chunk", f"chunk {index} of a transfer of {len(self.core.chunks)}")
         if index in self.have:
             return False
+        length = sealed_length(self.core.suite, chunk_length(self.core, index))
+        if len(sealed) != length:
+            raise Refused("chunk", f"chunk {index} of {len(sealed)} bytes, not {length}")
         if hashlib.sha256(sealed).hexdigest() != self.core.chunks[index]:
             raise Refused("chunk", f"chunk {index} does not have the hash that its manifest gives")
         return True

@@ -1,0 +1,204 @@
+"""Floe agrees with the golden files, and so does a reader that knows nothing of Floe."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from helpers.wire import VECTORS, golden
+
+from floe import messages as m
+from floe import topics, transfer, weights
+from floe.errors import Refused
+from floe.keyring import Keyring, open_meta
+from floe.parcel import Incoming
+from floe.report import Report
+from floe.seal import sealer, unwrap_shared
+from floe.selection import takes_part
+from floe.signing import verify
+
+KINDS: dict[str, type[m.Message]] = {
+    "status": m.Status,
+    "round": m.Round,
+    "manifest": m.Manifest,
+    "want": m.Want,
+    "answer": m.Answer,
+}
+
+
+def cases(name: str) -> list[Any]:
+    return [pytest.param(case, id=str(case.get("name", number))) for number, case in enumerate(golden(name))]
+
+
+def test_the_golden_files_are_what_their_script_makes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, VECTORS / "make.py", tmp_path], check=True, timeout=120)
+    made = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*.json")}
+    assert made == {p.relative_to(VECTORS): p.read_bytes() for p in VECTORS.rglob("*.json")}
+
+
+def test_the_independent_reader_agrees_with_every_valid_file() -> None:
+    done = subprocess.run([sys.executable, "-I", VECTORS / "check.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert len(done.stdout.splitlines()) == len(list((VECTORS / "valid").glob("*.json")))
+
+
+def test_the_independent_reader_imports_nothing_of_floe() -> None:
+    assert "floe " not in "".join(
+        line for line in (VECTORS / "check.py").read_text().splitlines() if line.startswith(("import", "from"))
+    )
+
+
+def test_the_independent_reader_notices_a_changed_file(tmp_path: Path) -> None:
+    (tmp_path / "valid").mkdir()
+    text = (VECTORS / "valid" / "messages.json").read_text()
+    (tmp_path / "valid" / "messages.json").write_text(text.replace('\\"online\\"', '\\"onlime\\"'))
+    (tmp_path / "check.py").write_text((VECTORS / "check.py").read_text())
+    done = subprocess.run([sys.executable, "-I", tmp_path / "check.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "InvalidSignature" in done.stdout
+
+
+@pytest.mark.parametrize("case", cases("valid/messages"))
+def test_a_valid_message_is_read_and_signed_again_to_the_same_bytes(case: dict[str, str]) -> None:
+    payload = case["payload"].encode()
+    message = verify(payload, KINDS[case["type"]])
+    assert payload.startswith(m.encode(message)[:-1])
+
+
+@pytest.mark.parametrize("case", cases("invalid/messages"))
+def test_an_invalid_message_is_refused_with_its_reason(case: dict[str, str]) -> None:
+    with pytest.raises(Refused) as refusal:
+        verify(base64.b64decode(case["payload"]), KINDS[case["type"]])
+    assert refusal.value.reason == case["reason"]
+
+
+@pytest.mark.parametrize("case", cases("valid/transfers"))
+def test_a_valid_transfer_opens(case: dict[str, Any], tmp_path: Path) -> None:
+    core, envelope = msgspec.convert(case["core"], m.Core), msgspec.convert(case["envelope"], m.Envelope)
+    assert transfer.name_of(core) == case["transfer"]
+    secret = bytes.fromhex(case["secret"]) if case["content_key"] else None
+    opened = Keyring(core.suite, secret).open(core, envelope)
+    assert opened.bound.hex() == case["bound"]
+    assert (opened.chunk_key.hex(), opened.meta_key.hex()) == (case["chunk_key"], case["meta_key"])
+    assert opened.open_meta(core.meta) == case["report"]
+    payload = bytes.fromhex(case["payload"]) if "payload" in case else bytes(i % 251 for i in range(core.size))
+    incoming = Incoming(core, opened, tmp_path / "part")
+    for index in range(len(core.chunks)):
+        piece = payload[index * core.chunk_size : (index + 1) * core.chunk_size]
+        incoming.add(index, bytes.fromhex(case["chunks"][index]) if "chunks" in case else opened.seal(index, piece))
+    if core.size:
+        incoming.open_to(tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == payload
+
+
+@pytest.mark.parametrize("case", cases("invalid/transfers"))
+def test_a_changed_transfer_is_refused_where_its_case_says(case: dict[str, Any], tmp_path: Path) -> None:
+    valid = next(one for one in golden("valid/transfers") if one["name"] == case["of"])
+    core = msgspec.convert(case.get("core", valid["core"]), m.Core)
+    envelope = msgspec.convert(case.get("envelope", valid["envelope"]), m.Envelope)
+    secret = bytes.fromhex(case.get("secret", valid["secret"]))
+    steps: list[str] = []
+    with pytest.raises(Refused) as refusal:
+        _receive(core, envelope, Keyring(core.suite, secret), bytes.fromhex(case.get("sealed", "")), steps)
+    assert (steps[-1], refusal.value.reason) == (case["step"], case["reason"])
+
+
+def _receive(core: m.Core, envelope: m.Envelope, keyring: Keyring, sealed: bytes, steps: list[str]) -> None:
+    """What a receiver does with a transfer whose chunk 0 is `sealed`; `steps` tells how far it came."""
+    steps.append("key")
+    opened = keyring.open(core, envelope)
+    steps.append("report")
+    open_meta(opened, core, Report)
+    steps.append("chunk")
+    transfer.Assembly(core).check(0, sealed)
+    steps.append("open")
+    opened.open(0, sealed)
+
+
+@pytest.mark.parametrize("suite", ["chacha20-poly1305", "aes-256-gcm", "fernet"])
+def test_a_content_key_made_for_another_core_is_not_committed_to(suite: str) -> None:
+    valid = next(one for one in golden("valid/transfers") if one["name"] == f"update, {suite}")
+    core, envelope = msgspec.convert(valid["core"], m.Core), msgspec.convert(valid["envelope"], m.Envelope)
+    key = unwrap_shared(core, envelope, bytes.fromhex(valid["secret"]))
+    assert sealer(core, key).commitment == core.commitment
+    assert sealer(core, key[:-1] + bytes([key[-1] ^ 1])).commitment != core.commitment
+
+
+@pytest.mark.parametrize("case", cases("valid/weights"))
+def test_a_valid_weights_file_is_read(case: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "w"
+    path.write_bytes(bytes.fromhex(case["file"]))
+    assert dict(weights.check_finite(path).metadata) == case["metadata"]
+    arrays = weights.read(path)
+    assert arrays.keys() == case["tensors"].keys()
+    for name, (dtype, shape, values) in case["tensors"].items():
+        assert (weights.CODES[arrays[name].dtype], list(arrays[name].shape)) == (dtype, shape)
+        np.testing.assert_array_equal(arrays[name].ravel(), values)
+
+
+@pytest.mark.parametrize("case", cases("invalid/weights"))
+def test_an_invalid_weights_file_is_refused_with_its_reason(case: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "w"
+    path.write_bytes(bytes.fromhex(case["file"]))
+    with pytest.raises(Refused) as refusal:
+        weights.check_finite(path)
+    assert refusal.value.reason == case["reason"]
+
+
+@pytest.mark.parametrize("case", cases("valid/selection"))
+def test_who_takes_part_is_as_the_case_says(case: dict[str, Any]) -> None:
+    phase = msgspec.convert(case["phase"], m.Phase)
+    chosen = takes_part(case["device"], phase, case["seed"], case["draw"], case["fraction"], case["devices"])
+    assert chosen == case["takes_part"]
+
+
+@pytest.mark.parametrize("case", golden("valid/topics"), ids=lambda case: case["topic"][:60])
+def test_a_valid_topic_is_parsed_and_built(case: dict[str, Any]) -> None:
+    topic = getattr(topics, case["kind"])(**case["levels"])
+    assert str(topic) == case["topic"]
+    assert topics.parse(case["topic"]) == topic
+
+
+@pytest.mark.parametrize("text", golden("invalid/topics"), ids=lambda text: repr(text)[:60])
+def test_an_invalid_topic_is_malformed(text: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        topics.parse(text)
+    assert refusal.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("case", cases("valid/ranges"))
+def test_ranges_cover_their_indices(case: dict[str, Any]) -> None:
+    ranges = tuple((start, stop) for start, stop in case["ranges"])
+    assert transfer.to_ranges(case["indices"]) == ranges
+    assert list(transfer.from_ranges(ranges, 1024)) == case["indices"]
+
+
+@pytest.mark.parametrize("case", cases("invalid/ranges"))
+def test_invalid_ranges_are_refused(case: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refusal:
+        transfer.from_ranges(tuple((start, stop) for start, stop in case["ranges"]), case["count"])
+    assert refusal.value.reason == case["reason"]
+
+
+@pytest.mark.parametrize("case", cases("invalid/cores"))
+def test_an_invalid_core_is_refused_with_its_reason(case: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refusal:
+        transfer.check_core(msgspec.convert(case["core"], m.Core), case["max_bytes"])
+    assert refusal.value.reason == case["reason"]
+
+
+@pytest.mark.parametrize("case", cases("valid/sizes"))
+def test_size_gives_chunk_size_and_number_of_chunks(case: dict[str, int]) -> None:
+    assert transfer.chunk_bytes_for(case["size"]) == case["chunk_size"]
+    assert transfer.chunk_count(case["size"], case["chunk_size"]) == case["chunks"]
+
+
+@pytest.mark.parametrize("case", cases("valid/canonical"))
+def test_canonical_json_is_as_the_case_says(case: dict[str, Any]) -> None:
+    assert m.canonical(case["value"]).decode() == case["canonical"]
