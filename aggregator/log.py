@@ -5,8 +5,6 @@ A method that returns has its rows on disk. Only the aggregator writes; whoever 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Callable
@@ -16,19 +14,13 @@ from typing import Any
 
 import msgspec
 
-from floe.errors import StoreError
-from floe.files import replacing
+from aggregator.updates_csv import UpdatesCsv
 from floe.messages import Phase, Status
 from floe.plan import Plan
 from floe.report import Metrics, Report
 from floe.service import log
 from floe.store import CSV, FILE, now, open_log
 
-COLUMNS = [
-    *("time", "device", "lineage", "epoch", "round", "task", "outcome", "reason", "detail", "samples", "test_samples"),
-    *("accuracy", "loss", "roc_auc", "base_accuracy", "base_loss", "base_roc_auc", "train_loss", "threshold"),
-    *("bytes", "seconds", "sha256", "suite", "transfer"),
-]
 REPEAT_S = 10.0  # an event like one of the last seconds is counted, not written
 
 
@@ -50,10 +42,10 @@ class Log:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = folder / FILE
         self.db = open_log(self.path)
-        self._csv = folder / CSV
+        self._csv = UpdatesCsv(folder / CSV)
         self._clock = clock
         self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
-        self._restore_csv()
+        self._csv.restore(self.db)
 
     def federation(self, federation: str, lineage: str, epoch: int, suite: str) -> None:
         """Record the chain of models that begins, or goes on."""
@@ -184,7 +176,7 @@ class Log:
                 )
             new = self.db.execute("SELECT count(*) FROM updates").fetchone()[0] > before
         if new:
-            self._append_csv(row)
+            self._csv.append(row)
 
     def event(self, level: str, kind: str, text: str, *, device: str | None = None, reason: str | None = None) -> None:
         """Record what happened, and print it; one like it within ten seconds is counted instead."""
@@ -215,31 +207,6 @@ class Log:
     def _one(self, sql: str, *parameters: str | int) -> str | None:
         row = self.db.execute(sql, parameters).fetchone()
         return None if row is None or row[0] is None else str(row[0])
-
-    def _append_csv(self, row: dict[str, Any]) -> None:
-        try:
-            with self._csv.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, COLUMNS).writerow(row)
-        except OSError as error:
-            raise StoreError(f"{self._csv}: {error.strerror}") from None
-
-    def _restore_csv(self) -> None:
-        # The database is the record: a CSV that a crash left short, or long, is written anew from it.
-        rows = int(self._one("SELECT count(*) FROM updates") or 0)
-        last = self._one("SELECT transfer FROM updates ORDER BY id DESC LIMIT 1") or COLUMNS[-1]
-        if self._csv.exists():
-            with self._csv.open("rb") as file:
-                lines = sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
-                file.seek(max(0, file.tell() - 200))
-                if lines == rows + 1 and file.read().rstrip().endswith(last.encode()):
-                    return
-        with replacing(self._csv) as out:
-            text = io.TextIOWrapper(out, encoding="utf-8", newline="")
-            writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(self.db.query("SELECT * FROM updates ORDER BY id"))
-            text.flush()
-            text.detach()
 
 
 _CLOSE = """
