@@ -1,32 +1,25 @@
-"""`floe models list|show|export`: the global models. Reads the log and the model files; writes what is exported.
-
-Imports torch for `.pt` alone.
-"""
+"""`floe models list|show|export`: the global models. Reads the log and the model files; writes what is exported."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import zipfile
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
-import numpy as np
 from cryptography.exceptions import InvalidSignature
 from rich.console import Console
 from rich.table import Table
 from sqlite_utils import Database
 
+from aggregator.export import WRITERS
 from aggregator.registry import hash_of, signed_text
 from floe import weights
 from floe.cli import config_options
 from floe.config import Config
 from floe.display import size_words
 from floe.errors import ConfigError, DataError, Refused
-from floe.files import replacing
 from floe.identity import load_identity
 from floe.signing import from_text
 from floe.store import FILE, read_log
@@ -49,14 +42,16 @@ def list_command(config: Config, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
-    table = Table("epoch", "round", "sha256", "devices", "samples", "loss", "accuracy", "ROC-AUC", "size", "created")
+    columns = ("epoch", "round", "sha256", "devices", "samples", "loss", "accuracy", "ROC-AUC", "size", "created")
+    table = Table(*columns, box=None, pad_edge=False)
     for row in found:
         table.add_row(
             *(str(row["epoch"]), str(row["round"]), row["sha256"][:12], str(row["devices"]), str(row["samples"])),
             *(_number(row[name]) for name in ("loss", "accuracy", "roc_auc")),
             *(size_words(row["bytes"]), row["created_at"]),
         )
-    Console().print(table)
+    # Wide enough for every column also where a pipe has no width.
+    Console(width=max(Console().width, 120)).print(table)
 
 
 @models.command("show")
@@ -86,14 +81,14 @@ def export_command(config: Config, round: str, epoch: int | None, out: Path, for
     .safetensors is the model's own file, with its schema; it and .npz hold the scaling of the features as scaling.mean
     and scaling.scale beside the weights. A .pt is the state dict alone: `load_state_dict(torch.load(file))`.
     """
-    if out.suffix not in _WRITERS:
-        raise ConfigError(f"--to {out}: the ending says the format: {', '.join(_WRITERS)}")
+    if out.suffix not in WRITERS:
+        raise ConfigError(f"--to {out}: the ending says the format: {', '.join(WRITERS)}")
     if out.exists() and not force:
         raise ConfigError(f"--to {out}: exists already; --force replaces it")
     row = _find(config, round, epoch)
     path = _file(config, row)
     _check_file(path, row)
-    _WRITERS[out.suffix](path, out)
+    WRITERS[out.suffix](path, out)
     click.echo(f"{out}: global model {row['round']}, {size_words(out.stat().st_size)}")
 
 
@@ -193,28 +188,4 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _copy(path: Path, out: Path) -> None:
-    with path.open("rb") as source, replacing(out) as file:
-        shutil.copyfileobj(source, file)
-
-
-def _npz(path: Path, out: Path) -> None:
-    # Not numpy.savez: there a tensor named "file" would be taken for its argument.
-    with replacing(out) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in weights.read(path).items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
-
-
-def _state_dict(path: Path, out: Path) -> None:
-    try:
-        import torch
-    except ImportError:
-        raise ConfigError(f"--to {out}: .pt needs torch: pip install 'floe[edge]', or take .npz") from None
-    arrays = {name: array for name, array in weights.read(path).items() if not name.startswith("scaling.")}
-    with replacing(out) as file:
-        torch.save({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, file)
-
-
-_WRITERS: dict[str, Callable[[Path, Path], None]] = {".safetensors": _copy, ".npz": _npz, ".pt": _state_dict}
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from broker.render import ACL, CONFIGURATION, PASSWORDS, access, check, configuration
+from floe.children import dying_with_parent
 from floe.config import Config
 from floe.errors import BrokerError, ConfigError, StoreError
 
@@ -77,6 +78,7 @@ def start(config: Config, folder: Path, *, log_to_stderr: bool = False) -> Itera
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=dying_with_parent(),
         )
     broker = Mosquitto(process, (_reachable(bind), port), folder)
     try:

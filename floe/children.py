@@ -1,0 +1,131 @@
+"""Processes that must not outlive the one that started them. Starts, watches and ends them by pid; writes their logs.
+
+Each is in a session of its own, so that Ctrl-C reaches only the parent, which ends them in order: what was started
+last first. Should the parent be killed outright, the kernel sends each a SIGTERM (prctl(2), PR_SET_PDEATHSIG; Linux).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from floe.errors import FloeError
+
+STOP_S = 12.0  # the broker gives Mosquitto ten seconds
+TAIL_LINES = 8
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Child:
+    """One process, under the name that a person knows it by, and the file with what it says."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-TAIL_LINES:])
+
+    def fault(self) -> FloeError:
+        """Why it ended, as the error it ended with itself: its last message, its class by the exit code."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        start = max((i for i, line in enumerate(lines) if line.startswith("floe: ")), default=None)
+        kinds = {kind.exit_code: kind for kind in FloeError.__subclasses__() if hasattr(kind, "exit_code")}
+        kind = kinds.get(self.process.returncode, FloeError)
+        if start is not None:
+            return kind("\n".join(lines[start:]).removeprefix("floe: "))
+        return FloeError(f"{self.name} ended with code {self.process.returncode}; {self.log} ends:\n{self.tail()}")
+
+
+class Children:
+    """A block: every process started in it has ended when it ends, however it ends."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environment = dict(environment)
+        self._all: list[Child] = []
+
+    def start(self, name: str, *arguments: str) -> Child:
+        """Run `floe <arguments>` in the folder; what it says goes to `logs/<name>.log` there."""
+        log = self._folder / "logs" / f"{name}.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "floe", *arguments],
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=dying_with_parent(),
+            )
+        self._all.append(Child(name, process, log))
+        return self._all[-1]
+
+    def ended(self) -> Child | None:
+        """The first that is not running any more."""
+        return next((child for child in self._all if child.process.poll() is not None), None)
+
+    def wait(self, child: Child, stopped: Callable[[], bool], poll_s: float = 0.05) -> None:
+        """Until one that has an end of its own has ended, or `stopped`. Raises its error unless it ended well."""
+        while child.process.poll() is None:
+            if stopped():
+                return
+            time.sleep(poll_s)
+        if child.process.returncode:
+            raise child.fault()
+        self._all.remove(child)
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            # Devices first, the broker last, so that each can say that it goes.
+            first, last = self._all[1:], self._all[:1]
+            for group in (first, last):
+                _terminate(group)
+        finally:
+            for child in self._all:
+                if child.process.poll() is None:
+                    child.process.kill()
+                    child.process.wait()
+
+
+def dying_with_parent() -> Callable[[], None] | None:
+    """For `Popen(preexec_fn=...)`: the child gets SIGTERM when the thread that started it ends. None if not Linux."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def call() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before we asked
+            os._exit(1)
+
+    return call
+
+
+def _terminate(children: Sequence[Child]) -> None:
+    until = time.monotonic() + STOP_S
+    for child in children:
+        child.process.terminate()
+    for child in children:
+        try:
+            child.process.wait(max(until - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,198 @@
+"""`floe demo`: a whole federation on this machine, every part a process of its own. Writes one folder, reads its log.
+
+It does what a person would: writes floe.toml and secret.key, divides the data, starts `floe broker`,
+`floe aggregator` and one `floe client` for each device, and follows the log until every round has closed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from rich.console import Console
+from sqlite_utils import Database
+
+from floe import demo_folder
+from floe.children import Child, Children
+from floe.config import Config
+from floe.demo_folder import CLIENTS, Settings
+from floe.display import Display, round_table, score_words, size_words
+from floe.errors import BrokerError, IncompleteError, StoreError
+from floe.messages import Suite
+from floe.presets import PRESETS
+from floe.service import stopping
+from floe.store import CSV, FILE, read_log
+from floe.summary import Progress, Summary, progress, summary
+
+POLL_S = 0.2
+BROKER_S = 30.0
+SIGTERM_CODE = 143  # as the shell gives it
+Stopped = Callable[[], bool]
+MODELS = ("autoencoder", "cnn", "linear", "mlp")
+
+
+@click.command()
+@click.option("--data", "source", default="breast-cancer", show_default=True, help=f"{', '.join(PRESETS)}, or a folder")
+@click.option("--clients", type=click.IntRange(1, 1000), help="devices  [default: 3; of a folder of devices: all]")
+@click.option("--rounds", type=click.IntRange(1, 1_000_000), default=5, show_default=True, help="training rounds")
+@click.option("--partition", type=click.Choice(["iid", "dirichlet", "shards"]), default="iid", show_default=True)
+@click.option("--alpha", type=float, default=0.5, show_default=True, help="dirichlet: smaller is more uneven")
+@click.option("--rows", type=click.IntRange(min=1), help="use only so many training rows")
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="data, weights, shuffling")
+@click.option("--model", type=click.Choice(MODELS), help="another model than the data set's own")
+@click.option("--report", type=click.Choice(["weights", "accuracy"]), default="weights", show_default=True)
+@click.option("--suite", type=click.Choice(get_args(Suite)), default="chacha20-poly1305", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="folder of the run  [default: runs/DATA-DATE-TIME]")
+@click.option("--patience", type=click.FloatRange(min=1), default=600.0, show_default=True, metavar="S",
+              help="give up when nothing has moved for so many seconds")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout, progress on stderr")
+def demo(out: Path | None, patience: float, as_json: bool, **choices: Any) -> None:
+    """Run a whole federation on this machine and show how it learns.
+
+    A folder is one data set to divide, or holds a folder of features for each device (train_x.npy ...).
+    FLOE_PLAN_... variables change the training plan. The folder of the run keeps floe.toml, the features, the log and
+    the models; in it `floe broker`, `floe aggregator` and `floe client` go on by hand.
+    """
+    settings, console, started = Settings(**choices), Console(stderr=as_json), time.monotonic()
+    with stopping() as stop:
+        folder = demo_folder.new_folder(out, settings)
+        display = Display(console, settings.title, settings.rounds, live=console.is_terminal and not as_json)
+        config = _run(folder, settings, patience, display, stop)
+    if config is None:
+        click.echo(f"floe: stopped before every round was closed; what was done is in {folder}", err=True)
+        sys.exit(stop.code or SIGTERM_CODE)
+    with closing(read_log(_log(config)).conn) as connection:
+        result = summary(Database(connection))
+    if as_json:
+        click.echo(json.dumps(_fields(config, result, time.monotonic() - started)))
+    else:
+        _tell(console, config, result, time.monotonic() - started)
+
+
+def _run(folder: Path, settings: Settings, patience_s: float, display: Display, stop: Stopped) -> Config | None:
+    """The federation from its first process to its last; None if it was stopped."""
+    port, devices = _free_port(), demo_folder.own_devices(settings)
+    count = len(devices) or settings.clients or CLIENTS
+    values = demo_folder.decided(settings, port, count)
+    environ = demo_folder.environment(values, os.environ)
+    with Children(folder, environ) as children, display:
+        display.stage(f"the run is kept in {folder}")
+        broker = children.start("broker", "broker", "--port", str(port))
+        if not devices:
+            children.wait(children.start("split", *settings.split_arguments(count)), stop)
+            devices = {f"device-{number}": folder / "features" / f"device-{number}" for number in range(1, count + 1)}
+        _await_port(broker, port, stop)
+        if stop():
+            return None
+        plan = demo_folder.plan_for(settings, next(iter(devices.values())))
+        config = demo_folder.write(folder, values, plan, environ)
+        demo_folder.write_key(folder, settings)
+        children.start("aggregator", "aggregator")
+        for name, features in devices.items():
+            children.start(name, "client", "--id", name, "--data", str(features))
+        display.stage(f"model {config.plan.model}, {len(devices)} devices, suite {config.security.suite}")
+        return config if _follow(children, config, patience_s, display, stop) else None
+
+
+def _follow(children: Children, config: Config, patience_s: float, display: Display, stop: Stopped) -> bool:
+    """Show the log until every round has closed; False if stopped. Raises `IncompleteError`."""
+    seen, moved = Progress(), time.monotonic()
+    while not stop():
+        child = children.ended()
+        now = _progress(_log(config))
+        display.update(now)
+        if now.closed(config.rounds.count, config.plan.report):
+            return True
+        if child is not None:
+            raise IncompleteError(f"{_where(now)}: {child.fault()}")
+        if refusals := now.refused():
+            said = "; ".join(f"{refusal.device}: {refusal.reason}" for refusal in refusals[:5])
+            raise IncompleteError(f"{_where(now)}: every device was refused: {said}. The log is {_log(config)}")
+        if now != seen:
+            seen, moved = now, time.monotonic()
+        elif time.monotonic() - moved > patience_s:
+            logs = config.folder / "logs"
+            raise IncompleteError(f"{_where(now)}: nothing has moved for {patience_s:g} s; see the logs in {logs}")
+        time.sleep(POLL_S)
+    return False
+
+
+def _progress(path: Path) -> Progress:
+    # Before the aggregator has made the file and its tables, nothing has happened.
+    try:
+        with closing(read_log(path).conn) as connection:
+            return progress(Database(connection))
+    except (StoreError, sqlite3.OperationalError):
+        return Progress()
+
+
+def _where(now: Progress) -> str:
+    if not now.phases:
+        return "no round was opened"
+    return f"{now.phases[-1].task} {now.phases[-1].round} did not close"
+
+
+def _await_port(broker: Child, port: int, stop: Stopped) -> None:
+    until = time.monotonic() + BROKER_S
+    while not stop():
+        if broker.process.poll() is not None:
+            raise broker.fault()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        if time.monotonic() > until:
+            raise BrokerError(f"the broker does not answer on port {port} after {BROKER_S:g} s; see {broker.log}")
+        time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _log(config: Config) -> Path:
+    return config.path(config.paths.log) / FILE
+
+
+def _fields(config: Config, result: Summary, seconds: float) -> dict[str, Any]:
+    return {
+        "rounds": config.rounds.count,
+        "clients": config.rounds.devices,
+        "accuracy": result.final.accuracy,
+        "roc_auc": result.final.roc_auc,
+        "loss": result.final.loss,
+        "updates_accepted": result.updates_accepted,
+        "bytes_up": result.bytes_up,
+        "bytes_down": result.bytes_down,
+        "model_sha256": result.model_sha256,
+        "database": str(_log(config)),
+        "models": str(config.path(config.paths.models)),
+        "suite": config.security.suite,
+        "seed": config.plan.seed,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _tell(console: Console, config: Config, result: Summary, seconds: float) -> None:
+    console.print(round_table(result))
+    what = "global model" if result.model_sha256 else "the devices' own models"
+    lines = (
+        f"{what}: {score_words(result.final)}",
+        f"{result.updates_accepted} updates, {size_words(result.bytes_up)} up, {size_words(result.bytes_down)} down, "
+        f"{seconds:.1f} s in all",
+        f"log     {_log(config)}",
+        f"csv     {_log(config).with_name(CSV)}",
+        f"models  {config.path(config.paths.models)}",
+    )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,189 @@
+"""Messages of the wire in words, with what is to be said of their signature. Pure; keeps first keys and open transfers.
+
+Nothing here is trusted: what does not parse or verify is a line that says so.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from floe.display import size_words
+from floe.errors import Refused
+from floe.messages import MAX_CHUNKS, Answer, Manifest, Message, Phase, Round, Status, Want
+from floe.session import Received
+from floe.signing import verify
+from floe.topics import (
+    AggregatorStatus,
+    AnswerTo,
+    CurrentRound,
+    DeviceChunk,
+    DeviceManifest,
+    DeviceStatus,
+    DeviceWant,
+    ModelChunk,
+    ModelChunkTo,
+    ModelManifest,
+    ModelManifestTo,
+    Topic,
+    WantTo,
+    parse,
+)
+from floe.transfer import name_of
+
+EVERY_S = 1.0
+MAX_KNOWN = 1000  # names and transfers remembered, so that made-up ones cost no memory
+SHOWN_RANGES = 4
+T = TypeVar("T")
+
+KINDS: dict[type[Topic], type[Message]] = {
+    DeviceStatus: Status,
+    AggregatorStatus: Status,
+    DeviceManifest: Manifest,
+    ModelManifest: Manifest,
+    ModelManifestTo: Manifest,
+    DeviceWant: Want,
+    WantTo: Want,
+    CurrentRound: Round,
+    AnswerTo: Answer,
+}
+Chunk = DeviceChunk | ModelChunk | ModelChunkTo
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is to be shown of one message, or of the chunks of one transfer. `signature` is empty for chunks."""
+
+    topic: str
+    kind: str
+    sender: str
+    text: str
+    signature: str
+    retained: bool
+    bytes: int
+
+
+@dataclass
+class _Count:
+    """The chunks of one transfer to one recipient, since the last line about it."""
+
+    topic: str
+    sender: str
+    seen: set[int] = field(default_factory=set)
+    bytes: int = 0
+    told: int = 0
+    due: float = 0.0
+
+
+class Watch:
+    """What has been heard in one federation."""
+
+    def __init__(self, federation: str) -> None:
+        self._federation = federation
+        self._keys: OrderedDict[str, str] = OrderedDict()
+        self._totals: OrderedDict[str, int] = OrderedDict()
+        self._counts: OrderedDict[str, _Count] = OrderedDict()
+
+    def message(self, received: Received, now: float) -> list[Line]:
+        """The lines that a message calls for: none for most chunks."""
+        try:
+            topic = parse(received.topic)
+        except Refused as refusal:
+            return [self._line(received, "?", "?", str(refusal), "BAD")]
+        if isinstance(topic, DeviceChunk | ModelChunk | ModelChunkTo):
+            return self._chunk(topic, received, now)
+        kind, sender = KINDS[type(topic)], _speaker(topic)
+        name = kind.__name__.lower()
+        if not received.payload:
+            return [self._line(received, name, sender, "removed (empty, retained)", "")]
+        try:
+            message = verify(received.payload, kind)
+            return [self._line(received, name, sender, self._words(message), self._signature(message, topic))]
+        except Refused as refusal:
+            return [self._line(received, name, sender, f"{len(received.payload)} bytes", f"BAD {refusal}")]
+
+    def tick(self, now: float) -> list[Line]:
+        """Lines about transfers whose chunks came since the last one, each once a second."""
+        due = [name for name, count in self._counts.items() if count.told < len(count.seen) and now >= count.due]
+        return [self._progress(name, now) for name in due]
+
+    def _chunk(self, topic: Chunk, received: Received, now: float) -> list[Line]:
+        if topic.index >= MAX_CHUNKS:
+            return [self._line(received, "chunks", _speaker(topic), f"at most {MAX_CHUNKS} are allowed", "BAD chunk")]
+        way = received.topic.rpartition("/")[0]
+        if way not in self._counts:
+            _remember(self._counts, way, _Count(way, _speaker(topic), due=now + EVERY_S))
+        count = self._counts[way]
+        count.seen.add(topic.index)
+        count.bytes += len(received.payload)
+        whole = len(count.seen) == self._totals.get(topic.transfer)
+        return [self._progress(way, now)] if whole and count.told < len(count.seen) else []
+
+    def _progress(self, way: str, now: float) -> Line:
+        count = self._counts[way]
+        count.told, count.due = len(count.seen), now + EVERY_S
+        total = self._totals.get(way.rpartition("/")[2], "?")
+        text = f"{len(count.seen)}/{total} chunks, {size_words(count.bytes)}"
+        return Line(f"{way}/...", "chunks", count.sender, text, "", False, count.bytes)
+
+    def _signature(self, message: Message, topic: Topic) -> str:
+        name = "/".join(str(topic).split("/")[2:4])
+        if message.federation != self._federation:
+            return f"BAD not-for-us: federation {message.federation!r}"
+        if message.sender != _speaker(topic):
+            return f"BAD not-for-us: {message.sender!r} on the topic of {_speaker(topic)!r}"
+        first = self._keys.get(name)
+        if first is None:
+            _remember(self._keys, name, message.key)
+            return f"ok {message.key[:8]}, first key seen"
+        return (
+            f"ok {message.key[:8]}" if first == message.key else f"BAD unknown-key: {message.key[:8]} is not the first"
+        )
+
+    def _words(self, message: Message) -> str:
+        match message:
+            case Status(state=state, phase=phase):
+                return f"{state}, {_phase(phase)}" if phase else state
+            case Round(phase=phase, state=state, base=base, seconds_left=left):
+                start = f"from {base.sha256[:12]}" if base else "without a model"
+                return f"{_phase(phase)} {state}, {start}, {left:.0f} s left"
+            case Want(to=to, transfer=transfer, ranges=ranges):
+                return f"asks {to} for {_ranges(ranges)} of {transfer[:12]}"
+            case Answer(to=to, transfer=transfer, phase=phase, outcome=outcome, reason=reason, detail=detail):
+                said = ": ".join(filter(None, (outcome, reason, detail)))
+                return f"to {to}: {_phase(phase)} {said} ({transfer[:12]})"
+            case Manifest(core=core):
+                transfer = name_of(core)
+                _remember(self._totals, transfer, len(core.chunks))
+                what = Phase(core.lineage, core.epoch, core.round, core.task)
+                size = f"{size_words(core.size)} in {len(core.chunks)} chunks"
+                report = f", {core.meta}" if core.suite == "plaintext" else ""
+                return f"{core.kind} {transfer[:12]}, {_phase(what)}, {size}, {core.suite}{report}"
+        raise AssertionError(message)
+
+    @staticmethod
+    def _line(received: Received, kind: str, sender: str, text: str, signature: str) -> Line:
+        return Line(received.topic, kind, sender, text, signature, received.retained, len(received.payload))
+
+
+def _speaker(topic: Topic) -> str:
+    """Who alone may write a topic: the name in its fourth level."""
+    return str(topic).split("/")[3]
+
+
+def _phase(phase: Phase) -> str:
+    return f"{phase.task} {phase.round}"
+
+
+def _ranges(ranges: tuple[tuple[int, int], ...]) -> str:
+    if not ranges:
+        return "the manifest"
+    shown = ", ".join(f"{start}-{stop - 1}" for start, stop in ranges[:SHOWN_RANGES])
+    return f"chunks {shown}" + (f" and {len(ranges) - SHOWN_RANGES} more ranges" if len(ranges) > SHOWN_RANGES else "")
+
+
+def _remember(known: OrderedDict[str, T], key: str, value: T) -> None:
+    known[key] = value
+    if len(known) > MAX_KNOWN:
+        known.popitem(last=False)

@@ -1,0 +1,121 @@
+"""What the demo decides and writes before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from floe import demo_folder
+from floe.demo_folder import Settings
+from floe.errors import ConfigError, DataError
+from floe.presets import PRESETS
+
+DEFAULT = Settings(
+    source="digits", clients=None, rounds=5, partition="iid", alpha=0.5, rows=None, seed=3, model=None,
+    report="weights", suite="chacha20-poly1305",
+)  # fmt: skip
+
+
+def write_features(folder: Path, shape: tuple[int, ...], labels: list[int]) -> Path:
+    folder.mkdir(parents=True)
+    for part in ("train", "test"):
+        np.save(folder / f"{part}_x.npy", np.zeros((len(labels), *shape), np.float32))
+        np.save(folder / f"{part}_y.npy", np.array(labels))
+    return folder
+
+
+def test_the_plan_of_a_named_data_set_is_its_own_with_the_seed(tmp_path: Path) -> None:
+    plan = demo_folder.plan_for(DEFAULT, tmp_path)
+    assert plan.model == PRESETS["digits"].model
+    assert plan.seed == 3
+
+
+def test_another_model_does_not_keep_the_widths_of_the_first(tmp_path: Path) -> None:
+    plan = demo_folder.plan_for(replace(DEFAULT, source="breast-cancer", model="mlp"), tmp_path)
+    assert (plan.model, plan.hidden) == ("mlp", ())
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "model"), [((4,), [0, 1], "autoencoder"), ((4,), [0, 2], "mlp"), ((1, 8, 8), [0, 1], "cnn")]
+)
+def test_a_folder_gets_a_model_that_fits_its_features(
+    tmp_path: Path, shape: tuple[int, ...], labels: list[int], model: str
+) -> None:
+    features = write_features(tmp_path / "a", shape, labels)
+    assert demo_folder.plan_for(replace(DEFAULT, source=str(tmp_path)), features).model == model
+
+
+def test_features_that_are_no_arrays_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train_x.npy").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="cannot be read as features"):
+        demo_folder.plan_for(replace(DEFAULT, source=str(tmp_path)), tmp_path)
+
+
+def test_sub_folders_with_features_are_devices_by_their_names(tmp_path: Path) -> None:
+    for name in ("insurance", "bank"):
+        write_features(tmp_path / name, (2,), [0, 1])
+    (tmp_path / "notes").mkdir()
+    folder = replace(DEFAULT, source=str(tmp_path))
+    assert demo_folder.own_devices(folder) == {"bank": tmp_path / "bank", "insurance": tmp_path / "insurance"}
+    assert list(demo_folder.own_devices(replace(folder, clients=1))) == ["bank"]
+    with pytest.raises(DataError, match="holds 2 devices, --clients asks for 3"):
+        demo_folder.own_devices(replace(folder, clients=3))
+
+
+def test_a_sub_folder_whose_name_no_device_can_have_is_named(tmp_path: Path) -> None:
+    write_features(tmp_path / "My Bank", (2,), [0, 1])
+    with pytest.raises(DataError, match=r"My Bank.*rename"):
+        demo_folder.own_devices(replace(DEFAULT, source=str(tmp_path)))
+
+
+def test_a_folder_with_one_data_set_is_divided(tmp_path: Path) -> None:
+    write_features(tmp_path / "one", (2,), [0, 1])
+    settings = replace(DEFAULT, source=str(tmp_path / "one"), rows=7)
+    assert demo_folder.own_devices(settings) == {}
+    arguments = settings.split_arguments(4)
+    assert arguments[:4] == ["data", "split", "--data", str(tmp_path / "one")]
+    assert arguments[-2:] == ["--rows", "7"]
+
+
+def test_the_folder_of_a_run_must_be_its_own(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    (tmp_path / "file").touch()
+    for taken in ("full", "file"):
+        with pytest.raises(ConfigError, match="not an empty folder"):
+            demo_folder.new_folder(tmp_path / taken, DEFAULT)
+    assert demo_folder.new_folder(tmp_path / "new", DEFAULT).is_dir()
+
+
+def test_without_a_name_the_run_is_named_after_data_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = demo_folder.new_folder(None, DEFAULT)
+    assert folder.parent == tmp_path / "runs"
+    assert folder.name.startswith("digits-")
+
+
+def test_flags_hold_against_the_environment_and_the_environment_against_the_plan(tmp_path: Path) -> None:
+    values = demo_folder.decided(DEFAULT, port=4711, devices=3)
+    around = {"FLOE_MQTT_PORT": "1", "FLOE_PLAN_SEED": "9", "FLOE_PLAN_EPOCHS": "7", "FLOE_CONFIG": "x", "HOME": "/h"}
+    environ = demo_folder.environment(values, around)
+    config = demo_folder.write(tmp_path, values, demo_folder.plan_for(DEFAULT, tmp_path), environ)
+    assert (config.mqtt.port, config.plan.seed, config.plan.epochs, config.rounds.devices) == (4711, 3, 7, 3)
+    assert environ["HOME"] == "/h"
+    assert config.folder == tmp_path
+
+
+def test_a_variable_that_nothing_knows_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    values = demo_folder.decided(DEFAULT, port=4711, devices=3)
+    environ = demo_folder.environment(values, {"FLOE_PLAN_EPOCH": "7"})
+    with pytest.raises(ConfigError, match="FLOE_PLAN_EPOCH"):
+        demo_folder.write(tmp_path, values, PRESETS["digits"], environ)
+
+
+def test_plaintext_gets_no_key_and_the_other_suites_do(tmp_path: Path) -> None:
+    demo_folder.write_key(tmp_path, replace(DEFAULT, suite="plaintext"))
+    assert not (tmp_path / "secret.key").exists()
+    demo_folder.write_key(tmp_path, DEFAULT)
+    assert (tmp_path / "secret.key").exists()

@@ -1,0 +1,154 @@
+"""`floe models` on a real log and real files, without a federation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.numpy import load_file
+
+from aggregator.models_command import models
+from aggregator.registry import Model, Registry, hash_of
+from floe import weights
+from floe.errors import ConfigError, DataError, FloeError, StoreError
+from floe.identity import load_identity
+from floe.messages import Phase
+from floe.schema import Schema
+from floe.store import open_log
+
+ARRAYS = {
+    "file": np.array([[1.5, -2.0]], np.float32),
+    "steps": np.array(7),
+    "scaling.mean": np.array([0.25, 0.5]),
+    "scaling.scale": np.array([1.0, 2.0]),
+}
+SCHEMA = Schema(shape=(2,), classes=2, features=("height", "weight\x1b[2J"))
+
+
+@pytest.fixture
+def federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Models 0 and 1 of epoch 1, signed, with one update for each, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    db = open_log(tmp_path / "log" / "floe.sqlite")
+    identity = load_identity(tmp_path / "state" / "aggregator-main" / "keys", "main")
+    registry = Registry(tmp_path / "models", tmp_path / "state" / "published")
+    for number in (0, 1):
+        phase = Phase("main", 1, number, "train" if number else "init")
+        path = registry.path(phase)
+        weights.write(path, {**ARRAYS, "steps": np.array(number)}, {"schema": SCHEMA.to_json()})
+        row = registry.row(Model(number, path, hash_of(path)), phase, identity, devices=2, samples=10 * number)
+        db.table("models").insert({**row, "created_at": "2026-11-22T00:00:00.000Z", "loss": 0.5, "accuracy": 0.75})
+        update: dict[str, Any] = {"lineage": "main", "epoch": 1, "round": number, "task": phase.task, "bytes": 1}
+        update |= {"transfer": str(number), "device": "pump-1", "outcome": "accepted", "reason": "", "detail": ""}
+        db.table("updates").insert({**update, "samples": 10, "threshold": 1.25, "suite": "plaintext", "time": ""})
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(models, arguments)
+
+
+def fails(kind: type[FloeError], *arguments: str) -> str:
+    result = run(*arguments)
+    assert isinstance(result.exception, kind), result.output
+    return str(result.exception)
+
+
+def test_list_has_a_line_for_each_model(federation: Path) -> None:
+    lines = run("list").output.splitlines()
+    assert len(lines) == 3
+    found = lines[2].split()
+    assert found[:2] == ["1", "1"]
+    assert found[2] == hash_of(federation / "models" / "global" / "1.safetensors")[:12]
+    assert found[3:7] == ["2", "10", "0.5000", "0.7500"]
+
+
+def test_list_as_json_has_the_rows_of_the_log(federation: Path) -> None:
+    found = json.loads(run("list", "--json").output)
+    assert [row["round"] for row in found] == [0, 1]
+    assert found[1]["samples"] == 10
+
+
+def test_show_checks_hash_and_signature_and_lists_tensors_and_updates(federation: Path) -> None:
+    about = json.loads(run("show", "latest", "--json").output)
+    assert (about["round"], about["file_check"], about["signature_check"]) == (1, "ok", "ok")
+    assert {"name": "file", "shape": [1, 2], "dtype": "float32"} in about["tensors"]
+    assert about["schema"]["shape"] == [2]
+    assert [(update["device"], update["threshold"]) for update in about["updates"]] == [("pump-1", 1.25)]
+
+
+def test_show_prints_names_from_elsewhere_without_control_characters(federation: Path) -> None:
+    text = run("show", "0").output
+    assert "weight\\x1b[2J" in text
+    assert "\x1b" not in text
+    assert "[1, 2]" in text
+
+
+def test_show_says_when_the_file_is_not_the_one_of_the_log(federation: Path) -> None:
+    path = federation / "models" / "global" / "1.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    about = json.loads(run("show", "1", "--json").output)
+    assert "damaged or another file" in about["file_check"]
+    assert about["signature_check"] == "ok", "the signature covers the hash in the log"
+    assert "damaged" in run("show", "1").output
+
+
+def test_show_says_when_the_signature_is_of_another_key(federation: Path) -> None:
+    (federation / "state" / "aggregator-main" / "keys" / "main.pem").unlink()
+    keys = federation / "state" / "aggregator-main" / "keys"
+    assert json.loads(run("show", "1", "--json").output)["signature_check"].startswith("not checked")
+    assert not (keys / "main.pem").exists(), "looking must not make a key"
+    load_identity(keys, "main")
+    assert json.loads(run("show", "1", "--json").output)["signature_check"].startswith("BAD")
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz"])
+def test_an_export_holds_every_tensor_and_the_scaling(federation: Path, ending: str) -> None:
+    assert run("export", "1", "--to", f"out{ending}").exit_code == 0
+    if ending == ".safetensors":
+        loaded = load_file("out.safetensors")
+    else:
+        with np.load("out.npz") as file:
+            loaded = dict(file)
+    assert set(loaded) == set(ARRAYS)
+    np.testing.assert_array_equal(loaded["file"], ARRAYS["file"])
+    assert loaded["steps"] == 1
+    assert loaded["steps"].shape == ()
+
+
+def test_a_state_dict_has_the_weights_alone(federation: Path) -> None:
+    assert run("export", "latest", "--to", "out.pt").exit_code == 0
+    state = torch.load("out.pt", weights_only=True)
+    assert set(state) == {"file", "steps"}
+    assert state["file"].tolist() == [[1.5, -2.0]]
+
+
+def test_an_export_replaces_nothing_without_force(federation: Path) -> None:
+    Path("out.npz").write_bytes(b"mine")
+    assert "--force" in fails(ConfigError, "export", "1", "--to", "out.npz")
+    assert Path("out.npz").read_bytes() == b"mine"
+    assert run("export", "1", "--to", "out.npz", "--force").exit_code == 0
+    assert Path("out.npz").read_bytes() != b"mine"
+
+
+def test_what_cannot_be_exported_is_said(federation: Path) -> None:
+    assert "there are: 0, 1" in fails(DataError, "export", "7", "--to", "out.npz")
+    assert "in epoch 2; there are: none" in fails(DataError, "export", "latest", "--epoch", "2", "--to", "out.npz")
+    assert ".safetensors, .npz, .pt" in fails(ConfigError, "export", "1", "--to", "out.onnx")
+    (federation / "models" / "global" / "1.safetensors").unlink()
+    assert "missing" in fails(DataError, "export", "1", "--to", "out.npz")
+    (federation / "models" / "global" / "0.safetensors").write_bytes(b"short")
+    assert "damaged" in fails(DataError, "export", "0", "--to", "out.npz")
+    assert not Path("out.npz").exists()
+
+
+def test_without_a_log_or_a_model_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "no log there yet" in fails(StoreError, "list")
+    open_log(tmp_path / "log" / "floe.sqlite")
+    assert "no global model of lineage 'main' yet" in fails(DataError, "list")
