@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 
 from floe import messages as m
+from floe.errors import Refused
 from floe.identity import Identity
 from floe.keyring import Keyring
 
@@ -55,6 +58,16 @@ answers = st.builds(
     reason=st.sampled_from(["", "weights", "full"]),
     detail=texts.filter(lambda text: len(text) <= 500),
 )
+
+
+@contextmanager
+def right_or_refused(*reasons: str) -> Iterator[None]:
+    """For a block that may be refused, but for one of these reasons."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.reason not in reasons:
+            raise
 
 
 def golden(name: str) -> Any:

@@ -1,0 +1,148 @@
+"""Parcels: packed whole, received in any order, resumed after a cut."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from helpers.wire import PHASE, SEALED, SUITES, keyring
+
+from floe import messages as m
+from floe.errors import Refused, StoreError
+from floe.keyring import Keyring
+from floe.parcel import Incoming, Parcel, forget, pack, saved_parcels
+
+CHUNK = 64 * 1024
+PAYLOAD = bytes(i % 253 for i in range(3 * CHUNK + 17))  # four chunks, the last of 17 bytes
+
+
+def _pack(folder: Path, ring: Keyring, payload: bytes | None = PAYLOAD) -> Parcel:
+    source = folder / "source"
+    if payload is not None:
+        source.write_bytes(payload)
+    return pack(
+        folder, source if payload is not None else None, '{"samples":1}', ring,
+        federation="floe", phase=PHASE, kind="update", sender="ann", base="",
+    )  # fmt: skip
+
+
+def _incoming(parcel: Parcel, ring: Keyring, path: Path) -> Incoming:
+    return Incoming(parcel.core, ring.open(parcel.core, parcel.envelope(ring, "main")), path)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_chunks_that_come_in_any_order_twice_and_all_give_the_payload(suite: m.Suite, tmp_path: Path) -> None:
+    ring = keyring(suite)
+    parcel = _pack(tmp_path, ring)
+    incoming = _incoming(parcel, ring, tmp_path / "part")
+    order = [*range(4), *range(4)]
+    random.Random(1).shuffle(order)
+    assert [incoming.add(i, parcel.chunk(i)) for i in order].count(True) == 4
+    assert incoming.assembly.complete
+    sha256 = incoming.open_to(tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == PAYLOAD
+    assert len(sha256) == 64
+
+
+def test_after_half_of_the_chunks_another_process_asks_only_for_the_rest(tmp_path: Path) -> None:
+    ring = keyring("aes-256-gcm")
+    parcel = _pack(tmp_path, ring)
+    first = _incoming(parcel, ring, tmp_path / "part")
+    first.add(1, parcel.chunk(1))
+    first.add(3, parcel.chunk(3))
+    second = _incoming(parcel, ring, tmp_path / "part")
+    second.resume()
+    assert second.assembly.missing() == ((0, 1), (2, 3))
+
+
+def test_a_chunk_that_the_disk_has_altered_is_missing_after_a_restart(tmp_path: Path) -> None:
+    ring = keyring("chacha20-poly1305")
+    parcel = _pack(tmp_path, ring)
+    first = _incoming(parcel, ring, tmp_path / "part")
+    for index in range(4):
+        first.add(index, parcel.chunk(index))
+    content = bytearray((tmp_path / "part").read_bytes())
+    content[CHUNK + 16 + 5] ^= 1
+    (tmp_path / "part").write_bytes(content)
+    second = _incoming(parcel, ring, tmp_path / "part")
+    second.resume()
+    assert second.assembly.missing() == ((1, 2),)
+
+
+def test_what_another_transfer_left_in_the_file_is_not_taken(tmp_path: Path) -> None:
+    ring = keyring("plaintext")
+    old = _incoming(_pack(tmp_path, ring), ring, tmp_path / "part")
+    (tmp_path / "part").write_bytes(PAYLOAD)
+    new = _pack(tmp_path, ring, bytes(10))
+    again = _incoming(new, ring, tmp_path / "part")
+    again.resume()
+    assert again.assembly.have == set()
+    again.add(0, new.chunk(0))
+    again.open_to(tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == bytes(10)
+    old.remove()
+    assert not (tmp_path / "part").exists()
+
+
+@pytest.mark.parametrize("suite", SEALED)
+def test_the_wrong_chunk_is_not_written(suite: m.Suite, tmp_path: Path) -> None:
+    ring = keyring(suite)
+    parcel = _pack(tmp_path, ring)
+    incoming = _incoming(parcel, ring, tmp_path / "part")
+    for index, sealed in ((0, parcel.chunk(1)), (3, parcel.chunk(3)[:-1]), (4, parcel.chunk(0)), (0, b"")):
+        with pytest.raises(Refused, match="chunk"):
+            incoming.add(index, sealed)
+    assert incoming.assembly.have == set()
+    assert not (tmp_path / "part").exists()
+
+
+def test_two_parcels_of_the_same_payload_have_nothing_in_common(tmp_path: Path) -> None:
+    ring = keyring("chacha20-poly1305")
+    one, other = _pack(tmp_path, ring), _pack(tmp_path, ring)
+    assert one.name != other.name
+    assert not set(one.core.chunks) & set(other.core.chunks)
+
+
+def test_the_report_alone_has_no_chunks(tmp_path: Path) -> None:
+    ring = keyring("chacha20-poly1305")
+    parcel = _pack(tmp_path, ring, None)
+    assert (parcel.core.size, parcel.core.chunks) == (0, ())
+    opened = ring.open(parcel.core, parcel.envelope(ring, "main"))
+    assert opened.open_meta(parcel.core.meta) == '{"samples":1}'
+
+
+def test_saved_parcels_are_found_after_a_restart_and_forgotten_ones_are_not(tmp_path: Path) -> None:
+    ring = keyring("fernet")
+    one, other = _pack(tmp_path, ring), _pack(tmp_path, ring)
+    assert saved_parcels(tmp_path) == [one, other]
+    forget(one)
+    assert [parcel.chunk(2) for parcel in saved_parcels(tmp_path)] == [other.chunk(2)]
+    assert not one.chunks.exists()
+
+
+def test_what_a_crash_left_of_packing_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "00.packing").write_bytes(b"half")
+    assert saved_parcels(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_record_is_set_aside_and_named(tmp_path: Path) -> None:
+    (tmp_path / "aa.json").write_bytes(b"{")
+    with pytest.raises(StoreError, match=r"aa\.json: damaged .*set aside as aa\.damaged"):
+        saved_parcels(tmp_path)
+    assert (tmp_path / "aa.damaged").exists()
+
+
+def test_a_payload_whose_chunks_do_not_open_leaves_no_file(tmp_path: Path) -> None:
+    ring = keyring("aes-256-gcm")
+    parcel = _pack(tmp_path, ring)
+    wrong = msgspec.structs.replace(parcel.core, round=9)
+    opener = keyring("aes-256-gcm").open(parcel.core, parcel.envelope(ring, "main"))
+    incoming = Incoming(wrong, type(opener)(opener.suite, bytes(32), 4, opener.chunk_key, b"", ""), tmp_path / "part")
+    for index in range(4):
+        incoming.add(index, parcel.chunk(index))
+    with pytest.raises(Refused, match="unsealing"):
+        incoming.open_to(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
