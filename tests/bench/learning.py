@@ -2,11 +2,20 @@
 
 Runs FedAvg (McMahan et al. 2017, Algorithm 1) in one process with `Trainer`, without broker or encryption, and prints
 a Markdown table, a row for each seed, and a JSON summary as the last line. The plans are those of `floe.presets`.
+
+breast-cancer compares three models, all with the same plan, initial weights, rounds and epochs, each measured by its
+ROC-AUC on the same rows, the test rows of all 3 devices together:
+- federated: FedAvg over the devices, scaled by their sums together;
+- alone: the mean over the devices of each one's own model, trained on and scaled by its own rows only;
+- central: trained on all training rows in one place, so with three times a device's gradient steps.
+A device's own test rows, about 38, are too few to tell them apart: with Dirichlet(0.5) the standard error of
+`gain` (federated - alone) over 20 seeds was 0.004 to 0.014 on those and 0.002 to 0.004 on all 114.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from typing import Any, get_args
@@ -70,6 +79,12 @@ def federate(parts: list[Features], plan: Plan, rounds: int) -> Base:
     return {**weights, **scaling}
 
 
+def timed(parts: list[Features], plan: Plan, rounds: int) -> tuple[Base, float]:
+    """`federate`, and the seconds of a round in which the devices train one after another."""
+    began = time.monotonic()
+    return federate(parts, plan, rounds), (time.monotonic() - began) / rounds
+
+
 def measure(part: Features, plan: Plan, base: Base) -> Metrics:
     metrics = Trainer(part, plan, {}, THREADS).evaluate(base).before
     assert metrics is not None
@@ -78,38 +93,45 @@ def measure(part: Features, plan: Plan, base: Base) -> Metrics:
 
 def pooled(parts: list[Features]) -> Features:
     """All rows in one place."""
-    columns = [
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("train_x", "train_y", "test_x", "test_y")
-    ]
-    return Features(*columns, parts[0].schema)
+    return Features(
+        train_x=np.concatenate([part.train_x for part in parts]),
+        train_y=np.concatenate([part.train_y for part in parts]),
+        test_x=np.concatenate([part.test_x for part in parts]),
+        test_y=np.concatenate([part.test_y for part in parts]),
+        schema=parts[0].schema,
+    )
 
 
 def digits(seed: int, rounds: int, how: How) -> Row:
     """Accuracy over all test rows of 5 devices, and the seconds of training in a round."""
     plan = msgspec.structs.replace(PRESETS["digits"], seed=seed)
     parts = split(source("digits", seed), 5, how, ALPHA, seed)
-    began = time.monotonic()
-    base = federate(parts, plan, rounds)
-    seconds = (time.monotonic() - began) / rounds
+    base, seconds = timed(parts, plan, rounds)
     return {"accuracy": measure(pooled(parts), plan, base).accuracy, "seconds_per_round": seconds}
 
 
 def breast_cancer(seed: int, rounds: int, how: How) -> Row:
-    """Mean ROC-AUC over the test rows of 3 devices: together, each alone, and with all rows in one place."""
+    """ROC-AUC over all test rows of 3 devices: together, each alone, all rows in one place; seconds as for digits."""
     plan = msgspec.structs.replace(PRESETS["breast-cancer"], seed=seed)
     parts = split(source("breast-cancer", seed), 3, how, ALPHA, seed)
-    together, central = federate(parts, plan, rounds), federate([pooled(parts)], plan, rounds)
-    alone = [federate([part], plan, rounds) for part in parts]
+    together, seconds = timed(parts, plan, rounds)
+    everything = pooled(parts)
+    federated = _auc(everything, plan, together)
+    alone = statistics.fmean(_auc(everything, plan, federate([part], plan, rounds)) for part in parts)
+    central = _auc(everything, plan, federate([everything], plan, rounds))
     return {
-        "federated": _mean_auc(parts, plan, [together] * 3),
-        "alone": _mean_auc(parts, plan, alone),
-        "central": _mean_auc(parts, plan, [central] * 3),
+        "federated": federated,
+        "alone": alone,
+        "central": central,
+        "gain": federated - alone,
+        "seconds_per_round": seconds,
     }
 
 
-def _mean_auc(parts: list[Features], plan: Plan, bases: list[Base]) -> float:
-    found = [measure(part, plan, base).roc_auc for part, base in zip(parts, bases, strict=True)]
-    return statistics.fmean(auc for auc in found if auc is not None)
+def _auc(part: Features, plan: Plan, base: Base) -> float:
+    auc = measure(part, plan, base).roc_auc
+    assert auc is not None
+    return auc
 
 
 BENCHES = {"digits": (digits, 20), "breast-cancer": (breast_cancer, 10)}
@@ -118,7 +140,7 @@ BENCHES = {"digits": (digits, 20), "breast-cancer": (breast_cancer, 10)}
 @click.command(help=__doc__)
 @click.argument("name", type=click.Choice(list(BENCHES)))
 @click.option("--first", default=0, show_default=True, help="first seed")
-@click.option("--seeds", default=5, show_default=True, help="how many seeds")
+@click.option("--seeds", type=click.IntRange(2), default=5, show_default=True, help="how many seeds")
 @click.option("--partition", "how", type=click.Choice(get_args(How)), default="dirichlet", show_default=True)
 def main(name: str, first: int, seeds: int, how: How) -> None:
     bench, rounds = BENCHES[name]
@@ -129,10 +151,10 @@ def main(name: str, first: int, seeds: int, how: How) -> None:
             click.echo(f"| seed | {' | '.join(rows[0])} |\n|{'---|' * (len(rows[0]) + 1)}")
         click.echo(_line(str(seed), rows[-1]))
     mean = {key: statistics.fmean(row[key] for row in rows) for key in rows[0]}
-    click.echo(_line("mean", mean))
-    click.echo(
-        json.dumps({"bench": name, "partition": how, "rounds": rounds, "first": first, "seeds": seeds, "mean": mean})
-    )
+    error = {key: statistics.stdev(row[key] for row in rows) / math.sqrt(seeds) for key in rows[0]}
+    click.echo(f"{_line('mean', mean)}\n{_line('standard error', error)}")
+    summary = {"bench": name, "partition": how, "rounds": rounds, "first": first, "seeds": seeds}
+    click.echo(json.dumps({**summary, "mean": mean, "standard_error": error}))
 
 
 def _line(head: str, row: Row) -> str:
