@@ -1,0 +1,120 @@
+"""Configuration: flag over environment over file over default; every message names file, key, value, allowed."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from floe.commands import commented
+from floe.config import ALIASES, SECTIONS, Config, describe, load, variable
+from floe.errors import ConfigError
+
+
+@pytest.fixture
+def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty floe.toml in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "floe.toml"
+    path.write_text("")
+    return path
+
+
+def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(toml: Path) -> None:
+    assert load(environ={}).mqtt.port == 1883
+    toml.write_text("[mqtt]\nport = 1")
+    assert load(environ={}).mqtt.port == 1
+    assert load(environ={"FLOE_MQTT_PORT": "2"}).mqtt.port == 2
+    assert load({"mqtt.port": "3"}, {"FLOE_MQTT_PORT": "2"}).mqtt.port == 3
+
+
+def test_one_key_that_is_given_leaves_the_others_of_its_section(toml: Path) -> None:
+    toml.write_text('[mqtt]\nport = 1\nhost = "a"')
+    config = load({"mqtt.host": "b"}, {})
+    assert (config.mqtt.host, config.mqtt.port, config.mqtt.keepalive_s) == ("b", 1, 30)
+
+
+def test_without_a_file_everything_has_its_default_and_paths_start_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load(environ={})
+    assert config == Config(folder=tmp_path)
+    assert config.path("state") == tmp_path / "state"
+
+
+def test_paths_start_at_the_folder_of_the_file(toml: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "other.toml").write_text("")
+    assert load(environ={}, file="sub/other.toml").path("state") == tmp_path / "sub" / "state"
+    assert load(environ={"FLOE_CONFIG": "sub/other.toml"}).folder == tmp_path / "sub"
+
+
+def test_lists_come_from_commas_in_flags_and_environment(toml: Path) -> None:
+    assert load({"rounds.members": "ann, bob"}, {}).rounds.members == ("ann", "bob")
+    assert load(environ={"FLOE_PLAN_HIDDEN": "8,4"}).plan.hidden == (8, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[mqtt]\nprot = 1", r"floe\.toml: unknown key 'prot' in \[mqtt\]; known: host, port"),
+        ("[mqt]\nport = 1", r"floe\.toml: unknown section \[mqt\]; known: federation, mqtt"),
+        ("[mqtt]\nport = 70000", r"floe\.toml: \[mqtt\] port = 70000: allowed is whole number >= 1 and <= 65535"),
+        ('[mqtt]\nport = "1"', r"\[mqtt\] port = '1': allowed is whole number"),
+        ("[mqtt]\nport = true", r"\[mqtt\] port = True: allowed is whole number"),
+        ('[security]\nsuite = "rot13"', r"\[security\] suite = 'rot13': allowed is chacha20-poly1305 \| aes-256-gcm"),
+        ('[federation]\nname = "My"', r"\[federation\] name = 'My': allowed is text \[a-z0-9_-\]\{1,64\}"),
+        ("[rounds]\nfraction = 0", r"\[rounds\] fraction = 0: allowed is number > 0 and <= 1"),
+        ('[rounds]\nmembers = ["A"]', r"\[rounds\] members = \['A'\]: allowed is list of text"),
+        ("[plan]\nepochs = nan", r"\[plan\] epochs = nan: allowed is whole number"),
+        ("[plan]\nmu = nan", r"\[plan\] mu = nan: allowed is number >= 0 and <= 1000000.0"),
+        ("mqtt = 1", r"floe\.toml: mqtt = 1: \[mqtt\] is a section"),
+        ("[mqtt", r"floe\.toml: not TOML"),
+        ('[models]\nmine = "os"', r'floe\.toml: \[models\] mine = .os.: allowed is "package.module:function"'),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_with_the_way_out(toml: Path, text: str, message: str) -> None:
+    toml.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load(environ={})
+
+
+def test_what_is_wrong_in_the_environment_or_a_flag_is_named_as_it_was_given(toml: Path) -> None:
+    with pytest.raises(ConfigError, match="environment FLOE_MQTT_PORT port = 'x': allowed is whole number"):
+        load(environ={"FLOE_MQTT_PORT": "x"})
+    with pytest.raises(ConfigError, match="--keepalive-s keepalive_s = '1': allowed is whole number >= 5"):
+        load({"mqtt.keepalive_s": "1"}, {})
+    with pytest.raises(ConfigError, match="environment FLOE_MQTT_PROT: unknown; `floe init --print` lists all keys"):
+        load(environ={"FLOE_MQTT_PROT": "1"})
+
+
+def test_a_file_that_is_named_must_be_there(toml: Path) -> None:
+    with pytest.raises(ConfigError, match=r"other\.toml: no such file; `floe init` writes one"):
+        load(environ={}, file="other.toml")
+
+
+def test_every_key_says_what_it_means_and_what_is_allowed() -> None:
+    for section, struct in SECTIONS.items():
+        for key in struct.__struct_fields__:
+            meaning, allowed, _ = describe(section, key)
+            assert meaning, (section, key)
+            assert allowed, (section, key)
+
+
+def test_no_two_keys_share_a_variable() -> None:
+    found = [variable(section, key) for section, struct in SECTIONS.items() for key in struct.__struct_fields__]
+    assert len(found) == len(set(found))
+
+
+def test_the_commented_file_with_its_comments_removed_is_the_default(toml: Path) -> None:
+    lines = commented().splitlines()
+    live = [line.removeprefix("# ") if line.startswith("# ") and " = " in line else line for line in lines]
+    keys = {f"# {key} = " for struct in SECTIONS.values() for key in struct.__struct_fields__}
+    text = "\n".join(
+        new if any(old.startswith(key) for key in keys) else old for old, new in zip(lines, live, strict=True)
+    )
+    assert {*tomllib.loads(text)} == {*SECTIONS, *ALIASES}
+    toml.write_text(text)
+    assert load(environ={}) == Config(folder=toml.parent, file=toml)

@@ -1,0 +1,104 @@
+"""Keys on disk: private, never overwritten, never guessed."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from floe.errors import KeyFileError
+from floe.identity import load_identity, load_secret, new_secret
+from floe.messages import Status
+from floe.signing import verify
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_an_identity_is_made_once_private_and_found_again(tmp_path: Path) -> None:
+    first = load_identity(tmp_path / "keys", "ann")
+    assert load_identity(tmp_path / "keys", "ann").key == first.key
+    assert load_identity(tmp_path / "keys", "bob").key != first.key
+    assert _mode(tmp_path / "keys" / "ann.pem") == 0o600
+    assert _mode(tmp_path / "keys") == 0o700
+
+
+def test_what_an_identity_signs_verifies(tmp_path: Path) -> None:
+    ann = load_identity(tmp_path, "ann")
+    status = Status(federation="floe", sender="ann", key=ann.key, seq=1, state="idle")
+    assert verify(ann.sign(status), Status) == status
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_a_key_that_others_can_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
+    load_identity(tmp_path, "ann")
+    (tmp_path / "ann.pem").chmod(mode)
+    with pytest.raises(KeyFileError, match=f"mode {mode:04o} lets others read it; run `chmod 600"):
+        load_identity(tmp_path, "ann")
+
+
+def test_a_file_that_is_no_key_is_named_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "ann.pem"
+    path.touch(0o600)
+    with pytest.raises(KeyFileError, match=r"ann\.pem: not a private key in PEM"):
+        load_identity(tmp_path, "ann")
+    assert path.read_bytes() == b""
+
+
+def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ann.pem"
+    path.touch(0o600)
+    key = generate_private_key(65537, 2048)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(KeyFileError, match="an Ed25519 key is needed"):
+        load_identity(tmp_path, "ann")
+
+
+def test_a_new_secret_is_private_is_a_fernet_key_and_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    new_secret(path)
+    before = path.read_bytes()
+    assert _mode(path) == 0o600
+    Fernet(before.strip())
+    with pytest.raises(KeyFileError, match="never overwritten"):
+        new_secret(path)
+    assert path.read_bytes() == before
+
+
+def test_without_a_secret_there_is_none_and_nothing_is_remembered(tmp_path: Path) -> None:
+    assert load_secret(tmp_path / "secret.key", tmp_path / "state") is None
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_secret_that_was_used_and_is_missing_stops_the_process(tmp_path: Path) -> None:
+    path, state = tmp_path / "secret.key", tmp_path / "state"
+    new_secret(path)
+    secret = load_secret(path, state)
+    assert secret is not None
+    assert len(secret) == 32
+    path.unlink()
+    with pytest.raises(KeyFileError, match="missing, but this state folder has used it"):
+        load_secret(path, state)
+
+
+@pytest.mark.parametrize("text", ["", "short", "x" * 44, "A" * 43])
+def test_a_secret_that_is_no_fernet_key_is_refused_without_showing_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "secret.key"
+    path.touch(0o600)
+    path.write_text(text)
+    with pytest.raises(KeyFileError, match="not a Fernet key") as refusal:
+        load_secret(path, tmp_path)
+    assert not text or text not in str(refusal.value)
+
+
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    new_secret(path)
+    path.chmod(0o644)
+    with pytest.raises(KeyFileError, match="chmod 600"):
+        load_secret(path, tmp_path)

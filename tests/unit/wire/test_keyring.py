@@ -1,0 +1,119 @@
+"""Local policy on sealing: what is accepted is never a message's choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from helpers.wire import SECRET, SUITES, core, keyring
+
+from floe import messages as m
+from floe.config import Config, Security
+from floe.errors import ConfigError, KeyFileError, Refused
+from floe.identity import new_secret
+from floe.keyring import Keyring, load_keyring, open_meta
+from floe.report import Metrics, Report
+from floe.seal import sealer
+
+KEY = bytes(range(100, 132))
+
+
+def _sealed(suite: m.Suite, **changes: Any) -> m.Core:
+    draft = core(suite, **changes)
+    return msgspec.structs.replace(draft, commitment=sealer(draft, KEY).commitment)
+
+
+@pytest.mark.parametrize("mine", SUITES)
+@pytest.mark.parametrize("theirs", SUITES)
+def test_either_aead_is_accepted_for_the_other_and_nothing_else(mine: m.Suite, theirs: m.Suite) -> None:
+    aead = {"chacha20-poly1305", "aes-256-gcm"}
+    assert keyring(mine).accepts(theirs) == (mine == theirs or {mine, theirs} == aead)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_a_keyring_seals_another_with_the_same_secret_opens(suite: m.Suite) -> None:
+    ring, sealed = keyring(suite), _sealed(suite)
+    opened = keyring(suite).open(sealed, ring.envelope(sealed, KEY, "main"))
+    assert opened.open(0, sealer(sealed, KEY).seal(0, b"abc")) == b"abc"
+
+
+def test_plaintext_is_refused_by_whoever_has_a_key_and_sealing_by_whoever_has_none() -> None:
+    plain, sealed = _sealed("plaintext"), _sealed("aes-256-gcm")
+    with pytest.raises(Refused, match="suite: sealed with plaintext"):
+        keyring("chacha20-poly1305").open(plain, keyring("plaintext").envelope(plain, KEY, "main"))
+    with pytest.raises(Refused, match="suite: sealed with aes-256-gcm"):
+        keyring("plaintext").open(sealed, keyring("aes-256-gcm").envelope(sealed, KEY, "main"))
+
+
+def test_a_content_key_that_the_transfer_is_not_committed_to_is_refused() -> None:
+    ring, sealed = keyring("aes-256-gcm"), _sealed("aes-256-gcm")
+    with pytest.raises(Refused, match="not the one that the transfer is committed to"):
+        ring.open(sealed, ring.envelope(sealed, bytes(32), "main"))
+
+
+def test_another_secret_opens_nothing() -> None:
+    sealed = _sealed("chacha20-poly1305")
+    with pytest.raises(Refused, match=r"unsealing: .*another secret\.key"):
+        keyring("chacha20-poly1305").open(sealed, Keyring("chacha20-poly1305", bytes(32)).envelope(sealed, KEY, "main"))
+
+
+def test_content_keys_are_random_and_empty_in_plaintext() -> None:
+    assert keyring("plaintext").new_content_key() == b""
+    assert len({keyring("fernet").new_content_key() for _ in range(10)}) == 10
+    assert SECRET not in {keyring("fernet").new_content_key()}
+
+
+def test_without_a_key_there_is_plaintext_and_with_one_there_is_not(tmp_path: Path) -> None:
+    config = Config(folder=tmp_path)
+    assert load_keyring(config, tmp_path / "state") == Keyring("plaintext", None)
+    new_secret(tmp_path / "secret.key")
+    found = load_keyring(config, tmp_path / "state")
+    assert found.suite == "chacha20-poly1305"
+    assert found.secret is not None
+
+
+def test_plaintext_beside_a_key_is_a_contradiction(tmp_path: Path) -> None:
+    new_secret(tmp_path / "secret.key")
+    with pytest.raises(ConfigError, match=r"suite = 'plaintext', but .*secret\.key exists"):
+        load_keyring(Config(security=Security(suite="plaintext"), folder=tmp_path), tmp_path)
+
+
+def test_a_key_that_is_gone_does_not_become_plaintext(tmp_path: Path) -> None:
+    new_secret(tmp_path / "secret.key")
+    load_keyring(Config(folder=tmp_path), tmp_path / "state")
+    (tmp_path / "secret.key").unlink()
+    with pytest.raises(KeyFileError, match="bring the key back"):
+        load_keyring(Config(folder=tmp_path), tmp_path / "state")
+
+
+def _report(text: str) -> Report:
+    sealed = _sealed("chacha20-poly1305")
+    opened = sealer(sealed, KEY)
+    return open_meta(opened, msgspec.structs.replace(sealed, meta=opened.seal_meta(text)), Report)
+
+
+def test_a_report_is_read() -> None:
+    text = '{"samples":3,"after":{"loss":0.5,"accuracy":1}}'
+    assert _report(text) == Report(samples=3, after=Metrics(loss=0.5, accuracy=1.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"samples":-1}', "metrics"),
+        ('{"samples":1e3}', "metrics"),
+        ('{"threshold":-0.5}', "metrics"),
+        ('{"after":{"loss":1e400,"accuracy":1}}', "metrics"),
+        ('{"after":{"loss":0,"accuracy":1.01}}', "metrics"),
+        ('{"more":1}', "metrics"),
+        ('{"failure":"\\ud800"}', "malformed"),
+        ('{"samples":NaN}', "malformed"),
+        ("", "malformed"),
+    ],
+)
+def test_a_report_with_impossible_content_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        _report(text)
+    assert refusal.value.reason == reason

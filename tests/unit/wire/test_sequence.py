@@ -1,0 +1,45 @@
+"""Sequence numbers grow, whatever ends the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from floe.errors import StoreError
+from floe.sequence import SESSION, Sequence
+
+
+def test_numbers_grow_within_a_process_and_over_restarts(tmp_path: Path) -> None:
+    found = []
+    for _ in range(3):
+        sequence = Sequence(tmp_path / "s")
+        found += [sequence.next(), sequence.next()]
+    assert found == sorted(set(found))
+
+
+def test_the_will_outranks_its_session_and_not_the_next(tmp_path: Path) -> None:
+    sequence = Sequence(tmp_path / "s")
+    before, will = sequence.next(), sequence.last()
+    sequence.renew()
+    assert before < will < sequence.next()
+
+
+def test_the_first_session_begins_after_zero_and_fits_the_numbers_of_json(tmp_path: Path) -> None:
+    sequence = Sequence(tmp_path / "s")
+    assert sequence.next() == SESSION + 1
+    (tmp_path / "s").write_text(str(2**21 - 2))
+    assert Sequence(tmp_path / "s").last() == 2**53 - 1
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5"])
+def test_a_damaged_file_is_named_and_not_taken_for_the_beginning(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s").write_text(text)
+    with pytest.raises(StoreError, match="s: not a sequence number"):
+        Sequence(tmp_path / "s")
+
+
+def test_a_session_that_cannot_be_kept_does_not_begin(tmp_path: Path) -> None:
+    (tmp_path / ".s.part").mkdir()
+    with pytest.raises(StoreError):
+        Sequence(tmp_path / "s")
