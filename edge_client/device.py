@@ -205,8 +205,6 @@ class Device:
         log(f"{what}: {answer.reason}: {answer.detail}" if answer.reason else what)
         if answer.reason == "unknown-key":
             raise KeyFileError(f"another device is known under the name {self._id!r}: choose another --id")
-        if answer.reason == "full":
-            return
         self._memory.remember_answer(phase_of(parcel))
         self._pump.drop(answer.transfer)
         self._outbox.forget(answer.transfer)
@@ -224,6 +222,8 @@ class Device:
         match self._decide(order):
             case "cancel":
                 self._worker.cancel()
+            case "fetch" if order is not None and now >= self._retry_at and (fault := self._download.fault(order.base)):
+                self._worker.start(order, None, fault=fault)  # an answer, so that the round need not wait for us
             case "fetch" if order is not None and order.base is not None:
                 if self.wire.session.connected and (ranges := self._download.wanted(order.base, now)) is not None:
                     topic = DeviceWant(self._federation, self._id, self._lineage)

@@ -30,7 +30,8 @@ class Update:
 def weighted_mean(updates: Sequence[Update], out: Path, metadata: dict[str, str] | None = None) -> None:
     """Write the weighted mean of the updates' tensors to `out`, with the names, shapes and dtypes of the first.
 
-    Bit for bit `numpy.average(stack.astype(float64), axis=0, weights=...)` in the dtype of the update; integer
+    Bit for bit `numpy.average(stack.astype(float64), axis=0, weights=...)` of the stacked rows, in the dtype of the
+    update (numpy sums a single column in another order: there the float64 before rounding may differ); integer
     tensors (counters) are rounded to the nearest. Raises `ValueError` without updates, if a weight is negative or not
     finite, if all are zero, or if the layouts differ; `StoreError` if the disk is full.
     """

@@ -55,7 +55,6 @@ Reason = Literal[
     "duplicate",  # the device already has an answer for this round
     "closed",  # the round closed before the transfer was complete
     "newer",  # a later transfer of the same device took its place
-    "full",  # the receiver has no room; ask again later
     "device",  # the device says that it could not do its part
 ]
 

@@ -28,8 +28,10 @@ class Sequence:
         self.renew()
 
     def renew(self) -> None:
-        """Begin a session, higher than all that went before."""
+        """Begin a session, higher than all that went before; one that said nothing yet goes on."""
         with self._lock:
+            if self._next == self._session * SESSION and self._next:
+                return
             self._session += 1
             write_atomically(self._path, str(self._session).encode())
             self._next = self._session * SESSION

@@ -30,6 +30,7 @@ MAX_WAITING = 1000  # messages of QoS 0, which nothing holds back, that may wait
 UNSUPPORTED_VERSION = 132  # MQTT 5, 3.2.2.2
 UNWELCOME = (133, 134, 135, 138, 140)  # the same: client id, name or password, not authorised, banned
 TAKEN_OVER = 142  # MQTT 5, 3.14.2.1
+QUICK_S, QUICK_LOSSES = 5.0, 5  # Mosquitto 2.0 tells nobody that it was taken over: it closes, and so again and again
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class Session:
         self._will = will
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._answered = threading.Event()
+        self._connected_at = 0.0
+        self._quick_losses = 0
         self._client = self._new_client(MQTTProtocolVersion.MQTTv5)
 
     def connect(self, stopped: Callable[[], bool], waiting: Callable[[str], None]) -> None:
@@ -203,7 +206,7 @@ class Session:
     ) -> None:
         self._answered.set()
         if not code.is_failure:
-            self.connected = True
+            self.connected, self._connected_at = True, time.monotonic()
             if self._filters:
                 client.subscribe([(topic, 1) for topic in self._filters])
             self._events.put(Connected())
@@ -226,8 +229,11 @@ class Session:
     ) -> None:
         if client is not self._client:
             return
+        if self.connected:
+            quick = time.monotonic() - self._connected_at < QUICK_S
+            self._quick_losses = self._quick_losses + 1 if quick else 0
         self.connected = False
-        if code.value == TAKEN_OVER:
+        if code.value == TAKEN_OVER or self._quick_losses >= QUICK_LOSSES:
             self._events.put(Fatal(f"another process connected as {self._client_id}: two with one id and one key?"))
         else:
             self._events.put(Disconnected(str(code)))

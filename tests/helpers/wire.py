@@ -55,7 +55,7 @@ answers = st.builds(
     transfer=transfers,
     phase=phases,
     outcome=st.sampled_from(["accepted", "late", "superseded", "rejected"]),
-    reason=st.sampled_from(["", "weights", "full"]),
+    reason=st.sampled_from(["", "weights", "chunk"]),
     detail=texts.filter(lambda text: len(text) <= 500),
 )
 
