@@ -43,6 +43,7 @@ class Download:
         self._incoming: Incoming | None = None
         self._transfer = ""
         self._pace = _Pace()
+        self._unusable = ("", "")
         with storing(self.path):
             self.sha256 = _hash(self.path) if self.path.exists() else ""
 
@@ -56,9 +57,14 @@ class Download:
             raise Refused("not-for-us", f"a {core.kind} of {core.lineage!r}")
         if core.base == self.sha256 or name_of(core) == self._transfer:
             return
-        check_core(core, self._max_bytes)
-        opener = self._keyring.open(core, manifest.envelope)
+        try:
+            check_core(core, self._max_bytes)
+            opener = self._keyring.open(core, manifest.envelope)
+        except Refused as refusal:
+            self._unusable = (core.base, str(refusal))
+            raise
         self._drop()
+        self._unusable = ("", "")
         self._incoming, self._transfer = Incoming(core, opener, self._part), name_of(core)
         self._incoming.resume()
         self._pace.progress(now)
@@ -83,6 +89,10 @@ class Download:
             return ()
         return self._incoming.assembly.missing()
 
+    def fault(self, base: Base | None) -> str:
+        """Why a base cannot be had, however often it is asked for; empty if it can."""
+        return self._unusable[1] if base is not None and base.sha256 == self._unusable[0] else ""
+
     def hurry(self) -> None:
         """The link is back: what was sent meanwhile has gone by."""
         self._pace = _Pace()
@@ -102,6 +112,9 @@ class Download:
             with storing(self.path):
                 fresh.replace(self.path)
             self.sha256 = sha256
+        except Refused as refusal:
+            self._unusable = (incoming.core.base, str(refusal))
+            raise
         finally:
             self._drop()
         return True

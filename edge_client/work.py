@@ -68,11 +68,11 @@ class Worker:
     def busy(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, order: Round, base: Path | None) -> None:
-        """Begin the work that a round asks for; `base` is the file of the global model."""
+    def start(self, order: Round, base: Path | None, *, fault: str = "") -> None:
+        """Begin the work that a round asks for; `base` is the file of the global model, `fault` why there is none."""
         self._cancelled = threading.Event()
         self.phase = order.phase
-        self._thread = threading.Thread(target=self._run, args=(order, base, self._cancelled), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(order, base, fault, self._cancelled), daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
@@ -83,11 +83,12 @@ class Worker:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _run(self, order: Round, base: Path | None, cancelled: threading.Event) -> None:
+    def _run(self, order: Round, base: Path | None, fault: str, cancelled: threading.Event) -> None:
         from edge_client.evaluate import Interrupted
 
         try:
-            arrays, report = self._work(order, base, cancelled.is_set)
+            given_up: tuple[Arrays, Report] = ({}, Report(failure=f"the global model cannot be used: {fault}"[:500]))
+            arrays, report = given_up if fault else self._work(order, base, cancelled.is_set)
             if not cancelled.is_set():
                 self._post(Done(order.phase, report, self._pack(order, arrays, report)))
         except Interrupted:
