@@ -18,12 +18,11 @@ from aggregator.registry import hash_of, signed_text
 from floe import weights
 from floe.cli import config_options
 from floe.config import Config
-from floe.display import size_words
 from floe.errors import ConfigError, DataError, Refused
 from floe.identity import load_identity
 from floe.signing import from_text
 from floe.store import FILE, read_log
-from floe.terminal import printable
+from floe.terminal import printable, size_words
 
 Row = dict[str, Any]
 

@@ -25,13 +25,14 @@ from floe import demo_folder
 from floe.children import Child, Children
 from floe.config import Config
 from floe.demo_folder import CLIENTS, Settings
-from floe.display import Display, round_table, score_words, size_words
+from floe.display import Display, round_table, score_words
 from floe.errors import BrokerError, IncompleteError, StoreError
 from floe.messages import Suite
 from floe.presets import PRESETS
 from floe.service import stopping
 from floe.store import CSV, FILE, read_log
 from floe.summary import Progress, Summary, progress, summary
+from floe.terminal import size_words
 
 POLL_S = 0.2
 BROKER_S = 30.0

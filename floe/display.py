@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from floe.summary import PhaseRow, Progress, RoundRow, Scores, Summary
+from floe.terminal import size_words
 
 SHOWN_DEVICES = 12
 SHOWN_ROUNDS = 6
@@ -90,14 +90,6 @@ def score_words(score: Scores) -> str:
     """loss 0.1234, accuracy 97.4 %, ROC-AUC 0.9876"""
     auc = f", ROC-AUC {_number(score.roc_auc)}" if score.roc_auc is not None else ""
     return f"loss {_number(score.loss)}, accuracy {_percent(score.accuracy)}{auc}"
-
-
-def size_words(count: float) -> str:
-    """Bytes in decimal units: 1.2 MB"""
-    if count < 1000:
-        return f"{count:.0f} B"
-    power = min(int(math.log10(count) // 3), 3)
-    return f"{count / 1000**power:.1f} {('kB', 'MB', 'GB')[power - 1]}"
 
 
 def _closed_words(phase: PhaseRow, now: Progress, rounds: int) -> str:

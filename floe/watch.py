@@ -9,11 +9,11 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from floe.display import size_words
 from floe.errors import Refused
 from floe.messages import MAX_CHUNKS, Answer, Manifest, Message, Phase, Round, Status, Want
 from floe.session import Received
 from floe.signing import verify
+from floe.terminal import size_words
 from floe.topics import (
     AggregatorStatus,
     AnswerTo,

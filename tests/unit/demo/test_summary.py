@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 from sqlite_utils import Database
 
-from floe.display import Display, picture, round_table, score_words, size_words
+from floe.display import Display, picture, round_table, score_words
 from floe.store import open_log
 from floe.summary import Answer, Progress, Scores, progress, summary
+from floe.terminal import size_words
 
 PHASE = {"lineage": "main", "epoch": 1, "plan": "{}", "draw": 0, "expected": '["a", "b"]'}
 
