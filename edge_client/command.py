@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import threading
 
 import click
 
@@ -48,4 +50,6 @@ def client(config: Config) -> None:
         if keyring.secret is None:
             log(f"warning: {WARNING}")
         Device(config, features, identity, keyring, state).run(stop)
+    if threading.active_count() > 1:
+        os._exit(stop.code)  # the worker is inside something that cannot be interrupted, such as torch's import
     sys.exit(stop.code)

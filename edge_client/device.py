@@ -105,7 +105,7 @@ class Device:
         finally:
             self._worker.cancel()
             self.wire.close()
-            self._worker.join(5.0)
+            self._worker.join(1.0)
 
     def _turn(self) -> None:
         event = self.wire.session.next(POLL_S)
