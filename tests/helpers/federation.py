@@ -54,7 +54,9 @@ class Federation:
                 merged.setdefault(section, {}).update(keys)
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"[{s}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for s, keys in merged.items()]
+        lines = [
+            f"[{s}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for s, keys in merged.items()
+        ]
         path.write_text("\n".join(lines))
         return path
 
@@ -100,7 +102,12 @@ class Federation:
     def until(self, sql: str, *parameters: object, timeout_s: float = WAIT_S) -> dict[str, Any]:
         """The first row of a query, as soon as there is one."""
         found: list[dict[str, Any]] = []
-        self.wait(lambda: bool(found.extend(self.query(sql, *parameters)) or found), sql, timeout_s)
+
+        def there() -> bool:
+            found.extend(self.query(sql, *parameters))
+            return bool(found)
+
+        self.wait(there, sql, timeout_s)
         return found[0]
 
     def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:

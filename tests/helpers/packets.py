@@ -1,4 +1,4 @@
-"""The bytes of MQTT that a proxy must understand (3.1.1 and 5): fixed header, CONNECT's level, PUBLISH, PUBACK. Pure."""
+"""The bytes of MQTT that a proxy must understand (3.1.1 and 5): CONNECT's level, PUBLISH, PUBACK. Pure."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from floe import weights
 from floe.config import Mqtt
 from floe.identity import Identity, load_identity, load_secret
 from floe.keyring import Keyring
-from floe.messages import Answer, M, Manifest, Round, Suite, Want
+from floe.messages import Answer, M, Manifest, Message, Round, Suite, Want
 from floe.parcel import Parcel, pack
 from floe.report import Metrics, Report
 from floe.sequence import Sequence
@@ -28,7 +28,10 @@ from floe.wire import Wire
 from helpers.federation import LINEAGE, NAME, Federation
 
 ANSWER_S = 20.0
-GOOD = Report(samples=40, test_samples=20, before=Metrics(loss=0.7, accuracy=0.5), after=Metrics(loss=0.6, accuracy=0.6))
+GOOD = Report(
+    samples=40, test_samples=20, before=Metrics(loss=0.7, accuracy=0.5), after=Metrics(loss=0.6, accuracy=0.6)
+)
+KINDS: dict[str, type[Message]] = {"round": Round, "want": Want, "answer": Answer}
 Arrays = Mapping[str, weights.AnyArray]
 
 
@@ -45,6 +48,7 @@ class Peer:
         self.identity = identity or load_identity(self.folder / "keys", device)
         secret = load_secret(federation.folder / "secret.key", self.folder)
         self.keyring = Keyring(suite or ("chacha20-poly1305" if secret else "plaintext"), secret)
+        self.last_round = b""
         self._heard: list[Received] = []
         filters = [
             filter_of(kind, federation=NAME, lineage=LINEAGE, **({} if kind is CurrentRound else {"device": device}))
@@ -66,18 +70,25 @@ class Peer:
 
     def listen(self, kind: type[M], fits: Callable[[M], bool] = lambda message: True) -> M:
         """The next message of a kind that fits; what was heard before counts, each message once."""
+        found = self.hear(lambda message: isinstance(message, kind) and fits(message))
+        assert isinstance(found, kind)
+        return found
+
+    def hear(self, fits: Callable[[Message], bool]) -> Message:
+        """The next message that fits, of any kind."""
         end = time.monotonic() + ANSWER_S
         while time.monotonic() < end:
             for received in self._heard:
-                name = json.loads(received.payload)["type"]
-                if name == kind.__struct_config__.tag and fits(message := verify(received.payload, kind)):
+                message = verify(received.payload, KINDS[json.loads(received.payload)["type"]])
+                if fits(message):
                     self._heard.remove(received)
+                    self.last_round = received.payload if isinstance(message, Round) else self.last_round
                     return message
             event = self.wire.session.next(0.2)
             if isinstance(event, Received):
                 self._heard.append(event)
                 self.wire.session.ack(event)
-        raise AssertionError(f"{self.device} heard no fitting {kind.__name__}\n{self.federation.said()}")
+        raise AssertionError(f"{self.device} heard nothing that fits\n{self.federation.said()}")
 
     def order(self, task: str = "train") -> Round:
         """The open round of a task that counts on this device."""
@@ -113,7 +124,9 @@ class Peer:
 
     def manifest(self, parcel: Parcel, **changes: Any) -> Manifest:
         """The manifest of a parcel; `changes` go into its core (by name) or over its own fields."""
-        core_changes = {k: changes.pop(k) for k in list(changes) if k in parcel.core.__struct_fields__ and k != "sender"}
+        core_changes = {
+            k: changes.pop(k) for k in list(changes) if k in parcel.core.__struct_fields__ and k != "sender"
+        }
         core = msgspec.structs.replace(parcel.core, **core_changes)
         fields: dict[str, Any] = {
             "federation": NAME, "sender": self.device, "key": self.identity.key, "seq": 0,
@@ -137,11 +150,17 @@ class Peer:
         self.wire.send_bytes(DeviceChunk(NAME, self.device, core.lineage, core.round, parcel.name, index), sealed)
 
     def deliver(self, parcel: Parcel) -> Answer:
-        """Announce, serve, and wait for the answer, as a good device does."""
+        """Announce, serve what is asked for, and give the answer, as a good device does."""
         self.announce(self.manifest(parcel))
-        if parcel.core.size:
-            self.serve(parcel)
-        return self.answer(parcel.name)
+
+        def about_it(message: Message) -> bool:
+            return isinstance(message, Want | Answer) and message.transfer == parcel.name
+
+        while isinstance(heard := self.hear(about_it), Want):
+            for index in from_ranges(heard.ranges, len(parcel.core.chunks)):
+                self.send_chunk(parcel, index, parcel.chunk(index))
+        assert isinstance(heard, Answer)
+        return heard
 
     def answer(self, transfer: str) -> Answer:
         return self.listen(Answer, lambda answer: answer.transfer == transfer)

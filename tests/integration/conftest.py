@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-
-from broker import run
 from helpers.broker import broker_on, free
 from helpers.federation import BIG, Federation
+
+from broker import run
 
 Make = Callable[[str], AbstractContextManager[Federation]]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-
-from floe import weights
 from helpers.federation import BIG, Federation
 from helpers.proxy import PASS, Message, Proxy, Verdict
+
+from floe import weights
 
 
 def test_the_same_federation_run_again_gives_the_same_models(

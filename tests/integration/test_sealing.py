@@ -1,0 +1,125 @@
+"""Suites on a real wire: what a stranger with mosquitto_sub sees, and what a wrong or missing key does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers.federation import Federation
+from helpers.process import Process
+
+from floe.identity import new_secret
+
+WARNING = "weights and metrics travel in PLAINTEXT"
+SAMPLES = 137  # of device a: a number that stands nowhere else
+
+
+@contextmanager
+def listening(federation: Federation, out: Path) -> Iterator[None]:
+    """`mosquitto_sub -v -t 'floe/#'`, payloads in hexadecimal so that a chunk cannot end a line."""
+    with out.open("wb") as file:
+        command = ["mosquitto_sub", "-p", str(federation.port), "-t", "floe/#", "-F", "%t %x"]
+        process = subprocess.Popen(command, stdout=file)
+    time.sleep(0.3)
+    try:
+        yield
+        time.sleep(0.3)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def heard(out: Path) -> list[tuple[str, bytes]]:
+    lines = [line.split(" ") for line in out.read_text().splitlines()]
+    return [(topic, bytes.fromhex(payload)) for topic, payload in lines]
+
+
+def run_with(federation: Federation, suite: str, out: Path) -> list[tuple[str, bytes]]:
+    federation.configure({"security": {"suite": suite}, "rounds": {"count": 1}})
+    federation.features("a", rows=SAMPLES)
+    with listening(federation, out):
+        federation.aggregator()
+        for device in ("a", "b"):
+            federation.client(device)
+        federation.finish()
+    assert federation.query("SELECT DISTINCT suite FROM updates") == [{"suite": suite}]
+    return heard(out)
+
+
+def all_but_chunks_is_json(messages: list[tuple[str, bytes]]) -> None:
+    kinds = set()
+    for topic, payload in messages:
+        if "/chunk/" not in topic:
+            kinds.add(json.loads(payload)["type"])
+    assert kinds == {"status", "round", "manifest", "want", "answer"}
+    assert any("/chunk/" in topic for topic, _ in messages)
+
+
+@pytest.mark.parametrize("suite", ["chacha20-poly1305", "aes-256-gcm", "fernet"])
+def test_a_listener_sees_json_and_chunks_but_no_metrics_and_no_weights(
+    federation: Federation, tmp_path: Path, suite: str
+) -> None:
+    messages = run_with(federation, suite, tmp_path / "heard")
+    all_but_chunks_is_json(messages)
+    everything = b"".join(payload for _, payload in messages)
+    for secret in (b'"samples"', b"accuracy", b"__metadata__", b"data_offsets", b"scaling.mean"):
+        # The round document, which all may read, has "report", but no metric.
+        assert secret not in everything, secret
+    assert not any(
+        str(SAMPLES).encode() in json.loads(p)["core"]["meta"].encode() for t, p in messages if "manifest" in t
+    )
+    assert WARNING not in federation.said()
+
+
+def test_without_a_key_all_is_readable_and_every_process_says_so(federation: Federation, tmp_path: Path) -> None:
+    (federation.folder / "secret.key").unlink()
+    messages = run_with(federation, "plaintext", tmp_path / "heard")
+    all_but_chunks_is_json(messages)
+    for process in federation.processes:
+        assert WARNING in process.said(), process.log.stem
+    reports = [json.loads(json.loads(p)["core"]["meta"]) for t, p in messages if "/device/a/main/1/manifest" in t]
+    assert SAMPLES in [report["samples"] for report in reports]
+    assert all(report["after"]["accuracy"] >= 0 for report in reports if report["after"])
+    assert any(b"data_offsets" in payload for topic, payload in messages if "/chunk/" in topic)
+    assert federation.query("SELECT * FROM events WHERE kind = 'plaintext'")
+
+
+def test_a_device_with_another_secret_key_is_refused_with_the_reason(federation: Federation) -> None:
+    federation.configure({"rounds": {"count": 1}})
+    federation.features("wrong")
+    new_secret(federation.folder / "wrong.key")
+    other = federation.configure({"security": {"secret_key": "wrong.key"}}, name="wrong.toml")
+    federation.aggregator()
+    wrong = federation.start("wrong", "client", "--config", str(other), "--id", "wrong", "--data", "features/wrong")
+    federation.client("a")
+    federation.finish()
+    row = federation.until("SELECT * FROM updates WHERE device = 'wrong'")
+    assert (row["outcome"], row["reason"]) == ("rejected", "unsealing")
+    assert "another secret.key?" in row["detail"]
+    assert "another secret.key?" in wrong.said()
+
+
+def start(federation: Federation, who: str) -> Process:
+    return federation.aggregator() if who == "aggregator" else federation.client(who)
+
+
+@pytest.mark.parametrize("who", ["aggregator", "a"])
+def test_a_key_that_was_there_and_is_gone_stops_the_process(federation: Federation, who: str) -> None:
+    process = start(federation, who)
+    federation.wait(lambda: "suite chacha20-poly1305" in process.said(), "it was to start")
+    process.interrupt()
+    (federation.folder / "secret.key").unlink()
+    assert start(federation, who).wait() == 5
+    assert "bring the key back" in process.said()
+
+
+def test_a_key_that_others_may_read_is_refused_with_the_command_that_mends_it(federation: Federation) -> None:
+    (federation.folder / "secret.key").chmod(0o644)
+    process = federation.aggregator()
+    assert process.wait() == 5
+    assert "chmod 600" in process.said()
