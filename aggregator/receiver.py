@@ -43,6 +43,9 @@ class Receiver:
     def manifest(self, topic: DeviceManifest, manifest: Manifest, state: State) -> None:
         """An update is announced, for the first time or again. Its signature has been verified."""
         device, name = manifest.sender, name_of(manifest.core)
+        if manifest.core.lineage != topic.lineage:
+            # Not answered: an answer would go to the topic of a lineage that is not ours.
+            raise Refused("malformed", f"an update for {manifest.core.lineage!r} on the topic of {topic.lineage!r}")
         if known := self._log.outcome(name):
             self._answer(known)
             return
