@@ -5,6 +5,7 @@ Shared-key mode: whoever has `secret.key` can open every transfer; with no key a
 
 from __future__ import annotations
 
+import hmac
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import msgspec
 from floe.config import Config
 from floe.errors import ConfigError, Refused
 from floe.identity import load_secret
-from floe.messages import Core, Envelope, Suite, parse_json
-from floe.seal import KEY_BYTES, Sealer, sealer, unwrap_shared, wrap_shared
+from floe.messages import Core, Envelope, Message, Suite, parse_json
+from floe.seal import KEY_BYTES, Sealer, membership_proof, sealer, unwrap_shared, wrap_shared
 
 WARNING = "no secret.key: weights and metrics travel in PLAINTEXT; `floe key new` makes a key"
 _AEAD: Sequence[Suite] = ("chacha20-poly1305", "aes-256-gcm")
@@ -34,6 +35,17 @@ class Keyring:
     def accepts(self, suite: Suite) -> bool:
         """Either AEAD suite where one is configured (a device takes the faster one); otherwise its own only."""
         return suite == self.suite or (suite in _AEAD and self.suite in _AEAD)
+
+    def proof(self, federation: str, sender: str, key: str) -> str:
+        """That whoever holds the signing key `key` knows the shared secret; empty in plaintext."""
+        if self.secret is None:
+            return ""
+        return membership_proof(self.secret, federation, sender, key)
+
+    def proves(self, message: Message) -> bool:
+        """Whether a message's key may be pinned: its proof is that of its federation, sender and key."""
+        expected = self.proof(message.federation, message.sender, message.key)
+        return hmac.compare_digest(message.proof, expected)
 
     def new_content_key(self) -> bytes:
         """A random content key for one transfer; empty in plaintext."""

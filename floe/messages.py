@@ -104,12 +104,16 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
-    """What every message carries: who speaks, with which key, in which federation, in which order."""
+    """What every message carries: who speaks, with which key, in which federation, in which order.
+
+    `proof` shows that the holder of the key knows the shared secret (`keyring.Keyring.proof`); empty in plaintext.
+    """
 
     floe: int = VERSION
     federation: Name
     sender: Name
     key: Text64
+    proof: Annotated[str, Meta(pattern=r"\A([A-Za-z0-9_-]{43})?\Z")]
     seq: Sequence
 
 
@@ -132,8 +136,7 @@ class Round(Message, frozen=True, tag="round", kw_only=True):
     base: Base | None
     plan: Plan
     devices: tuple[Name, ...] = ()
-    fraction: Annotated[float, Meta(gt=0, le=1)] = 1.0
-    draw: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    bar: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")] = "ffffffffffffffff"
     quorum: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     seconds_left: Seconds = 0.0
 
@@ -154,9 +157,13 @@ class Want(Message, frozen=True, tag="want", kw_only=True):
 
 
 class Answer(Message, frozen=True, tag="answer", kw_only=True):
-    """The end of a transfer: only now may its sender forget it."""
+    """The end of a transfer: only now may its sender forget it.
+
+    `to_key` is the key that signed the manifest which this answers: another's forged copy must not end a transfer.
+    """
 
     to: Name
+    to_key: Text64
     transfer: TransferId
     phase: Phase
     outcome: Outcome

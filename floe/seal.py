@@ -143,6 +143,12 @@ def unwrap_shared(core: Core, envelope: Envelope, secret: bytes) -> bytes:
         raise Refused("unsealing", "the content key does not open: another secret.key?") from None
 
 
+def membership_proof(secret: bytes, federation: str, sender: str, key: str) -> str:
+    """HMAC-SHA256 (RFC 2104) over who holds which key, under a key derived from the shared secret; base64url."""
+    mac_key = HKDF(SHA256(), KEY_BYTES, b"", b"floe-v1 member\n").derive(secret)
+    return to_text(hmac.digest(mac_key, f"{federation}\n{sender}\n{key}".encode(), "sha256"))
+
+
 def _wrapping_key(core: Core, secret: bytes, to: str) -> bytes:
     # One key for one recipient of one transfer: so the constant nonce is used once.
     info = b"floe-v1 wrap\n" + binding(core) + to.encode()

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from floe.messages import Phase
 
-MAX_DRAWS = 10_000
+EVERYBODY = "f" * 16
 
 
-def takes_part(device: str, phase: Phase, seed: int, draw: int, fraction: float, members: Sequence[str]) -> bool:
-    """Whether a device is selected.
+def rank(device: str, phase: Phase, seed: int) -> str:
+    """A device's place in the seeded order of a phase: the first 16 hexadecimal digits of a SHA-256."""
+    text = f"floe-v1 select\n{seed}\n{phase.lineage}\n{phase.epoch}\n{phase.round}\n{device}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    A list of members comes first; of those the fraction C is drawn (McMahan et al. 2017, Algorithm 1): the first 8
-    bytes of SHA-256 over the text below, as a big-endian number, are less than C * 2^64.
-    """
+
+def takes_part(device: str, phase: Phase, seed: int, bar: str, members: Collection[str]) -> bool:
+    """Whether a device is selected: it is a member (no members: everybody is) and its rank is not above the bar."""
     if members and device not in members:
         return False
-    if fraction == 1.0:
-        return True
-    text = f"floe-v1 select\n{seed}\n{phase.lineage}\n{phase.epoch}\n{phase.round}\n{draw}\n{device}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") < fraction * 2**64
+    return bar == EVERYBODY or rank(device, phase, seed) <= bar
 
 
-def draw_for(devices: Collection[str], phase: Phase, seed: int, fraction: float, members: Sequence[str]) -> int:
-    """The first draw that selects exactly max(C * K, 1) of the K devices that may take part, as Algorithm 1 does."""
-    eligible = [device for device in devices if not members or device in members]
-    wanted = max(math.floor(fraction * len(eligible)), 1)
-    if fraction == 1.0 or not eligible:
-        return 0
-    for draw in range(MAX_DRAWS):
-        if sum(takes_part(d, phase, seed, draw, fraction, members) for d in eligible) == wanted:
-            return draw
-    return 0
+def bar_for(devices: Collection[str], phase: Phase, seed: int, fraction: float, members: Collection[str]) -> str:
+    """The bar that selects exactly max(C K, 1) of the K devices there (McMahan et al. 2017, Algorithm 1)."""
+    ranks = sorted(rank(device, phase, seed) for device in devices if not members or device in members)
+    if fraction == 1.0 or not ranks:
+        return EVERYBODY
+    return ranks[max(math.floor(fraction * len(ranks)), 1) - 1]

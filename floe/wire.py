@@ -9,6 +9,7 @@ from floe import __version__
 from floe.config import Mqtt
 from floe.errors import Refused
 from floe.identity import Identity
+from floe.keyring import Keyring
 from floe.messages import M, Message, Phase, Status
 from floe.sequence import Sequence
 from floe.session import Received, Session
@@ -24,6 +25,7 @@ class Wire:
         mqtt: Mqtt,
         federation: str,
         identity: Identity,
+        keyring: Keyring,
         sequence: Sequence,
         status_topic: DeviceStatus | AggregatorStatus,
         filters: Filters[str],
@@ -32,6 +34,7 @@ class Wire:
         self.identity = identity
         self.sent_bytes = 0
         self.received_bytes = 0
+        self._proof = keyring.proof(federation, identity.name, identity.key)
         self._sequence = sequence
         self._status_topic = status_topic
         client_id = f"floe-{identity.name}-{identity.key[:8]}"
@@ -69,6 +72,7 @@ class Wire:
             federation=self.federation,
             sender=self.identity.name,
             key=self.identity.key,
+            proof=self._proof,
             **({"seq": self._sequence.next()} | fields),
         )
 
