@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from broker.render import ACL, CONFIGURATION, PASSWORDS, access, check, configuration
-from floe.children import dying_with_parent
 from floe.config import Config
 from floe.errors import BrokerError, ConfigError, StoreError
+from floe.service import dying_with_parent
 
 LOG = "mosquitto.log"
 

@@ -9,7 +9,7 @@ source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 prefix=/opt/floe
 units=/etc/systemd/system
 dry=
-parts=(floe broker edge_client aggregator deploy pyproject.toml requirements.txt README.md start.sh)
+parts=(floe broker edge_client aggregator demo deploy pyproject.toml requirements.txt README.md start.sh)
 
 usage() {
     cat <<'TEXT'

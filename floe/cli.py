@@ -16,7 +16,7 @@ from floe.config import Config, describe, load
 from floe.errors import FloeError
 
 COMMANDS = {
-    "demo": ("floe.demo", "a whole federation on this machine: broker, aggregator, devices"),
+    "demo": ("demo.command", "a whole federation on this machine: broker, aggregator, devices"),
     "init": ("floe.commands", "write a commented floe.toml"),
     "key": ("floe.commands", "make the shared key of a federation"),
     "broker": ("broker.command", "run Mosquitto, configured for Floe"),
@@ -62,9 +62,8 @@ def config_options(**flags: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         def call(config: str | None, **given: Any) -> Any:
-            chosen = {flags[name]: given.pop(name) for name in flags if given.get(name) is not None}
-            for name in flags:
-                given.pop(name, None)
+            texts = {name: given.pop(name) for name in flags}
+            chosen = {flags[name]: (_flag(name), text) for name, text in texts.items() if text is not None}
             loaded: Config = load(chosen, file=config)
             return function(config=loaded, **given)
 
@@ -73,12 +72,15 @@ def config_options(**flags: str) -> Callable[[F], F]:
         for name, target in reversed(flags.items()):
             meaning, allowed, default = describe(*target.split("."))
             shown = f" (default: {default})" if default not in ("", ()) else ""
-            option = f"--{name.replace('_', '-')}"
-            click.option(option, name, metavar="V", help=f"{meaning}: {allowed}{shown}")(call)
+            click.option(_flag(name), name, metavar="V", help=f"{meaning}: {allowed}{shown}")(call)
         click.option("--config", metavar="FILE", help="configuration (default: ./floe.toml)")(call)
         return call  # type: ignore[return-value]
 
     return decorate
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _write_traceback() -> str:

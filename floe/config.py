@@ -19,8 +19,12 @@ from msgspec import Meta
 from floe.errors import ConfigError
 from floe.messages import Name, Suite
 from floe.plan import Plan
+from floe.seal import sealed_length
+from floe.transfer import chunk_bytes_for
 
 FILE = "floe.toml"
+MB = 1_000_000
+HEADER_BYTES = 512  # of a PUBLISH, at most: fixed header 5, topic 270, packet id 2, MQTT 5 properties 1
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,7 +106,7 @@ class Device(Section, frozen=True):
         Literal["weights", "accuracy"],
         Meta(description="accuracy: weights never leave this device, whatever the plan says"),
     ] = "weights"
-    threads: Annotated[int, Meta(ge=0, le=1024, description="threads for training; 0: one per core")] = 0
+    threads: Annotated[int, Meta(ge=0, le=1024, description="threads for training; 0: as torch chooses")] = 0
 
 
 class Broker(Section, frozen=True):
@@ -153,14 +157,14 @@ ALIASES = {
 
 
 def load(
-    flags: Mapping[str, str] | None = None,
+    flags: Mapping[str, tuple[str, str]] | None = None,
     environ: Mapping[str, str] | None = None,
     file: str | Path | None = None,
 ) -> Config:
     """Read the configuration.
 
-    `flags` maps "section.key" to text as typed. `file` must exist when it is named; otherwise `floe.toml` of the
-    working directory is read if it is there. Raises `ConfigError`.
+    `flags` maps "section.key" to the flag that sets it and its text: ("--rounds", "10"). `file` must exist when it is
+    named; otherwise `floe.toml` of the working directory is read if it is there. Raises `ConfigError`.
     """
     environ = os.environ if environ is None else environ
     path = Path(file or environ.get("FLOE_CONFIG", FILE))
@@ -175,7 +179,9 @@ def load(
         values[section] = _aliases(section, table.get(section, {}), path)
     _no_unknown_variables(environ)
     read = path.absolute() if path.is_file() else None
-    return Config(**values, folder=read.parent if read else Path.cwd(), file=read)
+    config = Config(**values, folder=read.parent if read else Path.cwd(), file=read)
+    _chunks_fit_into_packets(config)
+    return config
 
 
 def variable(section: str, key: str) -> str:
@@ -233,7 +239,7 @@ def _section(
     table: Mapping[str, Any],
     path: Path,
     environ: Mapping[str, str],
-    flags: Mapping[str, str],
+    flags: Mapping[str, tuple[str, str]],
 ) -> Any:
     hints = get_type_hints(struct, include_extras=True)
     for key in table:
@@ -242,28 +248,24 @@ def _section(
     values = {}
     for key, hint in hints.items():
         if f"{section}.{key}" in flags:
-            text = flags[f"{section}.{key}"]
-            values[key] = _convert(text, hint, f"--{_flag(key)}", key, from_text=True)
+            flag, text = flags[f"{section}.{key}"]
+            values[key] = _convert(text, hint, flag, from_text=True)
         elif variable(section, key) in environ:
             name = variable(section, key)
-            values[key] = _convert(environ[name], hint, f"environment {name}", key, from_text=True)
+            values[key] = _convert(environ[name], hint, f"environment {name}", from_text=True)
         elif key in table:
-            values[key] = _convert(table[key], hint, f"{path}: [{section}]", key, from_text=False)
+            values[key] = _convert(table[key], hint, f"{path}: [{section}] {key}", from_text=False)
     return struct(**values)
 
 
-def _flag(key: str) -> str:
-    return key.replace("_", "-")
-
-
-def _convert(value: Any, hint: Any, place: str, key: str, *, from_text: bool) -> Any:
+def _convert(value: Any, hint: Any, place: str, *, from_text: bool) -> Any:
     given = value
     if from_text and get_origin(_bare(hint)) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         return msgspec.convert(value, hint, strict=not from_text)
     except msgspec.ValidationError:
-        raise ConfigError(f"{place} {key} = {given!r}: allowed is {allowed(hint)}") from None
+        raise ConfigError(f"{place} = {given!r}: allowed is {allowed(hint)}") from None
 
 
 def _aliases(section: str, table: Mapping[str, Any], path: Path) -> dict[str, str]:
@@ -271,6 +273,18 @@ def _aliases(section: str, table: Mapping[str, Any], path: Path) -> dict[str, st
         if not isinstance(target, str) or target.count(":") != 1:
             raise ConfigError(f'{path}: [{section}] {alias} = {target!r}: allowed is "package.module:function"')
     return dict(table)
+
+
+def _chunks_fit_into_packets(config: Config) -> None:
+    largest, packet = config.security.max_transfer_mb, config.broker.max_payload_mb
+    chunk = min(chunk_bytes_for(largest * MB), largest * MB)
+    needed = sealed_length(config.security.suite, chunk) + HEADER_BYTES
+    if needed > packet * MB:
+        raise ConfigError(
+            f"[security] max_transfer_mb = {largest} makes packets of up to {needed} bytes ({config.security.suite}), "
+            f"[broker] max_payload_mb = {packet} lets none through above {packet * MB}: lower the first, or raise the "
+            f"second to {-(-needed // MB)}, at the broker too"
+        )
 
 
 def _no_unknown_variables(environ: Mapping[str, str]) -> None:

@@ -27,7 +27,6 @@ class Pump:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._jobs: dict[Hashable, _Job] = {}
-        self.sent_chunks = 0
 
     def add(self, key: Hashable, parcel: Parcel, indices: Iterable[int], topic_of: Callable[[int], Topic]) -> None:
         """Send these chunks to the topics that `topic_of` gives; a job with the same key grows."""
@@ -51,6 +50,5 @@ class Pump:
                 continue
             del job.pending[index]
             self._wire.send_bytes(job.topic_of(index), job.parcel.chunk(index))
-            self.sent_chunks += 1
             if job.pending:
                 self._jobs[key] = job

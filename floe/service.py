@@ -1,16 +1,21 @@
-"""How a process of Floe runs: signals, the lock on its state folder, one line of log at a time."""
+"""How a process of Floe runs: signals, its parent's end, the lock on its state folder, one line of log at a time."""
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from floe.errors import StoreError
+from floe.terminal import printable
+
+_PR_SET_PDEATHSIG = 1
 
 
 class Stop:
@@ -48,6 +53,20 @@ def stopping() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+def dying_with_parent() -> Callable[[], None] | None:
+    """For `Popen(preexec_fn=...)`: the child gets SIGTERM when the thread that started it ends. None if not Linux."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def call() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before we asked
+            os._exit(1)
+
+    return call
+
+
 @contextmanager
 def only_one(state: Path, what: str) -> Iterator[None]:
     """Hold the lock of a state folder; raises `StoreError` if another process has it. Makes the folder, mode 0700."""
@@ -66,5 +85,4 @@ def only_one(state: Path, what: str) -> Iterator[None]:
 
 def log(text: str) -> None:
     """One line for the journal: local time and the text. What a peer wrote cannot steer the terminal."""
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    print(f"{time.strftime('%H:%M:%S')} {shown}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {printable(text)}", file=sys.stderr, flush=True)

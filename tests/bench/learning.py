@@ -1,7 +1,7 @@
 """What federated learning gains on the demo's data: `python tests/bench/learning.py digits|breast-cancer`.
 
 Runs FedAvg (McMahan et al. 2017, Algorithm 1) in one process with `Trainer`, without broker or encryption, and prints
-a Markdown table, a row for each seed, and a JSON summary as the last line. The plans are those of `floe.presets`.
+a Markdown table, a row for each seed, and a JSON summary as the last line. The plans are those of `demo.presets`.
 
 breast-cancer compares three models, all with the same plan, initial weights, rounds and epochs, each measured by its
 ROC-AUC on the same rows, the test rows of all 3 devices together:
@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from demo.presets import PRESETS
 from edge_client.data.features import Features
 from edge_client.data.partition import How
 from edge_client.data.sources import source
@@ -32,7 +33,6 @@ from edge_client.data.split import split
 from edge_client.scaling import Scaling
 from edge_client.trainer import Trainer
 from floe.plan import Plan
-from floe.presets import PRESETS
 from floe.report import Metrics
 
 Base = dict[str, npt.NDArray[Any]]

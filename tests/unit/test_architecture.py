@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROCESSES = {"broker", "edge_client", "aggregator", "mesh_bridge", "ui"}
+PROCESSES = {"broker", "edge_client", "aggregator", "mesh_bridge", "ui", "demo"}
 PACKAGES = sorted(p.name for p in ROOT.iterdir() if p.name in {*PROCESSES, "floe"} and (p / "__init__.py").exists())
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TRAINER = {f"edge_client/{name}.py" for name in ("evaluate", "models", "optimise", "tensors", "trainer")}
@@ -67,7 +67,7 @@ def test_the_reader_of_imports_finds_lazy_and_typing_ones() -> None:
 
 
 def test_every_package_of_the_project_is_looked_at() -> None:
-    assert {"aggregator", "broker", "edge_client", "floe"} <= set(PACKAGES)
+    assert {"aggregator", "broker", "demo", "edge_client", "floe"} <= set(PACKAGES)
     assert len(FILES) > 50
 
 

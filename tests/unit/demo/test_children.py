@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from floe.children import Children
+from demo.children import Children
 from floe.errors import BrokerError, ConfigError
 
 WAIT_S = 20.0
@@ -19,7 +19,7 @@ WAIT_S = 20.0
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from floe.children import Children
+from demo.children import Children
 with Children(Path({folder!r}), os.environ) as children:
     child = children.start("broker", "broker", "--port", {port!r})
     print(child.process.pid, flush=True)
@@ -81,7 +81,7 @@ def test_leaving_the_block_by_an_error_ends_every_process(tmp_path: Path, free_p
 def test_a_process_that_fails_raises_the_error_it_ended_with(tmp_path: Path) -> None:
     with Children(tmp_path, os.environ) as children:
         child = children.start("broker", "broker", "--port", "none")
-        with pytest.raises(ConfigError, match=r"--port port = 'none': allowed is whole number"):
+        with pytest.raises(ConfigError, match=r"--port = 'none': allowed is whole number"):
             children.wait(child, lambda: False)
 
 

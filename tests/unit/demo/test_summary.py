@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 from sqlite_utils import Database
 
-from floe.display import Display, picture, round_table, score_words
+from demo.display import Display, picture, round_table, score_words
+from demo.summary import Answer, Progress, Scores, progress, summary
 from floe.store import open_log
-from floe.summary import Answer, Progress, Scores, progress, summary
 from floe.terminal import size_words
 
-PHASE = {"lineage": "main", "epoch": 1, "plan": "{}", "draw": 0, "expected": '["a", "b"]'}
+PHASE = {"lineage": "main", "epoch": 1, "plan": "{}", "bar": "0", "expected": '["a", "b"]'}
 
 
 @pytest.fixture

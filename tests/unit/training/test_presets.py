@@ -8,10 +8,10 @@ import sys
 import msgspec
 import pytest
 
+from demo.presets import PRESETS
 from edge_client.data.sources import NAMES
 from edge_client.models import build
 from floe.plan import Plan
-from floe.presets import PRESETS
 from floe.schema import Schema
 
 SCHEMAS = {
@@ -34,5 +34,5 @@ def test_a_preset_is_a_valid_plan_whose_model_fits_the_data(name: str) -> None:
 
 
 def test_presets_and_the_features_do_not_import_torch() -> None:
-    code = "import sys, floe.presets, edge_client.data.features; sys.exit('torch' in sys.modules)"
+    code = "import sys, demo.presets, edge_client.data.features; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

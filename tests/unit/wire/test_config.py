@@ -26,12 +26,12 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(toml: Pat
     toml.write_text("[mqtt]\nport = 1")
     assert load(environ={}).mqtt.port == 1
     assert load(environ={"FLOE_MQTT_PORT": "2"}).mqtt.port == 2
-    assert load({"mqtt.port": "3"}, {"FLOE_MQTT_PORT": "2"}).mqtt.port == 3
+    assert load({"mqtt.port": ("--port", "3")}, {"FLOE_MQTT_PORT": "2"}).mqtt.port == 3
 
 
 def test_one_key_that_is_given_leaves_the_others_of_its_section(toml: Path) -> None:
     toml.write_text('[mqtt]\nport = 1\nhost = "a"')
-    config = load({"mqtt.host": "b"}, {})
+    config = load({"mqtt.host": ("--host", "b")}, {})
     assert (config.mqtt.host, config.mqtt.port, config.mqtt.keepalive_s) == ("b", 1, 30)
 
 
@@ -52,7 +52,7 @@ def test_paths_start_at_the_folder_of_the_file(toml: Path, tmp_path: Path) -> No
 
 
 def test_lists_come_from_commas_in_flags_and_environment(toml: Path) -> None:
-    assert load({"rounds.members": "ann, bob"}, {}).rounds.members == ("ann", "bob")
+    assert load({"rounds.members": ("--members", "ann, bob")}, {}).rounds.members == ("ann", "bob")
     assert load(environ={"FLOE_PLAN_HIDDEN": "8,4"}).plan.hidden == (8, 4)
 
 
@@ -82,12 +82,34 @@ def test_what_is_wrong_in_the_file_is_named_with_the_way_out(toml: Path, text: s
 
 
 def test_what_is_wrong_in_the_environment_or_a_flag_is_named_as_it_was_given(toml: Path) -> None:
-    with pytest.raises(ConfigError, match="environment FLOE_MQTT_PORT port = 'x': allowed is whole number"):
+    with pytest.raises(ConfigError, match="environment FLOE_MQTT_PORT = 'x': allowed is whole number"):
         load(environ={"FLOE_MQTT_PORT": "x"})
-    with pytest.raises(ConfigError, match="--keepalive-s keepalive_s = '1': allowed is whole number >= 5"):
-        load({"mqtt.keepalive_s": "1"}, {})
+    with pytest.raises(ConfigError, match="--rounds = 'x': allowed is whole number >= 1"):
+        load({"rounds.count": ("--rounds", "x")}, {})
     with pytest.raises(ConfigError, match="environment FLOE_MQTT_PROT: unknown; `floe init --print` lists all keys"):
         load(environ={"FLOE_MQTT_PROT": "1"})
+
+
+@pytest.mark.parametrize(
+    ("suite", "transfer_mb", "payload_mb"),
+    [("chacha20-poly1305", 1024, 1), ("fernet", 1500, 2), ("aes-256-gcm", 100_000, 134)],
+)
+def test_the_largest_chunk_has_to_fit_into_a_packet(toml: Path, suite: str, transfer_mb: int, payload_mb: int) -> None:
+    def given(transfer_mb: int, payload_mb: int) -> dict[str, str]:
+        security = {"FLOE_SECURITY_SUITE": suite, "FLOE_SECURITY_MAX_TRANSFER_MB": str(transfer_mb)}
+        return {**security, "FLOE_BROKER_MAX_PAYLOAD_MB": str(payload_mb)}
+
+    with pytest.raises(
+        ConfigError, match=rf"max_transfer_mb = {transfer_mb} .* max_payload_mb = {payload_mb} "
+    ) as told:
+        load(environ=given(transfer_mb, payload_mb))
+    enough = int(str(told.value).partition("raise the second to ")[2].partition(",")[0])
+    assert load(environ=given(transfer_mb, enough)).broker.max_payload_mb == enough
+
+
+def test_a_packet_of_a_megabyte_is_enough_for_chunks_of_64_kib(toml: Path) -> None:
+    toml.write_text("[security]\nmax_transfer_mb = 67\n[broker]\nmax_payload_mb = 1")
+    assert load(environ={}).broker.max_payload_mb == 1
 
 
 def test_a_file_that_is_named_must_be_there(toml: Path) -> None:

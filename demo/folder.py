@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from demo.presets import PRESETS
 from floe.config import FILE, Config, load, variable
 from floe.errors import ConfigError, DataError
 from floe.files import storing, write_atomically
 from floe.identity import new_secret
 from floe.plan import Plan
-from floe.presets import PRESETS
 from floe.topics import NAME
 
 CLIENTS = 3

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from floe.summary import PhaseRow, Progress, RoundRow, Scores, Summary
+from demo.summary import PhaseRow, Progress, RoundRow, Scores, Summary
 from floe.terminal import size_words
 
 SHOWN_DEVICES = 12

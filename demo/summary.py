@@ -127,10 +127,7 @@ def progress(db: Database) -> Progress:
     return Progress(
         phases,
         tuple(_device(row) for row in db.query(_DEVICES)),
-        tuple(
-            Answer(a["device"], a["outcome"], printable(": ".join(filter(None, (a["reason"], a["detail"])))))
-            for a in answers
-        ),
+        tuple(_answer(row) for row in answers),
         {row["round"]: _scores(row) for row in db.query("SELECT * FROM models WHERE loss IS NOT NULL")},
     )
 

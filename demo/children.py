@@ -6,9 +6,6 @@ last first. Should the parent be killed outright, the kernel sends each a SIGTER
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 
 from floe.errors import FloeError
+from floe.service import dying_with_parent
 
 STOP_S = 12.0  # the broker gives Mosquitto ten seconds
 TAIL_LINES = 8
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -104,20 +101,6 @@ class Children:
                 if child.process.poll() is None:
                     child.process.kill()
                     child.process.wait()
-
-
-def dying_with_parent() -> Callable[[], None] | None:
-    """For `Popen(preexec_fn=...)`: the child gets SIGTERM when the thread that started it ends. None if not Linux."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def call() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended before we asked
-            os._exit(1)
-
-    return call
 
 
 def _terminate(children: Sequence[Child]) -> None:

@@ -21,17 +21,17 @@ import click
 from rich.console import Console
 from sqlite_utils import Database
 
-from floe import demo_folder
-from floe.children import Child, Children
+from demo import folder as demo_folder
+from demo.children import Child, Children
+from demo.display import Display, round_table, score_words
+from demo.folder import CLIENTS, Settings
+from demo.presets import PRESETS
+from demo.summary import Progress, Summary, progress, summary
 from floe.config import Config
-from floe.demo_folder import CLIENTS, Settings
-from floe.display import Display, round_table, score_words
 from floe.errors import BrokerError, IncompleteError, StoreError
 from floe.messages import Suite
-from floe.presets import PRESETS
 from floe.service import stopping
 from floe.store import CSV, FILE, read_log
-from floe.summary import Progress, Summary, progress, summary
 from floe.terminal import size_words
 
 POLL_S = 0.2

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from floe import demo_folder
-from floe.demo_folder import Settings
+from demo import folder as demo_folder
+from demo.folder import Settings
+from demo.presets import PRESETS
 from floe.errors import ConfigError, DataError
-from floe.presets import PRESETS
 
 DEFAULT = Settings(
     source="digits", clients=None, rounds=5, partition="iid", alpha=0.5, rows=None, seed=3, model=None,

@@ -1,0 +1,1 @@
+"""The demo: a whole federation on one machine, every part a process of its own."""
