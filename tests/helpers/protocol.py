@@ -16,6 +16,8 @@ PATTERNS = {
     r"\A[0-9a-f]{64}\Z": "hash",
     r"\A([0-9a-f]{64})?\Z": "hash, or empty",
     r"\A[0-9a-f]{32}\Z": "hex32",
+    r"\A[0-9a-f]{16}\Z": "hex16",
+    r"\A([A-Za-z0-9_-]{43})?\Z": "base64url of 43 characters, or empty",
     r"\A[A-Za-z0-9_-]{1,512}\Z": "base64url, at most 512 characters",
     r"\A[A-Za-z0-9_-]{0,512}\Z": "base64url, at most 512 characters, or empty",
     r"\A([a-z0-9_-]{1,64}|\*)\Z": "name, or `*`",

@@ -37,7 +37,10 @@ phases = st.builds(
     round=st.integers(0, 2**31),
     task=st.sampled_from(["sums", "init", "train", "evaluate"]),
 )
-header: dict[str, Any] = {"federation": names, "sender": names, "key": st.just(ANN.key), "seq": counts}
+header: dict[str, Any] = {
+    "federation": names, "sender": names, "key": st.just(ANN.key), "proof": st.from_regex(r"\A([A-Za-z0-9_-]{43})?\Z"),
+    "seq": counts,
+}  # fmt: skip
 statuses = st.builds(
     m.Status,
     **header,
@@ -52,6 +55,7 @@ answers = st.builds(
     m.Answer,
     **header,
     to=names,
+    to_key=st.just(EVE.key),
     transfer=transfers,
     phase=phases,
     outcome=st.sampled_from(["accepted", "late", "superseded", "rejected"]),

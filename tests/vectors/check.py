@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import math
 import re
@@ -148,18 +149,40 @@ def weights(case: Json) -> None:
         assert (entry["dtype"], entry["shape"], start) == (dtype, shape, end), name
         letter = {"F16": "e", "F32": "f", "F64": "d", "I64": "q"}[dtype]
         assert list(struct.unpack(f"<{math.prod(shape)}{letter}", data[start:stop])) == values, name
+        assert all(abs(value) <= (2**53 if dtype == "I64" else 1e100) for value in values), name
         end = stop
     assert end == len(data)
 
 
 def selection(case: Json) -> None:
     """Section 5.2."""
-    phase = case["phase"]
-    lines = [case["seed"], phase["lineage"], phase["epoch"], phase["round"], case["draw"], case["device"]]
-    text = "floe-v1 select\n" + "\n".join(map(str, lines))
-    drawn = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") < case["fraction"] * 2**64
+    assert rank(case["device"], case["phase"], case["seed"]) == case["rank"]
     member = not case["devices"] or case["device"] in case["devices"]
-    assert (member and (case["fraction"] == 1 or drawn)) == case["takes_part"]
+    assert (member and int(case["rank"], 16) <= int(case["bar"], 16)) == case["takes_part"]
+
+
+def rank(device: str, phase: Json, seed: int) -> str:
+    """Section 5.2."""
+    lines = [seed, phase["lineage"], phase["epoch"], phase["round"], device]
+    text = "floe-v1 select\n" + "\n".join(map(str, lines))
+    return hashlib.sha256(text.encode()).digest()[:8].hex()
+
+
+def bars(case: Json) -> None:
+    """Section 5.2."""
+    there = [device for device in case["online"] if not case["devices"] or device in case["devices"]]
+    ranks = sorted(rank(device, case["phase"], case["seed"]) for device in there)
+    wanted = max(math.floor(case["fraction"] * len(ranks)), 1)
+    assert case["bar"] == ("f" * 16 if case["fraction"] == 1 or not ranks else ranks[wanted - 1])
+    assert len(case["selected"]) == min(wanted, len(ranks))
+    assert sorted(rank(device, case["phase"], case["seed"]) for device in case["selected"]) == ranks[:wanted]
+
+
+def proofs(case: Json) -> None:
+    """Section 4.2."""
+    key = hkdf(bytes.fromhex(case["secret"]), "", b"floe-v1 member\n")
+    text = f"{case['federation']}\n{case['sender']}\n{case['key']}"
+    assert hmac.digest(key, text.encode(), "sha256") == decode64(case["proof"])
 
 
 DEVICE, LINEAGE = "floe/{federation}/device/{device}", "floe/{federation}/lineage/{lineage}"
@@ -215,9 +238,11 @@ def flow(case: Json) -> None:
 
 
 CHECKS: dict[str, Callable[[Json], None]] = {
+    "bars": bars,
     "canonical": canonicals,
     "flow": flow,
     "messages": messages,
+    "proofs": proofs,
     "ranges": ranges,
     "selection": selection,
     "sizes": sizes,

@@ -123,5 +123,10 @@ def weights() -> list[Json]:
         ("NaN", weights_file({"a": ("F32", [2], struct.pack("<2f", 1.0, float("nan")))})),
         ("infinity", weights_file({"a": ("F64", [1], struct.pack("<d", float("-inf")))})),
         ("infinity in half", weights_file({"a": ("F16", [1], b"\x00\x7c")})),
+        ("more than 1e100", weights_file({"a": ("F64", [2], struct.pack("<2d", 1e100, 1.001e100))})),
+        ("less than -1e100", weights_file({"a": ("F64", [1], struct.pack("<d", -1e101))})),
+        ("integer over 2^53", weights_file({"a": ("I64", [2], struct.pack("<2q", 2**53, 2**53 + 1))})),
+        ("integer under -2^53", weights_file({"a": ("I64", [1], struct.pack("<q", -(2**53) - 1))})),
+        ("the least integer", weights_file({"a": ("I64", [1], struct.pack("<q", -(2**63)))})),
     ]  # fmt: skip
     return [{"name": name, "file": content.hex(), "reason": "weights"} for name, content in cases]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from material import ANN, EVE, MAIN, NAME, UPDATES, Json, flipped, respelled, signed
+from material import ANN, EVE, MAIN, NAME, SECRET, UPDATES, Json, fixed, flipped, respelled, signed
 
 from floe.identity import Identity
+from floe.seal import membership_proof
 from floe.signing import to_text
 
 
@@ -80,6 +82,13 @@ def messages() -> list[Json]:
         ("plan that names code", "round",
          resigned(lambda found: found["plan"].update(model="os.path:join"), "round"), "malformed"),
         ("reason that is none", "answer", resigned(put(reason="because"), "answer"), "malformed"),
+        ("no proof", "want", resigned(lambda found: found.pop("proof")), "malformed"),
+        ("proof of 42 characters", "want", resigned(lambda found: put(proof=found["proof"][1:])(found)), "malformed"),
+        ("proof with padding", "want", resigned(lambda found: put(proof=found["proof"] + "=")(found)), "malformed"),
+        ("bar of 15 digits", "round", resigned(put(bar="0" * 15), "round"), "malformed"),
+        ("bar in upper case", "round", resigned(put(bar="F" * 16), "round"), "malformed"),
+        ("share of the devices, gone since", "round", resigned(put(fraction=0.5), "round"), "malformed"),
+        ("answer to nobody's key", "answer", resigned(lambda found: found.pop("to_key"), "answer"), "malformed"),
         ("oversized", "want", resigned(put(to="a" * 131_072)), "oversized"),
         ("no signature", "want", plain, "signature"),
         ("signature first", "want", b'{"sig":"' + want[-88:-2] + b'",' + plain[1:], "signature"),
@@ -97,6 +106,27 @@ def messages() -> list[Json]:
         ("key with padding", "want", resigned(put(key=MAIN.key + "=")), "malformed"),
     ]  # fmt: skip
     return [{"name": n, "type": t, "payload": base64.b64encode(p).decode(), "reason": r} for n, t, p, r in cases]
+
+
+def proofs() -> list[Json]:
+    """A proof that is another's, or none: what it stands in may be read, but its key is not pinned."""
+    right: Json = {"secret": SECRET.hex(), "federation": "floe", "sender": "ann", "key": ANN.key}
+    mine = membership_proof(SECRET, "floe", "ann", ANN.key)
+    cases: list[tuple[str, Json]] = [
+        ("of another key", {"key": EVE.key, "proof": mine}),
+        ("of another name", {"sender": "eve", "proof": mine}),
+        ("of another federation", {"federation": "other", "proof": mine}),
+        ("of another secret", {"secret": fixed("another secret").hex(), "proof": mine}),
+        ("none where there is a secret", {"proof": ""}),
+        ("of a member, in plaintext", {"secret": "", "proof": mine}),
+        ("last bit", {"proof": mine[:-1] + flipped(mine[-1:].encode()).decode()}),
+        ("another spelling", {"proof": mine[:-1] + respelled(mine[-1:].encode()).decode()}),
+        (
+            "the HMAC under the secret itself",
+            {"proof": to_text(hmac.digest(SECRET, f"floe\nann\n{ANN.key}".encode(), "sha256"))},
+        ),
+    ]
+    return [{"name": name, **right, **change, "reason": "unknown-key"} for name, change in cases]
 
 
 def topics() -> list[str]:

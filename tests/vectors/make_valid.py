@@ -9,13 +9,16 @@ from dataclasses import fields
 
 import msgspec
 from material import (
+    ANN,
     BASE,
     GLOBAL,
+    MAIN,
     MODEL,
     NAME,
     PHASE,
     REPORT,
     SCHEMA,
+    SECRET,
     UPDATE,
     UPDATES,
     Json,
@@ -31,7 +34,8 @@ from material import (
 from floe import messages as m
 from floe import topics as t
 from floe import transfer
-from floe.selection import takes_part
+from floe.seal import membership_proof
+from floe.selection import EVERYBODY, bar_for, rank, takes_part
 
 
 def messages() -> list[Json]:
@@ -55,7 +59,11 @@ def weights() -> list[Json]:
     sums = {
         "sums.count": ("I64", [1], struct.pack("<q", 12)),
         "sums.mean": ("F64", [2], struct.pack("<2d", 0.5, -3.0)),
-        "sums.m2": ("F64", [2], struct.pack("<2d", 0.0, 1e300)),
+        "sums.m2": ("F64", [2], struct.pack("<2d", 0.0, 1e100)),
+    }
+    largest = {
+        "f": ("F64", [2], struct.pack("<2d", 1e100, -1e100)),
+        "n": ("I64", [2], struct.pack("<2q", 2**53, -(2**53))),
     }
     odd = {
         "empty": ("F32", [0, 3], b""),
@@ -67,20 +75,56 @@ def weights() -> list[Json]:
          "tensors": {"bias": ["F32", [1], [0.5]], "weight": ["F32", [1, 2], [1.0, -2.0]]}},
         {"name": "sums", "file": weights_file(sums, {"schema": SCHEMA}).hex(), "metadata": {"schema": SCHEMA},
          "tensors": {"sums.count": ["I64", [1], [12]], "sums.mean": ["F64", [2], [0.5, -3.0]],
-                     "sums.m2": ["F64", [2], [0.0, 1e300]]}},
+                     "sums.m2": ["F64", [2], [0.0, 1e100]]}},
         {"name": "empty, half, scalar", "file": weights_file(odd).hex(), "metadata": {},
          "tensors": {"empty": ["F32", [0, 3], []], "half": ["F16", [2], [1.5, -0.0]], "é": ["F32", [], [1.0]]}},
+        {"name": "the largest numbers", "file": weights_file(largest).hex(), "metadata": {},
+         "tensors": {"f": ["F64", [2], [1e100, -1e100]], "n": ["I64", [2], [2**53, -(2**53)]]}},
         {"name": "no tensor", "file": raw_weights("{}", b"").hex(), "metadata": {}, "tensors": {}},
     ]  # fmt: skip
 
 
 def selection() -> list[Json]:
-    cases = [(d, f, draw, []) for d in ("ann", "bob", "cy") for f in (0.1, 0.5, 1.0) for draw in (0, 1, 7)]
-    cases += [("ann", 1.0, 0, ["bob"]), ("ann", 1.0, 0, ["ann", "bob"]), ("ann", 0.5, 0, ["bob"])]
+    mine = rank("ann", PHASE, 42)
+    below, above = f"{int(mine, 16) - 1:016x}", f"{int(mine, 16) + 1:016x}"
+    bars = ["0" * 16, "7fffffffffffffff", EVERYBODY]
+    cases: list[tuple[str, str, list[str]]] = [(device, bar, []) for device in ("ann", "bob", "cy") for bar in bars]
+    cases += [("ann", bar, []) for bar in (below, mine, above)]
+    cases += [("ann", EVERYBODY, ["bob"]), ("ann", EVERYBODY, ["ann", "bob"]), ("ann", below, ["ann"])]
     return [
-        {"device": device, "phase": msgspec.to_builtins(PHASE), "seed": 42, "draw": draw, "fraction": fraction,
-         "devices": members, "takes_part": takes_part(device, PHASE, 42, draw, fraction, members)}
-        for device, fraction, draw, members in cases
+        {"device": device, "phase": msgspec.to_builtins(PHASE), "seed": 42, "rank": rank(device, PHASE, 42), "bar": bar,
+         "devices": members, "takes_part": takes_part(device, PHASE, 42, bar, members)}
+        for device, bar, members in cases
+    ]  # fmt: skip
+
+
+def bars() -> list[Json]:
+    fleet = [f"d{i}" for i in range(10)]
+    cases: list[tuple[list[str], float, list[str]]] = [
+        (fleet, 0.5, []),
+        (fleet, 0.1, []),
+        (fleet, 0.05, []),
+        (fleet, 0.99, []),
+        (fleet, 1.0, []),
+        (fleet, 0.5, fleet[:4]),
+        (["ann"], 0.3, []),
+        ([], 0.5, []),
+    ]
+    return [
+        {"online": online, "phase": msgspec.to_builtins(PHASE), "seed": 42, "fraction": fraction, "devices": members,
+         "bar": bar, "selected": [device for device in online if takes_part(device, PHASE, 42, bar, members)]}
+        for online, fraction, members in cases
+        for bar in [bar_for(online, PHASE, 42, fraction, members)]
+    ]  # fmt: skip
+
+
+def proofs() -> list[Json]:
+    other = fixed("another secret")
+    cases = [(secret, ANN, "floe") for secret in (SECRET, other)] + [(SECRET, MAIN, "floe"), (SECRET, ANN, "other")]
+    return [
+        {"secret": secret.hex(), "federation": federation, "sender": who.name, "key": who.key,
+         "proof": membership_proof(secret, federation, who.name, who.key)}
+        for secret, who, federation in cases
     ]  # fmt: skip
 
 

@@ -123,7 +123,10 @@ NAME = transfer.name_of(UPDATES["chacha20-poly1305"][0])
 
 
 def message(who: Identity, kind: type[m.Message], seq: int, **fields: Any) -> bytes:
-    return who.sign(kind(federation="floe", sender=who.name, key=who.key, seq=seq, **fields))
+    proof = seal.membership_proof(SECRET, "floe", who.name, who.key)
+    return who.sign(
+        kind(**({"federation": "floe", "sender": who.name, "key": who.key, "proof": proof, "seq": seq} | fields))
+    )
 
 
 def signed() -> dict[str, bytes]:
@@ -132,18 +135,20 @@ def signed() -> dict[str, bytes]:
     session = 2**32
     return {
         "status": message(ANN, m.Status, session + 1, state="online", software="0.1.0"),
+        "status-plaintext": message(ANN, m.Status, session + 1, state="online", proof=""),
         "status-will": message(ANN, m.Status, 2 * session - 1, state="offline"),
         "status-training": message(ANN, m.Status, session + 2, state="training", phase=PHASE),
         "round": message(MAIN, m.Round, session + 3, phase=PHASE, state="open", base=BASE, quorum=1,
                          plan=Plan(model="linear", scaling="none"), seconds_left=600.0),
         "round-first": message(MAIN, m.Round, session + 1, phase=m.Phase("main", 1, 0, "init"), state="open",
-                               base=None, plan=Plan(), devices=("ann", "bob"), fraction=0.5, draw=7),
+                               base=None, plan=Plan(), devices=("ann", "bob"), bar="8000000000000000"),
         "manifest-model": message(MAIN, m.Manifest, session + 2, core=GLOBAL[0], envelope=GLOBAL[2]),
         "manifest-update": message(ANN, m.Manifest, session + 3, core=core, envelope=envelope),
         "want": message(MAIN, m.Want, session + 4, to="ann", transfer=NAME, ranges=((0, 1),)),
         "want-manifest": message(ANN, m.Want, session + 4, to="main", transfer=BASE.transfer, ranges=()),
-        "answer": message(MAIN, m.Answer, session + 5, to="ann", transfer=NAME, phase=PHASE, outcome="accepted"),
-        "answer-rejected": message(MAIN, m.Answer, session + 6, to="ann", transfer=NAME, phase=PHASE,
+        "answer": message(MAIN, m.Answer, session + 5, to="ann", to_key=ANN.key, transfer=NAME, phase=PHASE,
+                          outcome="accepted"),
+        "answer-rejected": message(MAIN, m.Answer, session + 6, to="ann", to_key=ANN.key, transfer=NAME, phase=PHASE,
                                    outcome="rejected", reason="schema", detail='3 features, "café" \U0001f600'),
     }  # fmt: skip
 

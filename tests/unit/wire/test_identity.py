@@ -30,7 +30,7 @@ def test_an_identity_is_made_once_private_and_found_again(tmp_path: Path) -> Non
 
 def test_what_an_identity_signs_verifies(tmp_path: Path) -> None:
     ann = load_identity(tmp_path, "ann")
-    status = Status(federation="floe", sender="ann", key=ann.key, seq=1, state="idle")
+    status = Status(federation="floe", sender="ann", key=ann.key, proof="", seq=1, state="idle")
     assert verify(ann.sign(status), Status) == status
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers.wire import SECRET, SUITES, core, keyring
+from helpers.wire import ANN, EVE, SEALED, SECRET, SUITES, core, keyring
 
 from floe import messages as m
 from floe.config import Config, Security
@@ -63,6 +63,38 @@ def test_content_keys_are_random_and_empty_in_plaintext() -> None:
     assert keyring("plaintext").new_content_key() == b""
     assert len({keyring("fernet").new_content_key() for _ in range(10)}) == 10
     assert SECRET not in {keyring("fernet").new_content_key()}
+
+
+def status(name: str = "ann", **changes: Any) -> m.Status:
+    """A status that proves membership of a federation whose secret is `SECRET`."""
+    proof = keyring("fernet").proof("floe", name, ANN.key)
+    fields = {"federation": "floe", "sender": name, "key": ANN.key, "proof": proof, "seq": 1, "state": "online"}
+    return m.Status(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("suite", SEALED)
+def test_a_member_proves_its_key_and_nobody_else_does(suite: m.Suite) -> None:
+    ring, right = keyring(suite), status()
+    assert ring.proves(right)
+    assert ring.proves(status(seq=2, state="offline")), "it proves the key, whatever the message says"
+    strange = Keyring(suite, bytes(32)).proof("floe", "ann", ANN.key)
+    for copied in ({"key": EVE.key}, {"sender": "eve"}, {"federation": "other"}):
+        assert not ring.proves(status(**{"proof": right.proof, **copied}))
+    assert not ring.proves(status(proof=strange))
+    assert not ring.proves(status(proof=""))
+
+
+def test_a_name_cannot_be_stretched_into_the_next_line_of_a_proof() -> None:
+    ring = keyring("fernet")
+    assert ring.proof("floe", "ann", ANN.key) != ring.proof("floe-ann", "ann", ANN.key)
+    assert ring.proof("a", "bc", ANN.key) != ring.proof("ab", "c", ANN.key)
+
+
+def test_in_plaintext_the_proof_is_empty_and_any_other_is_none() -> None:
+    plain = keyring("plaintext")
+    assert plain.proof("floe", "ann", ANN.key) == ""
+    assert plain.proves(status(proof=""))
+    assert not plain.proves(status())
 
 
 def test_without_a_key_there_is_plaintext_and_with_one_there_is_not(tmp_path: Path) -> None:

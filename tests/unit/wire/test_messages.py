@@ -42,7 +42,7 @@ def test_any_value_in_any_field_is_read_or_refused(want: m.Want, field: str, val
 
 
 def test_a_message_of_exactly_the_limit_is_read_and_one_byte_more_is_not() -> None:
-    status = m.encode(m.Status(federation="f", sender="a", key=ANN.key, seq=1, state="idle"))
+    status = m.encode(m.Status(federation="f", sender="a", key=ANN.key, proof="", seq=1, state="idle"))
     padded = status[:-1] + b" " * (m.MAX_MESSAGE_BYTES - len(status)) + b"}"
     assert m.decode(padded, m.Status).state == "idle"
     with pytest.raises(Refused, match="oversized"):
@@ -50,7 +50,7 @@ def test_a_message_of_exactly_the_limit_is_read_and_one_byte_more_is_not() -> No
 
 
 def test_the_members_of_a_default_may_be_absent() -> None:
-    fields = json.loads(m.encode(m.Status(federation="f", sender="a", key=ANN.key, seq=1, state="idle")))
+    fields = json.loads(m.encode(m.Status(federation="f", sender="a", key=ANN.key, proof="", seq=1, state="idle")))
     del fields["phase"], fields["software"]
     assert m.decode(json.dumps(fields).encode(), m.Status).phase is None
 

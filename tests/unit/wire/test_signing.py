@@ -15,7 +15,9 @@ from floe.signing import from_text, sign, to_text, verify
 def _manifest() -> bytes:
     envelope = m.Envelope(to="main", wrap="none", key="")
     return ANN.sign(
-        m.Manifest(federation="floe", sender="ann", key=ANN.key, seq=1, core=core("plaintext"), envelope=envelope)
+        m.Manifest(
+            federation="floe", sender="ann", key=ANN.key, proof="", seq=1, core=core("plaintext"), envelope=envelope
+        )
     )
 
 
@@ -39,20 +41,20 @@ def test_every_byte_that_is_missing_or_doubled_is_noticed() -> None:
 
 
 def test_a_signature_by_another_key_than_the_one_in_the_message_is_refused() -> None:
-    status = m.Status(federation="floe", sender="ann", key=ANN.key, seq=1, state="idle")
+    status = m.Status(federation="floe", sender="ann", key=ANN.key, proof="", seq=1, state="idle")
     with pytest.raises(Refused, match="signature: the signature of 'ann' does not verify"):
         verify(sign(status, EVE.private), m.Status)
 
 
 def test_a_signature_of_one_message_does_not_fit_another() -> None:
-    first = ANN.sign(m.Status(federation="floe", sender="ann", key=ANN.key, seq=1, state="idle"))
-    second = ANN.sign(m.Status(federation="floe", sender="ann", key=ANN.key, seq=2, state="idle"))
+    first = ANN.sign(m.Status(federation="floe", sender="ann", key=ANN.key, proof="", seq=1, state="idle"))
+    second = ANN.sign(m.Status(federation="floe", sender="ann", key=ANN.key, proof="", seq=2, state="idle"))
     with pytest.raises(Refused, match="signature"):
         verify(second[:-96] + first[-96:], m.Status)
 
 
 def test_the_signature_is_the_last_member_and_nothing_of_the_rest_is_changed() -> None:
-    status = m.Status(federation="floe", sender="ann", key=ANN.key, seq=1, state="idle")
+    status = m.Status(federation="floe", sender="ann", key=ANN.key, proof="", seq=1, state="idle")
     payload = ANN.sign(status)
     assert payload[:-96] + b"}" == m.encode(status)
     assert payload[-96:-88] == b',"sig":"'

@@ -20,7 +20,7 @@ from floe.keyring import Keyring, open_meta
 from floe.parcel import Incoming
 from floe.report import Report
 from floe.seal import sealer, unwrap_shared
-from floe.selection import takes_part
+from floe.selection import bar_for, rank, takes_part
 from floe.signing import verify
 
 KINDS: dict[str, type[m.Message]] = {
@@ -134,7 +134,7 @@ def test_a_content_key_made_for_another_core_is_not_committed_to(suite: str) -> 
 def test_a_valid_weights_file_is_read(case: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "w"
     path.write_bytes(bytes.fromhex(case["file"]))
-    assert dict(weights.check_finite(path).metadata) == case["metadata"]
+    assert dict(weights.check_numbers(path).metadata) == case["metadata"]
     arrays = weights.read(path)
     assert arrays.keys() == case["tensors"].keys()
     for name, (dtype, shape, values) in case["tensors"].items():
@@ -147,15 +147,42 @@ def test_an_invalid_weights_file_is_refused_with_its_reason(case: dict[str, str]
     path = tmp_path / "w"
     path.write_bytes(bytes.fromhex(case["file"]))
     with pytest.raises(Refused) as refusal:
-        weights.check_finite(path)
+        weights.check_numbers(path)
     assert refusal.value.reason == case["reason"]
+
+
+@pytest.mark.parametrize("case", cases("valid/proofs"))
+def test_a_proof_of_membership_is_as_the_case_says(case: dict[str, str]) -> None:
+    ring = Keyring("chacha20-poly1305", bytes.fromhex(case["secret"]))
+    assert ring.proof(case["federation"], case["sender"], case["key"]) == case["proof"]
+    assert ring.proves(_status(case))
+
+
+@pytest.mark.parametrize("case", cases("invalid/proofs"))
+def test_under_another_proof_no_key_is_pinned(case: dict[str, str]) -> None:
+    secret = bytes.fromhex(case["secret"])
+    assert not Keyring("chacha20-poly1305" if secret else "plaintext", secret or None).proves(_status(case))
+    assert case["reason"] == "unknown-key"
+
+
+def _status(case: dict[str, str]) -> m.Status:
+    header = {name: case[name] for name in ("federation", "sender", "key", "proof")}
+    return msgspec.convert({"type": "status", **header, "seq": 1, "state": "online"}, m.Status)
 
 
 @pytest.mark.parametrize("case", cases("valid/selection"))
 def test_who_takes_part_is_as_the_case_says(case: dict[str, Any]) -> None:
     phase = msgspec.convert(case["phase"], m.Phase)
-    chosen = takes_part(case["device"], phase, case["seed"], case["draw"], case["fraction"], case["devices"])
-    assert chosen == case["takes_part"]
+    assert rank(case["device"], phase, case["seed"]) == case["rank"]
+    assert takes_part(case["device"], phase, case["seed"], case["bar"], case["devices"]) == case["takes_part"]
+
+
+@pytest.mark.parametrize("case", cases("valid/bars"))
+def test_the_bar_is_as_the_case_says(case: dict[str, Any]) -> None:
+    phase = msgspec.convert(case["phase"], m.Phase)
+    bar = bar_for(case["online"], phase, case["seed"], case["fraction"], case["devices"])
+    chosen = [d for d in case["online"] if takes_part(d, phase, case["seed"], bar, case["devices"])]
+    assert (bar, chosen) == (case["bar"], case["selected"])
 
 
 @pytest.mark.parametrize("case", golden("valid/topics"), ids=lambda case: case["topic"][:60])

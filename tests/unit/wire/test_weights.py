@@ -82,7 +82,7 @@ def test_the_place_of_a_number_that_is_not_finite_is_named(tmp_path: Path, bad: 
     path = tmp_path / "w"
     weights.write(path, {"a": np.zeros(3, "<f4"), "b": np.array([0, 0, bad, 0], "<f8")})
     with pytest.raises(Refused, match=f"weights: tensor 'b' has {bad} at 2"):
-        weights.check_finite(path)
+        weights.check_numbers(path)
 
 
 def test_a_number_that_is_not_finite_is_found_in_a_later_piece(tmp_path: Path) -> None:
@@ -90,7 +90,36 @@ def test_a_number_that_is_not_finite_is_found_in_a_later_piece(tmp_path: Path) -
     many[weights.PIECE + 2] = np.nan
     weights.write(tmp_path / "w", {"a": many})
     with pytest.raises(Refused, match=f"at {weights.PIECE + 2}"):
-        weights.check_finite(tmp_path / "w")
+        weights.check_numbers(tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest", "beyond"),
+    [("<f8", 1e100, np.nextafter(1e100, np.inf)), ("<i8", 2**53, 2**53 + 1)],
+)
+def test_a_number_that_would_overflow_a_mean_is_named(
+    tmp_path: Path, dtype: str, largest: float, beyond: float
+) -> None:
+    for sign in (1, -1):
+        weights.write(tmp_path / "w", {"a": np.array([0, sign * largest], dtype)})
+        assert weights.check_numbers(tmp_path / "w").tensors[0].name == "a"
+        weights.write(tmp_path / "w", {"a": np.array([sign * largest, sign * beyond], dtype)})
+        with pytest.raises(Refused, match=r"weights: tensor .a. has .* at 1"):
+            weights.check_numbers(tmp_path / "w")
+
+
+def test_the_least_integer_has_a_size_too(tmp_path: Path) -> None:
+    """Its negation overflows: -(-2^63) is -2^63 in 64 bits."""
+    weights.write(tmp_path / "w", {"a": np.array([-(2**63)])})
+    with pytest.raises(Refused, match="at 0"):
+        weights.check_numbers(tmp_path / "w")
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4"])
+def test_the_largest_numbers_of_the_smaller_floats_pass(tmp_path: Path, dtype: str) -> None:
+    largest = np.finfo(dtype).max
+    weights.write(tmp_path / "w", {"a": np.array([largest, -largest], dtype)})
+    assert weights.check_numbers(tmp_path / "w").data_bytes == 2 * np.dtype(dtype).itemsize
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "complex64", "object"])
