@@ -18,11 +18,11 @@ from aggregator.registry import Model, Registry, base_of, hash_of
 from aggregator.rounds import Policy, State, first_phase, phase_after
 from floe import weights
 from floe.config import Config
-from floe.errors import StoreError
-from floe.files import write_atomically
+from floe.errors import ConfigError, Refused, StoreError
+from floe.files import storing, write_atomically
 from floe.identity import Identity
 from floe.keyring import Keyring
-from floe.messages import Base, Phase
+from floe.messages import Base, Message, Phase
 from floe.parcel import Parcel
 from floe.plan import Plan
 from floe.schema import Schema
@@ -40,8 +40,8 @@ class Chain:
         self._keyring = keyring
         self._registry = Registry(config.path(config.paths.models), state / "published")
         self._lineage = config.rounds.lineage
+        self._check_owner()
         self._epoch = self._begin_epoch()
-        log.federation(config.federation.name, self._lineage, self._epoch, keyring.suite)
         text = log.schema(self._lineage, self._epoch)
         self.schema = Schema.from_json(text) if text else None
         self.model = self._newest_model()
@@ -55,29 +55,40 @@ class Chain:
         if row is None:
             last = self._log.last_closed(self._lineage, self._epoch)
             if last is None:
-                self._adopt_initial()
-                number = self.model.round if self.model else None
-                return State(first_phase(self._lineage, self._epoch, policy, model=number, scaled=self._scaled()))
+                return self._at_the_beginning(policy)
             following = phase_after(last, policy, has_model=self.model is not None)
-            return State(following) if following else State(last, "finished")
+            return State(following) if following else State(last, stage="finished")
         phase = Phase(self._lineage, self._epoch, row["round"], row["task"])
         ended = self._log.ended(phase)
         accepted = frozenset(u["device"] for u in ended if u["outcome"] == "accepted")
+        refused = frozenset(u["device"] for u in ended if u["outcome"] == "rejected") - accepted
         return State(
             phase,
-            "open",
+            stage="open",
             expected=frozenset(json.loads(row["expected"])),
-            draw=row["draw"],
+            bar=row["bar"],
             accepted=accepted,
-            refused=frozenset(u["device"] for u in ended if u["outcome"] == "rejected") - accepted,
-            deadline=now + policy.rounds.deadline_s,
+            refused=refused,
+            # A round that all have refused is not waited for again: the plan may have been mended meanwhile.
+            deadline=now if refused and not accepted else now + policy.rounds.deadline_s,
         )
 
     def selects(self, device: str, state: State) -> bool:
         """Whether a device that came later may take part in the open phase."""
-        rounds = self._config.rounds
-        fraction = rounds.fraction if state.phase.task == "train" else 1.0
-        return takes_part(device, state.phase, self.plan.seed, state.draw, fraction, rounds.members)
+        return takes_part(device, state.phase, self.plan.seed, state.bar, self._config.rounds.members)
+
+    def check_key(self, message: Message) -> None:
+        """The key that speaks for a device is the first that was seen under its name, with proof that it belongs here.
+
+        Raises `Refused("unknown-key", ...)`.
+        """
+        pinned = self._log.key_of(message.sender)
+        if pinned is None:
+            if not self._keyring.proves(message):
+                raise Refused("unknown-key", f"{message.sender!r} does not prove that it knows our secret.key")
+            self._log.pin(message.sender, message.key)
+        elif pinned != message.key:
+            raise Refused("unknown-key", f"another key was seen first under the name {message.sender!r}")
 
     def expectation(self, phase: Phase) -> Expectation:
         """What an update of this phase must fit."""
@@ -115,7 +126,7 @@ class Chain:
                 self._registry.keep_uploads(left, keep=left.name.endswith("-train"))
         base = self.base()
         self._log.open_round(
-            state.phase, base.sha256 if base else None, self._config.plan, state.draw, sorted(state.expected)
+            state.phase, base.sha256 if base else None, self._config.plan, state.bar, sorted(state.expected)
         )
         # A plan that was changed while the process was down holds from the next phase on.
         row = self._log.open_phase(self._lineage, self._epoch)
@@ -136,6 +147,21 @@ class Chain:
             self.model, self._layout = made, trainable(weights.read_layout_of(made.path))
         with suppress(StoreError):  # the round is closed: `open` tries again
             self._registry.keep_uploads(self.spool(phase), keep=phase.task == "train")
+
+    def void(self, phase: Phase) -> str:
+        """Record that a phase came to nothing; the reasons that were given. Round 0 begins again in a new epoch."""
+        reasons = sorted({f"{u['reason']}: {u['detail']}" for u in self._log.ended(phase)})
+        self._log.void_round(phase)
+        if phase.round == 0:
+            self._epoch = self._next_epoch(self._epoch + 1)
+            self.schema = None
+        return "; ".join(reasons)[:500]
+
+    def _at_the_beginning(self, policy: Policy) -> State:
+        self._adopt_initial()
+        number = self.model.round if self.model else None
+        phase = first_phase(self._lineage, self._epoch, policy, model=number, scaled=self._scaled())
+        return State(phase, policy.rounds.devices)
 
     def _adopt_initial(self) -> None:
         """The operator's model becomes global model 0, unless its scaling has still to be gathered."""
@@ -188,11 +214,23 @@ class Chain:
         assert self.schema is not None
         return self.schema.to_json()
 
+    def _check_owner(self) -> None:
+        for owner in self._log.owners():
+            if owner != (self._config.federation.name, self._lineage):
+                raise ConfigError(
+                    f"{self._log.path} belongs to lineage {owner[1]!r} of federation {owner[0]!r}: "
+                    "choose other folders for this one ([paths] log, models, state)"
+                )
+
     def _newest_model(self) -> Model | None:
         row = self._log.newest_model(self._lineage, self._epoch)
         if row is None:
             return None
         path = self._config.path(self._config.paths.models) / row["file"]
+        with storing(path):
+            found = hash_of(path)
+        if found != row["sha256"]:
+            raise StoreError(f"{path}: not the model that the log knows (another SHA-256); restore it from a backup")
         return Model(row["round"], path, row["sha256"])
 
     def _read_layout(self) -> weights.Layout | None:
@@ -201,9 +239,11 @@ class Chain:
     def _begin_epoch(self) -> int:
         # A log that was lost begins a new epoch: devices remember what they did in the old one.
         known = self._log.known_epoch(self._lineage)
-        if known is not None:
-            return known
         path = self._state / "epoch"
-        epoch = int(path.read_text()) + 1 if path.exists() else 1
-        write_atomically(path, str(epoch).encode())
+        kept = int(path.read_text()) if path.exists() else 0
+        return self._next_epoch(known if known is not None else kept + 1)
+
+    def _next_epoch(self, epoch: int) -> int:
+        write_atomically(self._state / "epoch", str(epoch).encode())
+        self._log.federation(self._config.federation.name, self._lineage, epoch, self._keyring.suite)
         return epoch

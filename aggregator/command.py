@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import click
 
@@ -10,6 +13,7 @@ from aggregator.log import Log
 from aggregator.server import Aggregator
 from floe.cli import config_options
 from floe.config import Config
+from floe.errors import KeyFileError, StoreError
 from floe.identity import load_identity
 from floe.keyring import WARNING, load_keyring
 from floe.service import log as tell
@@ -38,16 +42,28 @@ def aggregator(config: Config) -> None:
     """
     lineage = config.rounds.lineage
     state = config.path(config.paths.state) / f"aggregator-{lineage}"
+    folder = config.path(config.paths.log)
     with stopping() as stop, only_one(state, "aggregator"):
         keyring = load_keyring(config, state)
-        identity = load_identity(state / "keys", lineage)
-        log = Log(config.path(config.paths.log))
         try:
-            tell(f"aggregator {lineage!r} of {config.federation.name!r}: suite {keyring.suite}, log {log.path}")
-            if keyring.secret is None:
-                log.event("warning", "plaintext", WARNING)
-            Aggregator(config, identity, keyring, log, state).run(stop)
-            log.event("info", "stopped", "stopped; start it again to go on")
-        finally:
-            log.close()
+            with closing(Log(folder)) as log:
+                _check_key(log, state, lineage)
+                tell(f"aggregator {lineage!r} of {config.federation.name!r}: suite {keyring.suite}, log {log.path}")
+                if keyring.secret is None:
+                    log.event("warning", "plaintext", WARNING)
+                identity = load_identity(state / "keys", lineage)
+                Aggregator(config, identity, keyring, log, state).run(stop)
+                log.event("info", "stopped", "stopped; start it again to go on")
+        except sqlite3.Error as error:
+            raise StoreError(f"{folder}: {error}; move the log away to begin a new one, or restore a backup") from None
     sys.exit(stop.code)
+
+
+def _check_key(log: Log, state: Path, lineage: str) -> None:
+    """A chain that has begun goes on with its own key only: devices trust that one."""
+    path = state / "keys" / f"{lineage}.pem"
+    if log.known_epoch(lineage) is not None and not path.exists():
+        raise KeyFileError(
+            f"{path}: missing, but the log {log.path} has models of lineage {lineage!r}: restore the state folder, "
+            "or begin anew with another --lineage and other folders"
+        )

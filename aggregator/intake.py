@@ -70,7 +70,7 @@ def check_report(report: Report, core: Core, plan: Plan) -> None:
 
 def check_weights(path: Path, core: Core, expected: Expectation) -> Schema:
     """The file of an update: layout, finite numbers, schema. Returns its schema."""
-    layout = weights.check_finite(path)
+    layout = weights.check_numbers(path)
     schema = Schema.from_json(layout.metadata.get("schema", "{}"))
     if expected.schema is not None and (difference := schema.difference(expected.schema)):
         raise Refused("schema", difference)

@@ -37,7 +37,10 @@ class Outcome:
 
 
 class Log:
-    """floe.sqlite and updates.csv in one folder. Raises `StoreError` when the disk refuses."""
+    """floe.sqlite and updates.csv in one folder.
+
+    Raises `StoreError` when it cannot be opened, and `sqlite3.Error` when the disk refuses later: nothing was recorded.
+    """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = folder / FILE
@@ -66,11 +69,18 @@ class Log:
                 "UPDATE federations SET schema = ? WHERE lineage = ? AND epoch = ?", (schema, lineage, epoch)
             )
 
-    def pin(self, device: str, key: str) -> str:
-        """The key that speaks for a device: this one, if it is the first that was seen under the name."""
+    def owners(self) -> list[tuple[str, str]]:
+        """The federations and lineages that have written to this log."""
+        return list(self.db.execute("SELECT DISTINCT federation, lineage FROM federations").fetchall())
+
+    def key_of(self, device: str) -> str | None:
+        """The key that is pinned for a device."""
+        return self._one("SELECT key FROM devices WHERE device = ?", device)
+
+    def pin(self, device: str, key: str) -> None:
+        """Remember the first key that was seen for a device."""
         row = {"device": device, "key": key, "state": "unknown", "seq": 0, "first_seen": now(), "last_seen": now()}
         self.db.table("devices").insert(row, ignore=True)
-        return self._one("SELECT key FROM devices WHERE device = ?", device) or key
 
     def status(self, status: Status) -> bool:
         """Record a device's state; False for one that is older than what is known. The newest again is news to us:
@@ -91,14 +101,14 @@ class Log:
         with self.db.atomic():
             self.db.execute("UPDATE devices SET state = 'unknown'")
 
-    def open_round(self, phase: Phase, base: str | None, plan: Plan, draw: int, expected: list[str]) -> None:
+    def open_round(self, phase: Phase, base: str | None, plan: Plan, bar: str, expected: list[str]) -> None:
         """Record a round that opens; one that is there already stays as it is."""
         row = {
             **msgspec.structs.asdict(phase),
             "state": "open",
             "base_sha256": base,
             "plan": msgspec.json.encode(plan).decode(),
-            "draw": draw,
+            "bar": bar,
             "expected": json.dumps(expected),
             "opened_at": now(),
         }
@@ -142,6 +152,14 @@ class Log:
             if measured is not None:
                 self.db.execute(_MEASURE, key)
 
+    def void_round(self, phase: Phase) -> None:
+        """Close a round that came to nothing."""
+        with self.db.atomic():
+            self.db.execute(
+                _CLOSE.replace("'closed'", "'void'", 1),
+                {**msgspec.structs.asdict(phase), "now": now(), "up": 0, "down": 0},
+            )
+
     def outcome(self, transfer: str) -> Outcome | None:
         """How a transfer ended, if it did."""
         for row in self.db.query("SELECT * FROM updates WHERE transfer = ?", [transfer]):
@@ -175,8 +193,8 @@ class Log:
                     (report.threshold, sha256, ended.device),
                 )
             new = self.db.execute("SELECT count(*) FROM updates").fetchone()[0] > before
-        if new:
-            self._csv.append(row)
+        if new and not self._csv.append(row, self.db):
+            self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
 
     def event(self, level: str, kind: str, text: str, *, device: str | None = None, reason: str | None = None) -> None:
         """Record what happened, and print it; one like it within ten seconds is counted instead."""

@@ -1,7 +1,7 @@
 """Updates on their way from manifest to outcome: checked, received, opened, spooled, recorded, answered.
 
-The order of a good one: `manifest` checks and makes room, `chunk` writes, `_complete` opens and checks the weights,
-`_end` records the outcome and only then answers the device.
+The order of a good one: `manifest` checks it and puts it in line, `_begin` makes room when its turn has come, `chunk`
+writes, `_complete` opens and checks the weights, `_end` records the outcome and only then answers the device.
 """
 
 from __future__ import annotations
@@ -16,60 +16,55 @@ from aggregator.log import Log, Outcome
 from aggregator.rounds import State
 from aggregator.uploads import Upload, Uploads
 from floe.errors import Refused
+from floe.files import storing
 from floe.keyring import Keyring, open_meta
-from floe.messages import Answer, Core, Manifest, Phase, Want
+from floe.messages import Answer, Core, Manifest, Want
 from floe.parcel import Incoming
 from floe.report import Report
+from floe.signing import verify
 from floe.topics import AnswerTo, DeviceChunk, DeviceManifest, WantTo
 from floe.transfer import Ranges, name_of
 from floe.wire import Wire
 
+RETRY_S = 5.0  # pause before a write that the disk refused is tried again
+
 
 class Receiver:
-    """The aggregator's side of every update. `ended` is called once for each outcome, after it is on disk."""
+    """The aggregator's side of every update.
+
+    `state` gives the present state of the rounds; `ended` is called once for each outcome, after it is on disk.
+    """
 
     def __init__(
         self, wire: Wire, chain: Chain, log: Log, keyring: Keyring, *, folder: Path, slots: int,
-        ended: Callable[[Outcome], None],
+        state: Callable[[], State], ended: Callable[[Outcome], None],
     ) -> None:  # fmt: skip
         self._wire = wire
         self._chain = chain
         self._log = log
         self._keyring = keyring
         self._folder = folder
+        self._state = state
         self._ended = ended
-        self._uploads = Uploads(slots, self._send_want)
+        self._uploads = Uploads(slots, self._begin, self._send_want)
 
-    def manifest(self, topic: DeviceManifest, manifest: Manifest, state: State) -> None:
+    def manifest(self, topic: DeviceManifest, manifest: Manifest, payload: bytes) -> None:
         """An update is announced, for the first time or again. Its signature has been verified."""
-        device, name = manifest.sender, name_of(manifest.core)
-        if manifest.core.lineage != topic.lineage:
+        core, device, name = manifest.core, manifest.sender, name_of(manifest.core)
+        if core.lineage != topic.lineage:
             # Not answered: an answer would go to the topic of a lineage that is not ours.
-            raise Refused("malformed", f"an update for {manifest.core.lineage!r} on the topic of {topic.lineage!r}")
+            raise Refused("malformed", f"an update for {core.lineage!r} on the topic of {topic.lineage!r}")
+        self._check_key(manifest)
         if known := self._log.outcome(name):
-            self._answer(known)
-            return
-        if self._log.pin(device, manifest.key) != manifest.key:
-            self._answer(_outcome(manifest, "rejected", "unknown-key", "another key was seen first under this name"))
-            raise Refused("unknown-key", "another key was seen first under this name")
-        current = self._uploads.of(device)
-        if current is not None and current.transfer == name:
+            self._answer(known, manifest.key)
+        elif self._uploads.transfer_of(device) == name:
             self._uploads.repeat(device, time.monotonic())
-            return
-        try:
-            report = self._admit(manifest, topic, state)
-        except Refused as refusal:
-            late = refusal.reason == "round" and manifest.core.epoch == state.phase.epoch
-            ended = _outcome(manifest, "late" if late else "rejected", refusal.reason, refusal.detail)
-            self._end(ended, None, manifest.core, received_bytes=0, sha256=None)
-            return
-        if current is not None:
-            self._abandon(current, "superseded", "newer", "a later update of this device came")
-        self._receive(manifest, report)
+        else:
+            self._announced(topic, manifest, payload)
 
     def chunk(self, topic: DeviceChunk, sealed: bytes) -> None:
         """One chunk; of an update that has its answer already (sent twice, or late) it is passed over."""
-        upload = self._uploads.of(topic.device)
+        upload = self._uploads.get(topic.device)
         if upload is None or upload.transfer != topic.transfer:
             return
         if self._uploads.add(upload, topic.index, sealed, time.monotonic()):
@@ -77,18 +72,53 @@ class Receiver:
 
     def close_round(self) -> None:
         """What is still on its way when a round closes is late."""
-        for upload in self._uploads.all():
-            self._abandon(upload, "late", "closed", "the round closed before the transfer was complete")
+        for device in self._uploads.devices():
+            self._abandon(device, "late", "closed", "the round closed before the transfer was complete")
 
     def offline(self, device: str) -> None:
+        """What a device was sending is not waited for while others could send."""
         self._uploads.park(device, time.monotonic())
 
     def tick(self, now: float) -> None:
+        """Ask again for what is missing; finish what the disk refused before. Raises `StoreError`."""
+        for upload in self._uploads.complete(now):
+            upload.due = now + RETRY_S  # should it fail again
+            self._complete(upload)
         self._uploads.tick(now)
 
     def next_due(self) -> float | None:
         """When `tick` has something to do."""
         return self._uploads.next_due()
+
+    def _check_key(self, manifest: Manifest) -> None:
+        try:
+            self._chain.check_key(manifest)
+        except Refused as refusal:
+            phase, name = phase_of(manifest.core), name_of(manifest.core)
+            ended = Outcome(name, manifest.sender, phase, "rejected", refusal.reason, refusal.detail)
+            self._answer(ended, manifest.key)
+            raise
+
+    def _announced(self, topic: DeviceManifest, manifest: Manifest, payload: bytes) -> None:
+        core, device = manifest.core, manifest.sender
+        state = self._state()
+        try:
+            report = self._admit(manifest, topic, state)
+        except Refused as refusal:
+            late = refusal.reason == "round" and core.epoch == state.phase.epoch
+            outcome = "late" if late else "rejected"
+            ended = Outcome(name_of(core), device, phase_of(core), outcome, refusal.reason, refusal.detail)
+            self._end(ended, None, core, manifest.key, received_bytes=0, sha256=None)
+            return
+        if self._uploads.transfer_of(device) is not None:
+            self._abandon(device, "superseded", "newer", "a later update of this device came")
+        if core.size:
+            with storing(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._announcement(device).write_bytes(payload)
+            self._uploads.offer(device, name_of(core), time.monotonic())
+        else:
+            self._complete(self._upload(manifest, report))
 
     def _admit(self, manifest: Manifest, topic: DeviceManifest, state: State) -> Report:
         core, phase = manifest.core, state.phase
@@ -103,15 +133,21 @@ class Receiver:
         check_report(report, core, self._chain.plan)
         return report
 
-    def _receive(self, manifest: Manifest, report: Report) -> None:
+    def _begin(self, device: str) -> Upload | None:
+        """A device's turn has come: its announcement is read again from the disk."""
+        try:
+            manifest = verify(self._announcement(device).read_bytes(), Manifest)
+            report = open_meta(self._keyring.open(manifest.core, manifest.envelope), manifest.core, Report)
+        except (OSError, Refused):
+            return None  # it will announce again
+        upload = self._upload(manifest, report)
+        upload.incoming.resume()
+        return upload
+
+    def _upload(self, manifest: Manifest, report: Report) -> Upload:
         core, device = manifest.core, manifest.sender
         incoming = Incoming(core, self._keyring.open(core, manifest.envelope), self._folder / f"{device}.part")
-        incoming.resume()
-        upload = Upload(device, name_of(core), phase_of(core), report, incoming)
-        if incoming.assembly.complete:
-            self._complete(upload)
-        else:
-            self._uploads.offer(upload, time.monotonic())
+        return Upload(device, manifest.key, name_of(core), phase_of(core), report, incoming)
 
     def _complete(self, upload: Upload) -> None:
         core, sha256 = upload.incoming.core, None
@@ -121,9 +157,8 @@ class Receiver:
                 sha256 = self._spool(upload)
         except Refused as error:
             ended = Outcome(upload.transfer, upload.device, upload.phase, "rejected", error.reason, error.detail)
-        self._end(ended, upload.report, core, received_bytes=upload.received_bytes, sha256=sha256)
-        self._uploads.remove(upload.device, time.monotonic())
-        upload.incoming.remove()
+        self._end(ended, upload.report, core, upload.key, received_bytes=upload.received_bytes, sha256=sha256)
+        self._forget(upload.device)
 
     def _spool(self, upload: Upload) -> str:
         path = self._chain.spool(upload.phase) / f"{upload.device}.safetensors"
@@ -136,24 +171,32 @@ class Receiver:
         self._chain.accept_schema(schema)
         return sha256
 
-    def _abandon(self, upload: Upload, outcome: str, reason: str, detail: str) -> None:
-        ended = Outcome(upload.transfer, upload.device, upload.phase, outcome, reason, detail)
-        self._end(ended, upload.report, upload.incoming.core, received_bytes=upload.received_bytes, sha256=None)
-        self._uploads.remove(upload.device, time.monotonic())
-        upload.incoming.remove()
+    def _abandon(self, device: str, outcome: str, reason: str, detail: str) -> None:
+        upload = self._uploads.get(device) or self._begin(device)
+        if upload is not None:
+            ended = Outcome(upload.transfer, device, upload.phase, outcome, reason, detail)
+            core, received = upload.incoming.core, upload.received_bytes
+            self._end(ended, upload.report, core, upload.key, received_bytes=received, sha256=None)
+        self._forget(device)
+
+    def _forget(self, device: str) -> None:
+        for path in (self._announcement(device), self._folder / f"{device}.part"):
+            path.unlink(missing_ok=True)
+        self._uploads.remove(device, time.monotonic())
 
     def _end(
-        self, ended: Outcome, report: Report | None, core: Core, *, received_bytes: int, sha256: str | None
+        self, ended: Outcome, report: Report | None, core: Core, key: str, *, received_bytes: int, sha256: str | None
     ) -> None:
         self._log.update(ended, report, bytes_=received_bytes, sha256=sha256, suite=core.suite)
-        self._answer(ended)
+        self._answer(ended, key)
         self._ended(ended)
 
-    def _answer(self, ended: Outcome) -> None:
+    def _answer(self, ended: Outcome, key: str) -> None:
         self._wire.send(
             AnswerTo(self._wire.federation, ended.phase.lineage, ended.device),
             Answer,
             to=ended.device,
+            to_key=key,
             transfer=ended.transfer,
             phase=ended.phase,
             outcome=ended.outcome,
@@ -165,7 +208,5 @@ class Receiver:
         topic = WantTo(self._wire.federation, upload.phase.lineage, upload.device)
         self._wire.send(topic, Want, to=upload.device, transfer=upload.transfer, ranges=ranges)
 
-
-def _outcome(manifest: Manifest, outcome: str, reason: str, detail: str) -> Outcome:
-    phase: Phase = phase_of(manifest.core)
-    return Outcome(name_of(manifest.core), manifest.sender, phase, outcome, reason, detail)
+    def _announcement(self, device: str) -> Path:
+        return self._folder / f"{device}.manifest"

@@ -14,9 +14,8 @@ import numpy as np
 from floe import weights
 from floe.aggregate import Update, weighted_mean
 from floe.errors import DataError, Refused
+from floe.scaling import scale_of
 from floe.schema import Schema
-
-CONSTANT = 1e-12  # a deviation below this share of the mean is rounding, not variation
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,7 @@ def combine_sums(spooled: Sequence[Spooled], out: Path) -> None:
         mean = mean + delta * (n / (count + n))
         m2 = m2 + sums["sums.m2"] + delta**2 * (count * n / (count + n))
         count += n
-    deviation = np.sqrt(m2 / count)
-    scale = np.where(deviation > CONSTANT * np.maximum(np.abs(mean), 1e-300), deviation, 1.0)
-    weights.write(out, {"scaling.mean": np.asarray(mean), "scaling.scale": np.asarray(scale)})
+    weights.write(out, {"scaling.mean": np.asarray(mean), "scaling.scale": scale_of(mean, m2, count)})
 
 
 def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> None:
@@ -68,7 +65,7 @@ def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path) -> None:
 def check_initial(path: Path) -> weights.Layout:
     """A model that the operator gave to start from. Raises `DataError`."""
     try:
-        layout = weights.check_finite(path)
+        layout = weights.check_numbers(path)
         Schema.from_json(layout.metadata.get("schema", "{}"))
     except (OSError, Refused) as error:
         raise DataError(

@@ -1,18 +1,24 @@
-"""The rounds as a pure state machine: `step(state, event, policy) -> (state, effects)`. No clock, no file, no socket.
+"""The rounds as a pure state machine: `step(state, event, policy, now) -> (state, effects)`. No clock, file or socket.
 
 The life of a federation is a chain of phases:
 
     sums (0)  ->  init (0)  ->  train (1) ... train (n)  ->  evaluate (n)  ->  finished
     if scaled     if no model
 
-and each phase is one of these stages:
+and each phase goes through these stages:
 
-    stage      event                                     next       effects
-    waiting    enough devices online                     open       Open
-    open       every expected device has its answer      closing    Close   (init: the first accepted)
-    open       deadline, quorum accepted                 closing    Close
-    open       deadline, below the quorum                open       Extend
-    closing    Closed (the model is written)             waiting, or finished    Finish
+    stage      event                                         next       effects
+    waiting    enough devices online                         open       Open
+    open       every expected device has its answer          closing    Close   (init: the first accepted)
+    open       deadline, quorum accepted                     closing    Close
+    open       deadline, below the quorum                    open       Extend
+    open       deadline, every expected device was refused   closing    Void
+    closing    Closed (the model is written)                 waiting, or finished    Finish
+    closing    Voided (train, evaluate)                      waiting, or finished    Finish
+    closing    Voided (sums, init)                           waiting, in a new epoch
+
+Enough are `rounds.devices` for the first phase of a chain and a quorum, at least one, for all others: those must not
+hang on a device that died.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from typing import Literal
 from floe.config import Rounds
 from floe.messages import Phase, Task
 from floe.plan import Plan
-from floe.selection import draw_for, takes_part
+from floe.selection import EVERYBODY, bar_for, takes_part
 
 Stage = Literal["waiting", "open", "closing", "finished"]
 
@@ -38,13 +44,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class State:
-    """Where the federation is. `deadline` is in the caller's monotonic seconds."""
+    """Where the federation is. `needed` devices open the phase; `deadline` is in the caller's monotonic seconds."""
 
     phase: Phase
+    needed: int = 1
     stage: Stage = "waiting"
     online: frozenset[str] = frozenset()
     expected: frozenset[str] = frozenset()
-    draw: int = 0
+    bar: str = EVERYBODY
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     deadline: float = 0.0
@@ -82,7 +89,12 @@ class Closed:
     """The phase's result is written and recorded."""
 
 
-Event = Online | Offline | Answered | Tick | Closed
+@dataclass(frozen=True)
+class Voided:
+    """It is recorded that the phase came to nothing."""
+
+
+Event = Online | Offline | Answered | Tick | Closed | Voided
 
 
 @dataclass(frozen=True)
@@ -103,11 +115,16 @@ class Close:
 
 
 @dataclass(frozen=True)
+class Void:
+    """Record that the phase came to nothing, then send `Voided`."""
+
+
+@dataclass(frozen=True)
 class Finish:
     """Publish that all is done."""
 
 
-Effect = Open | Extend | Close | Finish
+Effect = Open | Extend | Close | Void | Finish
 
 
 @dataclass(frozen=True)
@@ -149,11 +166,11 @@ def step(state: State, event: Event, policy: Policy, now: float, *, has_model: b
         case Answered(device, accepted) if state.stage == "open" and device not in state.accepted | state.refused:
             where = "accepted" if accepted else "refused"
             state = replace(state, **{where: getattr(state, where) | {device}})
-        case Closed() if state.stage == "closing":
-            following = phase_after(state.phase, policy, has_model=has_model)
+        case Closed() | Voided() if state.stage == "closing":
+            following = _following(state.phase, event, policy, has_model=has_model)
             if following is None:
                 return Next(replace(state, stage="finished"), (Finish(),))
-            state = State(following, online=state.online)
+            state = State(following, max(policy.rounds.quorum, 1), online=state.online)
     if state.stage == "waiting":
         return _maybe_open(state, policy, now)
     if state.stage == "open":
@@ -161,38 +178,52 @@ def step(state: State, event: Event, policy: Policy, now: float, *, has_model: b
     return Next(state)
 
 
+def _following(phase: Phase, event: Closed | Voided, policy: Policy, *, has_model: bool) -> Phase | None:
+    if isinstance(event, Voided) and phase.round == 0:
+        # Devices take part in a phase once: those that were refused get another chance in another epoch.
+        return first_phase(phase.lineage, phase.epoch + 1, policy, model=None, scaled=False)
+    return phase_after(phase, policy, has_model=has_model)
+
+
 def _maybe_open(state: State, policy: Policy, now: float) -> Next:
-    rounds = policy.rounds
+    rounds, seed = policy.rounds, policy.plan.seed
     ready = {d for d in state.online if not rounds.members or d in rounds.members}
-    # Only the first phase waits for all: later ones must not hang on a device that died.
-    needed = rounds.devices if state.phase.round <= 1 else max(rounds.quorum, 1)
-    if len(ready) < needed:
+    if len(ready) < state.needed:
         return Next(state)
-    whole = state.phase.task != "train"
-    fraction = 1.0 if whole else rounds.fraction
-    draw = draw_for(ready, state.phase, policy.plan.seed, fraction, rounds.members)
-    expected = frozenset(
-        d for d in ready if takes_part(d, state.phase, policy.plan.seed, draw, fraction, rounds.members)
-    )
-    opened = replace(state, stage="open", expected=expected, draw=draw, deadline=now + rounds.deadline_s)
+    fraction = rounds.fraction if state.phase.task == "train" else 1.0
+    bar = bar_for(ready, state.phase, seed, fraction, rounds.members)
+    expected = frozenset(d for d in ready if takes_part(d, state.phase, seed, bar, rounds.members))
+    opened = replace(state, stage="open", expected=expected, bar=bar, deadline=now + rounds.deadline_s)
     return Next(opened, (Open(),))
 
 
 def _maybe_close(state: State, policy: Policy, now: float) -> Next:
-    answered = state.accepted | state.refused
+    closing, answered = replace(state, stage="closing"), state.accepted | state.refused
     all_in = state.expected <= answered or state.phase.task == "init"
     if all_in and state.accepted:
-        return Next(replace(state, stage="closing"), (Close(),))
+        return Next(closing, (Close(),))
     if now < state.deadline:
         return Next(state)
-    if len(state.accepted) >= max(quorum_of(state, policy), 1):
-        return Next(replace(state, stage="closing"), (Close(),))
-    reason = f"{len(state.accepted)} of {quorum_of(state, policy)} updates after {policy.rounds.deadline_s:g} s"
+    if missing(state, policy) == 0:
+        return Next(closing, (Close(),))
+    if not state.accepted and state.expected <= state.refused:
+        return Next(closing, (Void(),))
+    reason = f"{missing(state, policy)} more updates are needed, {len(state.accepted)} were accepted"
     return Next(replace(state, deadline=now + policy.rounds.deadline_s), (Extend(reason),))
 
 
-def quorum_of(state: State, policy: Policy) -> int:
-    """How many accepted updates close the phase at its deadline; without a number, all that are still there."""
+def missing(state: State, policy: Policy) -> int:
+    """How many more accepted updates let the phase close at its deadline.
+
+    With a quorum, whatever device they come from. Without one, those of all expected devices that are still online;
+    and one at least.
+    """
     if policy.rounds.quorum:
-        return min(policy.rounds.quorum, len(state.expected))
-    return len(state.expected & (state.online | state.accepted) - state.refused)
+        return max(min(policy.rounds.quorum, len(state.expected)) - len(state.accepted), 0)
+    silent = (state.expected & state.online) - state.accepted - state.refused
+    return len(silent) if state.accepted else max(len(silent), 1)
+
+
+def quorum_of(state: State, policy: Policy) -> int:
+    """The quorum as the round document tells it."""
+    return max(missing(state, policy) + len(state.accepted), 1)

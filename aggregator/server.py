@@ -15,7 +15,7 @@ from pathlib import Path
 from aggregator.chain import Chain
 from aggregator.log import Log, Outcome
 from aggregator.publisher import Publisher
-from aggregator.receiver import Receiver
+from aggregator.receiver import RETRY_S, Receiver
 from aggregator.rounds import (
     Answered,
     Close,
@@ -30,16 +30,18 @@ from aggregator.rounds import (
     Policy,
     State,
     Tick,
+    Void,
+    Voided,
     quorum_of,
     step,
 )
 from floe.config import Config
-from floe.errors import Refused, StoreError
+from floe.errors import KeyFileError, Refused, StoreError
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Manifest, Round, Status, Want
 from floe.sequence import Sequence
-from floe.session import Connected, Disconnected, Received
+from floe.session import Connected, Disconnected, Published, Received
 from floe.topics import (
     AggregatorStatus,
     CurrentRound,
@@ -52,7 +54,6 @@ from floe.topics import (
 )
 from floe.wire import Wire
 
-RETRY_S = 5.0  # pause before a write that the disk refused is tried again
 POLL_S = 0.5
 
 
@@ -63,14 +64,17 @@ class Aggregator:
         self._federation = config.federation.name
         self._lineage = config.rounds.lineage
         self._log = log
+        self._keyring = keyring
         self._policy = Policy(config.rounds, config.plan)
         status = AggregatorStatus(self._federation, self._lineage)
-        self.wire = Wire(config.mqtt, self._federation, identity, Sequence(state / "sequence"), status, self._filters())
+        self.wire = Wire(
+            config.mqtt, self._federation, identity, keyring, Sequence(state / "sequence"), status, self._filters()
+        )
         self._chain = Chain(config, log, state, identity, keyring)
         self._publisher = Publisher(self.wire, keyring, self._lineage)
         self._receiver = Receiver(
-            self.wire, self._chain, log, keyring,
-            folder=state / "incoming", slots=config.rounds.uploads, ended=self._on_ended,
+            self.wire, self._chain, log, keyring, folder=state / "incoming", slots=config.rounds.uploads,
+            state=lambda: self._state, ended=self._on_ended,
         )  # fmt: skip
         self._state: State = self._chain.restore(self._policy, time.monotonic())
         self._effects: deque[Effect] = deque([Open()] if self._state.stage == "open" else [])
@@ -90,13 +94,15 @@ class Aggregator:
     def _filters(self) -> list[str]:
         of_lineage = {"federation": self._federation, "lineage": self._lineage}
         return [
+            filter_of(AggregatorStatus, **of_lineage),
             filter_of(DeviceStatus, federation=self._federation),
             *(filter_of(kind, **of_lineage) for kind in (DeviceManifest, DeviceChunk, DeviceWant)),
         ]
 
     def _turn(self) -> None:
         now = time.monotonic()
-        due = min(filter(None, [self._receiver.next_due(), self._state.deadline, now + POLL_S]))
+        deadline = self._state.deadline if self._state.stage == "open" else None
+        due = min(filter(None, [self._receiver.next_due(), deadline, now + POLL_S]))
         event = self.wire.session.next(due - now)
         try:
             match event:
@@ -104,6 +110,8 @@ class Aggregator:
                     self._greet()
                 case Disconnected(reason):
                     self._log.event("warning", "broker", f"connection lost: {reason}")
+                case Published(refusal) if refusal:
+                    self._log.event("warning", "broker", f"the broker refused a message of ours: {refusal}")
                 case Received():
                     self._receive(event)
             self._receiver.tick(time.monotonic())
@@ -125,9 +133,12 @@ class Aggregator:
                 case DeviceChunk():
                     self._receiver.chunk(topic, received.payload)
                 case DeviceManifest():
-                    self._receiver.manifest(topic, self.wire.read(received, Manifest, topic.device), self._state)
+                    manifest = self.wire.read(received, Manifest, topic.device)
+                    self._receiver.manifest(topic, manifest, received.payload)
                 case DeviceStatus():
                     self._on_status(self.wire.read(received, Status, topic.device))
+                case AggregatorStatus():
+                    self._on_aggregator(received)
                 case DeviceWant():
                     self._on_want(self.wire.read(received, Want, topic.device))
         except Refused as refusal:
@@ -136,7 +147,7 @@ class Aggregator:
             self.wire.session.ack(received)
 
     def _on_status(self, status: Status) -> None:
-        self._check_key(status.sender, status.key)
+        self._chain.check_key(status)
         if not self._log.status(status):
             return
         if status.state == "offline":
@@ -145,28 +156,33 @@ class Aggregator:
         else:
             self._step(Online(status.sender))
         if self._state.stage == "waiting":
-            there, needed = len(self._state.online), self._policy.rounds.devices
-            self._log.event("info", "waiting", f"{there} device(s) online; a round begins with {needed}")
+            there, needed = len(self._state.online), self._state.needed
+            self._log.event("info", "waiting", f"{there} device(s) online; the round begins with {needed}")
+
+    def _on_aggregator(self, received: Received) -> None:
+        """Our own status, or that of another aggregator of this lineage: devices trust the first they saw."""
+        status = self.wire.read(received, Status, self._lineage)
+        if status.key == self.wire.identity.key or not self._keyring.proves(status):
+            return
+        other = f"another aggregator (key {status.key[:8]}...) speaks for lineage {self._lineage!r}"
+        if received.retained:
+            raise KeyFileError(f"{other}: restore its state folder here, or choose another --lineage")
+        self._log.event("error", "rival", other)
 
     def _on_want(self, want: Want) -> None:
-        self._check_key(want.sender, want.key)
+        self._chain.check_key(want)
         if want.to != self._lineage:
             raise Refused("not-for-us", f"a want for {want.to!r}")
         self._publisher.serve(want)
 
-    def _check_key(self, device: str, key: str) -> None:
-        if self._log.pin(device, key) != key:
-            raise Refused("unknown-key", f"another key was seen first under the name {device!r}")
-
     def _on_ended(self, ended: Outcome) -> None:
-        what = f"{ended.device}: {ended.phase.task} {ended.phase.round} {ended.outcome}"
-        if ended.outcome == "accepted":
-            self._log.event("info", "accepted", what, device=ended.device)
-        else:
-            text = f"{what}: {ended.reason}: {ended.detail}"
-            self._log.event("warning", ended.outcome, text, device=ended.device, reason=ended.reason)
         if ended.phase == self._state.phase and ended.outcome in ("accepted", "rejected"):
             self._step(Answered(ended.device, ended.outcome == "accepted"))
+        what = f"{ended.device}: {ended.phase.task} {ended.phase.round} {ended.outcome}"
+        # One initial model is enough: that others come too late is no fault.
+        level = "info" if ended.outcome == "accepted" or ended.phase.task == "init" else "warning"
+        text = f"{what}: {ended.reason}: {ended.detail}" if ended.reason else what
+        self._log.event(level, ended.outcome, text, device=ended.device, reason=ended.reason or None)
 
     def _step(self, event: Event) -> None:
         has_model = self._chain.model is not None
@@ -181,6 +197,8 @@ class Aggregator:
                     self._open()
                 case Close():
                     self._close()
+                case Void():
+                    self._void()
                 case Extend(reason):
                     phase = self._state.phase
                     self._log.event("warning", "extended", f"{phase.task} {phase.round} goes on: {reason}")
@@ -206,6 +224,13 @@ class Aggregator:
         self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {accepted} updates")
         self._step(Closed())
 
+    def _void(self) -> None:
+        phase = self._state.phase
+        self._receiver.close_round()
+        reasons = self._chain.void(phase)
+        self._log.event("warning", "void", f"{phase.task} {phase.round} came to nothing: {reasons}")
+        self._step(Voided())
+
     def _greet(self) -> None:
         """Connected, maybe to a broker that has lost what was retained."""
         self.wire.status("online")
@@ -226,8 +251,7 @@ class Aggregator:
             base=self._chain.base(),
             plan=self._chain.plan,
             devices=rounds.members,
-            fraction=rounds.fraction if state.phase.task == "train" else 1.0,
-            draw=state.draw,
+            bar=state.bar,
             quorum=max(quorum_of(state, self._policy), 1),
             seconds_left=max(state.deadline - time.monotonic(), 0.0),
         )

@@ -1,7 +1,7 @@
 """The updates that are on their way in: who may upload now, what is asked for, and asked for again. No socket.
 
 A want is the flow control: only so many devices are asked at a time, so memory and the broker's queues stay flat
-however many announce an update.
+however many announce an update. Of those that wait only the names are kept here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ MAX_TRIES = 6  # fruitless wants after which the place goes to the next device
 
 @dataclass
 class Upload:
-    """One update on its way in."""
+    """One update on its way in. `key` signed its manifest."""
 
     device: str
+    key: str
     transfer: str
     phase: Phase
     report: Report
@@ -36,25 +37,38 @@ class Upload:
 class Uploads:
     """At most `slots` uploads at a time, the others in the order in which they were announced.
 
+    `begin(device)` makes the upload of a device whose turn has come, or None if it came to nothing;
     `want(upload, ranges)` publishes a want.
     """
 
-    def __init__(self, slots: int, want: Callable[[Upload, Ranges], None]) -> None:
+    def __init__(
+        self, slots: int, begin: Callable[[str], Upload | None], want: Callable[[Upload, Ranges], None]
+    ) -> None:
         self._slots = slots
+        self._begin = begin
         self._want = want
         self._active: dict[str, Upload] = {}
-        self._waiting: dict[str, Upload] = {}
+        self._waiting: dict[str, str] = {}
 
-    def of(self, device: str) -> Upload | None:
-        """The upload of a device, if it has one."""
-        return self._active.get(device) or self._waiting.get(device)
+    def transfer_of(self, device: str) -> str | None:
+        """The transfer that a device is uploading, or waits to upload."""
+        active = self._active.get(device)
+        return active.transfer if active else self._waiting.get(device)
 
-    def all(self) -> list[Upload]:
-        return [*self._active.values(), *self._waiting.values()]
+    def get(self, device: str) -> Upload | None:
+        """The upload of a device whose turn it is."""
+        return self._active.get(device)
 
-    def offer(self, upload: Upload, now: float) -> None:
+    def devices(self) -> list[str]:
+        return [*self._active, *self._waiting]
+
+    def complete(self, now: float) -> list[Upload]:
+        """Uploads that are all there and due: what could not be finished before is to be tried again."""
+        return [u for u in self._active.values() if u.incoming.assembly.complete and now >= u.due]
+
+    def offer(self, device: str, transfer: str, now: float) -> None:
         """A device announced a new update."""
-        self._waiting[upload.device] = upload
+        self._waiting[device] = transfer
         self._fill(now)
 
     def repeat(self, device: str, now: float) -> None:
@@ -69,7 +83,7 @@ class Uploads:
             upload.tries, upload.due = 0, now + REPAIR_S
         complete = upload.incoming.assembly.complete
         # Chunks come in order: after the last one asked for, a gap is a loss and need not be waited for.
-        if not complete and index >= upload.asked_to and upload.device in self._active:
+        if not complete and index >= upload.asked_to:
             self._ask(upload, now)
         return complete
 
@@ -81,15 +95,16 @@ class Uploads:
 
     def park(self, device: str, now: float) -> None:
         """A device went offline: its place goes to the next, what has arrived is kept."""
-        if upload := self._active.pop(device, None):
-            self._waiting[device] = upload
+        upload = self._active.get(device)
+        if upload and not upload.incoming.assembly.complete and self._waiting:
+            self._to_the_end(upload)
             self._fill(now)
 
     def tick(self, now: float) -> None:
         """Ask again where nothing came; a device that stays silent goes to the end of the line."""
         for upload in [u for u in self._active.values() if now >= u.due]:
             if upload.tries >= MAX_TRIES and self._waiting:
-                self._waiting[upload.device] = self._active.pop(upload.device)
+                self._to_the_end(upload)
             else:
                 self._ask(upload, now)
         self._fill(now)
@@ -98,15 +113,25 @@ class Uploads:
         """When `tick` has something to do."""
         return min((u.due for u in self._active.values()), default=None)
 
+    def _to_the_end(self, upload: Upload) -> None:
+        del self._active[upload.device]
+        self._waiting[upload.device] = upload.transfer
+
     def _fill(self, now: float) -> None:
         while self._waiting and len(self._active) < self._slots:
             device = next(iter(self._waiting))
-            upload = self._active[device] = self._waiting.pop(device)
-            upload.tries = 0
+            upload = self._begin(device)
+            self._waiting.pop(device, None)
+            if upload is None:
+                continue
+            self._active[device] = upload
+            upload.due = now
             self._ask(upload, now)
 
     def _ask(self, upload: Upload, now: float) -> None:
         missing = upload.incoming.assembly.missing()
+        if not missing:
+            return  # `complete` gives it out
         upload.asked_to = missing[-1][1] - 1
         upload.due = now + REPAIR_S * 2 ** min(upload.tries, 5)
         upload.tries += 1

@@ -76,7 +76,7 @@ CREATE TABLE devices (
 
 CREATE TABLE rounds (
     lineage TEXT NOT NULL, epoch INTEGER NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL,
-    state TEXT NOT NULL, base_sha256 TEXT, plan TEXT NOT NULL, draw INTEGER NOT NULL, expected TEXT NOT NULL,
+    state TEXT NOT NULL, base_sha256 TEXT, plan TEXT NOT NULL, bar TEXT NOT NULL, expected TEXT NOT NULL,
     accepted INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0,
     bytes_up INTEGER NOT NULL DEFAULT 0, bytes_down INTEGER NOT NULL DEFAULT 0,
     opened_at TEXT NOT NULL, closed_at TEXT, seconds REAL,

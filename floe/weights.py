@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from floe.files import replacing
 from floe.messages import parse_json
 
 AnyArray = npt.NDArray[Any]
+Source = Path | BinaryIO
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
@@ -32,6 +34,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 MAX_HEADER_BYTES = 8 * 1024 * 1024
 MAX_TENSORS = 10_000
+MAX_MAGNITUDE = 1e100
 PIECE = 256 * 1024  # elements read at a time
 
 
@@ -104,10 +107,15 @@ def write(path: Path, arrays: Mapping[str, AnyArray], metadata: Mapping[str, str
             file.write(np.ascontiguousarray(arrays[tensor.name], tensor.dtype).tobytes())
 
 
-def read(path: Path) -> dict[str, AnyArray]:
-    """All arrays of a checked file in memory. Raises `Refused("weights", ...)`."""
-    layout = read_layout_of(path)
-    return {t.name: read_piece(path, t, 0, max(t.elements, 1)).reshape(t.shape) for t in layout.tensors}
+def read(source: Source) -> dict[str, AnyArray]:
+    """All arrays of a checked file in memory. Raises `Refused("weights", ...)`.
+
+    The whole is read through one descriptor: a file that takes the place of this one meanwhile is not mixed in. Of an
+    open file, too, which stays open: its position is moved.
+    """
+    with _opened(source) as file:
+        layout = read_layout_of(file)
+        return {t.name: read_piece(file, t, 0, max(t.elements, 1)).reshape(t.shape) for t in layout.tensors}
 
 
 def header(layout: Layout) -> bytes:
@@ -120,12 +128,12 @@ def header(layout: Layout) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def read_layout_of(path: Path) -> Layout:
-    """Read and check the header of a file.
+def read_layout_of(source: Source) -> Layout:
+    """Read and check the header of a file, by its path or open.
 
     Raises `Refused("weights", ...)`: sizes that do not add up, holes, overlaps, unknown dtypes, duplicate names.
     """
-    with path.open("rb") as file:
+    with _opened(source) as file:
         size = file.seek(0, 2)
         file.seek(0)
         length = int.from_bytes(file.read(8), "little")
@@ -141,10 +149,11 @@ def read_layout_of(path: Path) -> Layout:
     return layout
 
 
-def read_piece(path: Path, tensor: Tensor, at: int, elements: int) -> AnyArray:
+def read_piece(source: Source, tensor: Tensor, at: int, elements: int) -> AnyArray:
     """At most `elements` elements of a flat tensor, from element `at`, of a file whose header has been checked."""
     count = min(elements, tensor.elements - at)
-    with path.open("rb", buffering=0) as file:
+    with _opened(source) as file:
+        file.seek(0)
         offset = 8 + int.from_bytes(file.read(8), "little")
         file.seek(offset + tensor.start + at * tensor.dtype.itemsize)
         return np.frombuffer(file.read(count * tensor.dtype.itemsize), tensor.dtype)
@@ -166,18 +175,30 @@ def join(sources: Mapping[Path, Collection[str]], out: Path, metadata: Mapping[s
                 file.write(read_piece(path, t, at, PIECE).tobytes())
 
 
-def check_finite(path: Path) -> Layout:
-    """Read a whole file in pieces; raises `Refused("weights", ...)` at the first NaN or infinity."""
+def check_numbers(path: Path) -> Layout:
+    """Read a whole file in pieces; raises `Refused("weights", ...)` at the first number that is NaN or too large.
+
+    At most `MAX_MAGNITUDE` for floats and 2^53 for integers: so that no weighted mean overflows or loses whole numbers.
+    """
     layout = read_layout_of(path)
     for tensor in layout.tensors:
-        if tensor.dtype.kind != "f":
-            continue
+        limit = min(MAX_MAGNITUDE, float(np.finfo(tensor.dtype).max)) if tensor.dtype.kind == "f" else 2**53
         for at in range(0, tensor.elements, PIECE):
-            finite = np.isfinite(piece := read_piece(path, tensor, at, PIECE))
-            if not finite.all():
-                place = int(np.argmin(finite))
+            piece = read_piece(path, tensor, at, PIECE)
+            right = (piece >= -limit) & (piece <= limit)  # false for NaN
+            if not right.all():
+                place = int(np.argmin(right))
                 raise Refused("weights", f"tensor {tensor.name!r} has {piece[place]} at {at + place}")
     return layout
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    if not isinstance(source, Path):
+        yield source
+        return
+    with source.open("rb") as file:
+        yield file
 
 
 def _layout(entries: dict[str, Any]) -> Layout:

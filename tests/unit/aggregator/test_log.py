@@ -70,7 +70,7 @@ def test_the_metrics_of_a_model_are_measured_by_the_phase_that_starts_from_it(tm
         "devices": 1, "samples": 0, "signature": "s",
     }  # fmt: skip
     log.add_model(model)
-    log.open_round(TRAIN, "0" * 64, Plan(), 0, ["a", "b", "c"])
+    log.open_round(TRAIN, "0" * 64, Plan(), "f" * 16, ["a", "b", "c"])
     record(log, (outcome("t1"), report(0.5, 10, 0.8)), (outcome("t2", "b"), report(1.0, 30)))
     record(log, (outcome("t3", "c", "rejected"), report(0.0, 1000)))
     log.close_round(TRAIN, up=5, down=6, model=None, measured="0" * 64)
@@ -86,15 +86,17 @@ def test_the_metrics_of_a_model_are_measured_by_the_phase_that_starts_from_it(tm
 def test_the_last_closed_phase_follows_the_order_of_tasks_not_of_the_alphabet(tmp_path: Path) -> None:
     log = Log(tmp_path)
     for phase in (Phase("main", 1, 0, "init"), Phase("main", 1, 0, "sums")):
-        log.open_round(phase, None, Plan(), 0, [])
+        log.open_round(phase, None, Plan(), "f" * 16, [])
         log.close_round(phase, up=0, down=0, model=None, measured=None)
     assert log.last_closed("main", 1) == Phase("main", 1, 0, "init")
 
 
 def test_the_first_key_seen_under_a_name_stays(tmp_path: Path) -> None:
     log = Log(tmp_path)
-    assert log.pin("a", "first") == "first"
-    assert log.pin("a", "second") == "first"
+    assert log.key_of("a") is None
+    log.pin("a", "first")
+    log.pin("a", "second")
+    assert log.key_of("a") == "first"
 
 
 def test_an_older_status_changes_nothing(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_an_older_status_changes_nothing(tmp_path: Path) -> None:
     log.pin("a", "k")
 
     def status(seq: int, state: str) -> Status:
-        return Status(federation="f", sender="a", key="k", seq=seq, state=state)  # type: ignore[arg-type]
+        return Status(federation="f", sender="a", key="k", proof="", seq=seq, state=state)  # type: ignore[arg-type]
 
     assert log.status(status(10, "training"))
     assert not log.status(status(9, "offline"))
@@ -135,3 +137,24 @@ def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> N
     with pytest.raises(StoreError, match=r"floe\.sqlite: cannot be opened.*move it away"):
         open_log(path)
     assert path.read_bytes() == b"not a database, " * 100
+
+
+def test_a_csv_that_cannot_be_written_holds_up_no_update_and_is_made_whole_later(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    (tmp_path / CSV).unlink()
+    (tmp_path / CSV).mkdir()
+    record(log, (outcome("t1"), report(0.5, 10)))
+    assert log.outcome("t1") is not None
+    (tmp_path / CSV).rmdir()
+    record(log, (outcome("t2", "b"), report(0.5, 10)))
+    assert [row["transfer"] for row in rows(tmp_path)] == ["t1", "t2"]
+
+
+def test_a_void_round_is_over_and_has_no_model(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.open_round(TRAIN, None, Plan(), "f" * 16, ["a"])
+    record(log, (outcome("t1", "a", "rejected"), report(0.0, 10)))
+    log.void_round(TRAIN)
+    assert log.open_phase("main", 1) is None
+    assert log.last_closed("main", 1) == TRAIN
+    assert log.db.execute("SELECT state, accepted, refused FROM rounds").fetchall() == [("void", 0, 1)]

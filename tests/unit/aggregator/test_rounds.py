@@ -20,6 +20,8 @@ from aggregator.rounds import (
     Policy,
     State,
     Tick,
+    Void,
+    Voided,
     first_phase,
     phase_after,
     step,
@@ -33,7 +35,7 @@ TRAIN = Phase("main", 1, 1, "train")
 
 
 def opened(*devices: str, policy: Policy = POLICY, phase: Phase = TRAIN) -> State:
-    state = State(phase)
+    state = State(phase, needed=len(devices))
     for device in devices:
         state = step(state, Online(device), policy, 0.0).state
     assert state.stage == "open"
@@ -41,8 +43,8 @@ def opened(*devices: str, policy: Policy = POLICY, phase: Phase = TRAIN) -> Stat
 
 
 def test_a_round_waits_until_enough_devices_are_online() -> None:
-    one = step(State(TRAIN), Online("a"), POLICY, 0.0)
-    assert one == Next(State(TRAIN, online=frozenset({"a"})))
+    one = step(State(TRAIN, needed=2), Online("a"), POLICY, 0.0)
+    assert one == Next(State(TRAIN, 2, online=frozenset({"a"})))
     two = step(one.state, Online("b"), POLICY, 5.0)
     assert two.effects == (Open(),)
     assert two.state.expected == {"a", "b"}
@@ -50,13 +52,23 @@ def test_a_round_waits_until_enough_devices_are_online() -> None:
 
 
 def test_a_device_that_left_before_the_start_does_not_count() -> None:
-    state = step(step(State(TRAIN), Online("a"), POLICY, 0.0).state, Offline("a"), POLICY, 0.0).state
+    state = step(step(State(TRAIN, 2), Online("a"), POLICY, 0.0).state, Offline("a"), POLICY, 0.0).state
     assert step(state, Online("b"), POLICY, 0.0).effects == ()
 
 
-def test_later_rounds_open_with_whoever_is_there() -> None:
-    state = State(Phase("main", 1, 2, "train"), online=frozenset({"a"}))
-    assert step(state, Tick(), POLICY, 0.0).effects == (Open(),)
+def test_only_the_first_phase_of_a_chain_waits_for_all_the_devices() -> None:
+    sums = State(Phase("main", 1, 0, "sums"), 2, "closing", online=frozenset({"a"}))
+    following = step(sums, Closed(), POLICY, 0.0, has_model=False)
+    assert following.state.phase == Phase("main", 1, 0, "init")
+    assert following.effects == (Open(),)
+
+
+def test_later_phases_wait_for_a_quorum() -> None:
+    policy = replace(POLICY, rounds=Rounds(count=2, devices=3, quorum=2))
+    closing = State(TRAIN, stage="closing", online=frozenset({"a"}))
+    waiting = step(closing, Closed(), policy, 0.0)
+    assert (waiting.state.stage, waiting.effects) == ("waiting", ())
+    assert step(waiting.state, Online("b"), policy, 0.0).effects == (Open(),)
 
 
 def test_a_round_closes_when_every_expected_device_has_its_answer() -> None:
@@ -90,7 +102,7 @@ def test_at_the_deadline_a_quorum_closes_the_round() -> None:
 def test_below_the_quorum_the_deadline_is_extended() -> None:
     state = step(opened("a", "b"), Answered("a", True), POLICY, 1.0).state
     late = step(state, Tick(), POLICY, 10.0)
-    assert late.effects == (Extend("1 of 2 updates after 10 s"),)
+    assert late.effects == (Extend("1 more updates are needed, 1 were accepted"),)
     assert late.state.deadline == 20.0
 
 
@@ -101,18 +113,36 @@ def test_without_a_number_a_dead_device_is_waited_for_until_the_deadline_only() 
     assert step(state, Tick(), POLICY, 10.0).effects == (Close(),)
 
 
-def test_a_round_without_one_accepted_update_never_closes() -> None:
+def test_a_stranger_s_update_does_not_stand_in_for_an_expected_device() -> None:
+    state = opened("a", "b")
+    for device in "cd":
+        state = step(state, Answered(device, True), POLICY, 1.0).state
+    assert isinstance(step(state, Tick(), POLICY, 10.0).effects[0], Extend)
+
+
+def test_a_round_that_all_refused_is_void_at_its_deadline() -> None:
     state = opened("a", "b")
     for device in "ab":
         state = step(state, Answered(device, False), POLICY, 1.0).state
-    assert step(state, Tick(), POLICY, 10.0).effects == (Extend("0 of 0 updates after 10 s"),)
+    assert step(state, Tick(), POLICY, 9.0).effects == ()
+    assert step(state, Tick(), POLICY, 10.0).effects == (Void(),)
+
+
+def test_a_void_round_of_training_is_followed_by_the_next() -> None:
+    following = step(State(TRAIN, stage="closing"), Voided(), POLICY, 0.0)
+    assert following.state.phase == Phase("main", 1, 2, "train")
+
+
+def test_a_void_first_round_begins_again_in_a_new_epoch() -> None:
+    void = State(Phase("main", 1, 0, "init"), stage="closing")
+    assert step(void, Voided(), POLICY, 0.0, has_model=False).state.phase == Phase("main", 2, 0, "sums")
 
 
 def test_a_closed_round_is_followed_by_the_next_and_the_last_by_the_end() -> None:
-    closing = State(TRAIN, "closing", online=frozenset({"a"}))
+    closing = State(TRAIN, stage="closing", online=frozenset({"a"}))
     following = step(closing, Closed(), POLICY, 0.0)
     assert (following.state.phase, following.effects) == (Phase("main", 1, 2, "train"), (Open(),))
-    last = State(Phase("main", 1, 2, "evaluate"), "closing")
+    last = State(Phase("main", 1, 2, "evaluate"), stage="closing")
     assert step(last, Closed(), POLICY, 0.0) == Next(replace(last, stage="finished"), (Finish(),))
 
 
@@ -139,7 +169,7 @@ def test_more_rounds_may_be_asked_for_after_the_end() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["on", "off", "yes", "no", "tick"])), max_size=30))
 def test_whatever_comes_a_round_closes_once_and_only_with_an_accepted_update(events: list[tuple[str, str]]) -> None:
-    state, closes, now = State(TRAIN), 0, 0.0
+    state, closes, now = State(TRAIN, 2), 0, 0.0
     for device, what in events:
         now += 3.0
         event = {

@@ -22,79 +22,120 @@ def upload(folder: Path, device: str) -> Upload:
         suite="plaintext", salt="0" * 32, commitment="", size=4 * CHUNK_BYTES, chunk_size=CHUNK_BYTES,
         chunks=tuple(hashlib.sha256(c).hexdigest() for c in CHUNKS), meta="{}",
     )  # fmt: skip
-    return Upload(device, device * 32, PHASE, Report(), Incoming(core, sealer(core, b""), folder / device))
+    incoming = Incoming(core, sealer(core, b""), folder / device)
+    incoming.resume()
+    return Upload(device, "key", device * 32, PHASE, Report(), incoming)
 
 
-class Wants(list[tuple[str, Ranges]]):
-    def __call__(self, upload: Upload, ranges: Ranges) -> None:
-        self.append((upload.device, ranges))
+class Line:
+    """Uploads with a folder for chunks, and the wants that were published."""
+
+    def __init__(self, folder: Path, slots: int) -> None:
+        self.wants: list[tuple[str, Ranges]] = []
+        self.begun: list[str] = []
+        self.gone: set[str] = set()
+        self.uploads = Uploads(slots, lambda device: self._begin(folder, device), self._want)
+
+    def offer(self, *devices: str) -> None:
+        for device in devices:
+            self.uploads.offer(device, device * 32, 0.0)
+
+    def chunk(self, device: str, index: int, now: float = 0.0) -> bool:
+        active = self.uploads.get(device)
+        assert active is not None
+        return self.uploads.add(active, index, CHUNKS[index], now)
+
+    def _begin(self, folder: Path, device: str) -> Upload | None:
+        self.begun.append(device)
+        return None if device in self.gone else upload(folder, device)
+
+    def _want(self, upload: Upload, ranges: Ranges) -> None:
+        self.wants.append((upload.device, ranges))
 
 
 def test_only_so_many_devices_are_asked_at_a_time(tmp_path: Path) -> None:
-    wants = Wants()
-    uploads = Uploads(2, wants)
-    for device in "abc":
-        uploads.offer(upload(tmp_path, device), 0.0)
-    assert [device for device, _ in wants] == ["a", "b"]
-    uploads.remove("a", 1.0)
-    assert wants[-1] == ("c", ((0, 4),))
+    line = Line(tmp_path, slots=2)
+    line.offer("a", "b", "c")
+    assert [device for device, _ in line.wants] == ["a", "b"]
+    line.uploads.remove("a", 1.0)
+    assert line.wants[-1] == ("c", ((0, 4),))
+
+
+def test_nothing_is_kept_of_those_that_wait_but_their_names(tmp_path: Path) -> None:
+    line = Line(tmp_path, slots=1)
+    line.offer("a", "b", "c")
+    assert line.begun == ["a"]
+    assert line.uploads.transfer_of("c") == "c" * 32
+    assert line.uploads.get("c") is None
+
+
+def test_a_turn_that_comes_to_nothing_goes_to_the_next(tmp_path: Path) -> None:
+    line = Line(tmp_path, slots=1)
+    line.gone = {"b"}
+    line.offer("a", "b", "c")
+    line.uploads.remove("a", 1.0)
+    assert line.wants[-1][0] == "c"
+    assert line.uploads.transfer_of("b") is None
 
 
 def test_a_gap_is_asked_for_as_soon_as_the_last_chunk_is_in(tmp_path: Path) -> None:
-    wants = Wants()
-    uploads = Uploads(1, wants)
-    one = upload(tmp_path, "a")
-    uploads.offer(one, 0.0)
+    line = Line(tmp_path, slots=1)
+    line.offer("a")
     for index in (0, 2):
-        assert not uploads.add(one, index, CHUNKS[index], 0.1)
-    assert len(wants) == 1
-    assert not uploads.add(one, 3, CHUNKS[3], 0.1)
-    assert wants[1:] == [("a", ((1, 2),))]
-    assert uploads.add(one, 1, CHUNKS[1], 0.2)
+        assert not line.chunk("a", index)
+    assert len(line.wants) == 1
+    assert not line.chunk("a", 3)
+    assert line.wants[1:] == [("a", ((1, 2),))]
+    assert line.chunk("a", 1)
 
 
 def test_what_was_lost_is_asked_for_again_after_silence_with_growing_pauses(tmp_path: Path) -> None:
-    wants = Wants()
-    uploads = Uploads(1, wants)
-    uploads.offer(upload(tmp_path, "a"), 0.0)
-    uploads.tick(REPAIR_S - 0.1)
-    assert len(wants) == 1
-    uploads.tick(REPAIR_S)
-    assert len(wants) == 2
-    assert uploads.next_due() == REPAIR_S + 2 * REPAIR_S
+    line = Line(tmp_path, slots=1)
+    line.offer("a")
+    line.uploads.tick(REPAIR_S - 0.1)
+    assert len(line.wants) == 1
+    line.uploads.tick(REPAIR_S)
+    assert len(line.wants) == 2
+    assert line.uploads.next_due() == REPAIR_S + 2 * REPAIR_S
 
 
 def test_a_silent_device_gives_its_place_to_the_next_and_keeps_what_arrived(tmp_path: Path) -> None:
-    wants = Wants()
-    uploads = Uploads(1, wants)
-    silent = upload(tmp_path, "a")
-    uploads.offer(silent, 0.0)
-    uploads.add(silent, 0, CHUNKS[0], 0.0)
-    uploads.offer(upload(tmp_path, "b"), 0.0)
+    line = Line(tmp_path, slots=1)
+    line.offer("a", "b")
+    line.chunk("a", 0)
     now = 0.0
     for _ in range(MAX_TRIES + 1):
         now += 1000.0
-        uploads.tick(now)
-    assert wants[-1][0] == "b"
-    uploads.remove("b", now)
-    assert wants[-1] == ("a", ((1, 4),))
+        line.uploads.tick(now)
+    assert line.wants[-1][0] == "b"
+    line.uploads.remove("b", now)
+    assert line.wants[-1] == ("a", ((1, 4),))
 
 
 def test_a_device_that_goes_offline_frees_its_place_at_once(tmp_path: Path) -> None:
-    wants = Wants()
-    uploads = Uploads(1, wants)
-    uploads.offer(upload(tmp_path, "a"), 0.0)
-    uploads.offer(upload(tmp_path, "b"), 0.0)
-    uploads.park("a", 0.1)
-    assert wants[-1][0] == "b"
-    assert uploads.of("a") is not None
+    line = Line(tmp_path, slots=1)
+    line.offer("a", "b")
+    line.uploads.park("a", 0.1)
+    assert line.wants[-1][0] == "b"
+    assert line.uploads.transfer_of("a") is not None
 
 
 def test_a_repeated_announcement_is_answered_by_a_want_only_when_one_is_due(tmp_path: Path) -> None:
-    wants = Wants()
-    uploads = Uploads(1, wants)
-    uploads.offer(upload(tmp_path, "a"), 0.0)
-    uploads.repeat("a", 0.1)
-    assert len(wants) == 1
-    uploads.repeat("a", REPAIR_S)
-    assert len(wants) == 2
+    line = Line(tmp_path, slots=1)
+    line.offer("a")
+    line.uploads.repeat("a", 0.1)
+    assert len(line.wants) == 1
+    line.uploads.repeat("a", REPAIR_S)
+    assert len(line.wants) == 2
+
+
+def test_an_upload_that_is_all_there_is_given_out_until_it_is_removed(tmp_path: Path) -> None:
+    line = Line(tmp_path, slots=1)
+    line.offer("a")
+    for index in range(4):
+        line.chunk("a", index)
+    line.uploads.tick(100.0)  # the disk refused what came after the last chunk: nothing to ask for
+    assert [u.device for u in line.uploads.complete(100.0)] == ["a"]
+    assert len(line.wants) == 1
+    line.uploads.remove("a", 100.0)
+    assert line.uploads.complete(100.0) == []
