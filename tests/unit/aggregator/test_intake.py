@@ -28,7 +28,7 @@ METRICS = Metrics(loss=0.5, accuracy=1.0)
 
 def _check(to: str = "main", topic_round: int = 3, **changes: Any) -> None:
     manifest = m.Manifest(
-        federation="floe", sender="ann", key=ANN.key, seq=1, core=core(**changes),
+        federation="floe", sender="ann", key=ANN.key, proof="", seq=1, core=core(**changes),
         envelope=m.Envelope(to=to, wrap="none", key=""),
     )  # fmt: skip
     check_manifest(manifest, DeviceManifest("floe", "ann", "main", topic_round), EXPECTED)
@@ -71,7 +71,7 @@ def test_an_update_of_a_known_model_may_not_be_larger_than_the_model_and_a_heade
     size = cap + 1
     large = core(size=size, chunks=["0" * 64] * -(-size // 65_536))
     manifest = m.Manifest(
-        federation="floe", sender="ann", key=ANN.key, seq=1, core=large,
+        federation="floe", sender="ann", key=ANN.key, proof="", seq=1, core=large,
         envelope=m.Envelope(to="main", wrap="none", key=""),
     )  # fmt: skip
     topic = DeviceManifest("floe", "ann", "main", 3)
