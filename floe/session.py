@@ -35,7 +35,7 @@ QUICK_S, QUICK_LOSSES = 5.0, 5  # Mosquitto 2.0 tells nobody that it was taken o
 
 @dataclass(frozen=True)
 class Connected:
-    """The broker accepted us, and has our subscriptions."""
+    """The broker accepted us. Our subscriptions are on their way, before anything that we publish from now on."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,13 @@ class Received:
 
 @dataclass(frozen=True)
 class Published:
-    """A message of ours was taken by the broker: there is room for another."""
+    """The broker answered for a message of ours: there is room for another.
+
+    `refusal`: MQTT 5 gave a reason code of 128 or more (3.4.2.1) that was not seen before on this connection, and the
+    message went nowhere. MQTT 3.1.1 has no such answer.
+    """
+
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,11 @@ class Posted:
     """Something that another thread of this process handed to its loop."""
 
     content: object
+
+
+@dataclass(frozen=True)
+class _TooNew:
+    """The broker speaks MQTT 3.1.1 only."""
 
 
 Event = Connected | Disconnected | Fatal | Received | Published | Posted
@@ -94,10 +105,11 @@ class Session:
         self._client_id = client_id
         self._filters = filters
         self._will = will
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | _TooNew] = queue.SimpleQueue()
         self._answered = threading.Event()
         self._connected_at = 0.0
         self._quick_losses = 0
+        self._refusals: set[str] = set()
         self._client = self._new_client(MQTTProtocolVersion.MQTTv5)
 
     def connect(self, stopped: Callable[[], bool], waiting: Callable[[str], None]) -> None:
@@ -136,8 +148,12 @@ class Session:
             return None
         if isinstance(event, Fatal):
             raise BrokerError(event.reason)
+        if isinstance(event, _TooNew):
+            return self._speak_older()
+        if isinstance(event, Connected):
+            self._refusals.clear()
         if isinstance(event, Published):
-            self.outstanding -= 1
+            return self._published(event)
         return event
 
     def post(self, content: object) -> None:
@@ -162,11 +178,29 @@ class Session:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _open(self) -> None:
-        properties = None
+    def _published(self, event: Published) -> Published:
+        self.outstanding -= 1
+        if event.refusal in self._refusals:
+            return Published()
+        if event.refusal:
+            self._refusals.add(event.refusal)
+        return event
+
+    def _speak_older(self) -> Disconnected:
+        """Go on with a new client, which has nothing in flight: what was given to the old one is lost."""
         if self._client.protocol == MQTTProtocolVersion.MQTTv5:
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.ReceiveMaximum = WINDOW
+            old, self._client = self._client, self._new_client(MQTTProtocolVersion.MQTTv311)
+            old.disconnect()
+            old.loop_stop()
+            self.outstanding = 0
+            # Its thread connects, and tries again: nothing can be raised here, in the midst of a loop.
+            self._client.connect_async(self._mqtt.host, self._mqtt.port, self._mqtt.keepalive_s)
+            self._client.loop_start()
+        return Disconnected("the broker speaks MQTT 3.1.1 only")
+
+    def _open(self) -> None:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.ReceiveMaximum = WINDOW
         self._client.connect(self._mqtt.host, self._mqtt.port, self._mqtt.keepalive_s, properties=properties)
         self._client.loop_start()
 
@@ -211,18 +245,12 @@ class Session:
                 client.subscribe([(topic, 1) for topic in self._filters])
             self._events.put(Connected())
         elif code.value == UNSUPPORTED_VERSION and client.protocol == MQTTProtocolVersion.MQTTv5:
-            self._events.put(Disconnected("the broker speaks MQTT 3.1.1 only"))
-            self._speak_older()
+            self._events.put(_TooNew())
         elif code.value not in UNWELCOME:
             self._events.put(Disconnected(str(code)))  # busy, or short of something: paho tries again
         else:
             place = f"{self._mqtt.host}:{self._mqtt.port}"
             self._events.put(Fatal(f"the broker at {place} refused us: {code}; check [mqtt] username and password"))
-
-    def _speak_older(self) -> None:
-        self._client.disconnect()
-        self._client = self._new_client(MQTTProtocolVersion.MQTTv311)
-        self._open()
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
@@ -252,7 +280,7 @@ class Session:
     def _on_publish(
         self, client: Client, userdata: Any, mid: int, code: ReasonCode, properties: Properties | None
     ) -> None:
-        self._events.put(Published())
+        self._events.put(Published(f"{code} ({code.value})" if code.is_failure else ""))
 
 
 def _words(error: Exception) -> str:

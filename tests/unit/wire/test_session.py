@@ -1,0 +1,109 @@
+"""A session with a real Mosquitto: what is refused, and a broker that only speaks MQTT 3.1.1."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from broker.run import Mosquitto
+from floe.config import Mqtt
+from floe.session import Connected, Disconnected, Event, Published, Received, Session
+
+WAIT_S = 20.0
+CONNACK_UNACCEPTABLE = b"\x20\x02\x00\x01"  # MQTT 3.1.1, 3.2.2.3: what a 3.1.1 broker says to level 5
+LEVEL = 8  # the byte of a CONNECT of less than 128 bytes: header 2, "MQTT" with its length 6, level
+
+
+@contextmanager
+def session(port: int, filters: tuple[str, ...] = ()) -> Iterator[Session]:
+    found = Session(Mqtt(port=port, connect_timeout_s=WAIT_S), "test", filters, None)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def until(found: Session, condition: Callable[[Event], bool]) -> list[Event]:
+    """The events up to the first that is as wanted."""
+    events: list[Event] = []
+    end = time.monotonic() + WAIT_S
+    while not (events and condition(events[-1])):
+        assert time.monotonic() < end, events
+        if (event := found.next(0.2)) is not None:
+            events.append(event)
+    return events
+
+
+def connected(found: Session) -> list[Event]:
+    found.connect(lambda: False, lambda text: None)
+    return until(found, lambda event: isinstance(event, Connected))
+
+
+def answered(found: Session) -> Event:
+    return until(found, lambda event: isinstance(event, Published))[-1]
+
+
+def test_a_refused_publish_is_told_once_for_each_connection_and_makes_room(mosquitto: Mosquitto) -> None:
+    """The ACL of `floe broker` lets nobody write outside of floe/<federation>/."""
+    with session(mosquitto.port) as found:
+        connected(found)
+        for _ in range(2):
+            found.publish("elsewhere", b"x")
+        assert answered(found) == Published("Not authorized (135)")
+        assert answered(found) == Published()
+        found.publish("floe/floe/device/a/status", b"x")
+        assert answered(found) == Published()
+        assert found.outstanding == 0
+
+
+def relay(server: socket.socket, port: int, levels: list[int]) -> None:
+    """A broker before 2019: refuses MQTT 5, and is Mosquitto for the rest. Notes the levels it was asked for."""
+    with suppress(OSError):
+        while True:
+            client, _ = server.accept()
+            hello = client.recv(127)
+            levels.append(hello[LEVEL])
+            if hello[LEVEL] == 5:
+                client.sendall(CONNACK_UNACCEPTABLE)
+                client.close()
+                continue
+            broker = socket.create_connection(("127.0.0.1", port))
+            broker.sendall(hello)
+            for ends in ((client, broker), (broker, client)):
+                threading.Thread(target=copy, args=ends, daemon=True).start()
+
+
+def copy(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError), source, sink:
+        while data := source.recv(65536):
+            sink.sendall(data)
+
+
+@pytest.fixture
+def older(mosquitto: Mosquitto) -> Iterator[tuple[int, list[int]]]:
+    """The port of a broker that only speaks 3.1.1, and the levels it was asked for."""
+    levels: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=relay, args=(server, mosquitto.port, levels))
+        thread.start()
+        yield server.getsockname()[1], levels
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_a_broker_of_mqtt_3_1_1_is_spoken_to_in_its_version(older: tuple[int, list[int]]) -> None:
+    port, levels = older
+    with session(port, ("floe/floe/#",)) as found:
+        found.publish("floe/floe/device/a/status", b"of the client that is given up")
+        events = connected(found)
+        assert Disconnected("the broker speaks MQTT 3.1.1 only") in events
+        assert (levels[0], levels[-1]) == (5, 4)
+        assert found.outstanding == 0, "nothing of the old client fills the window of the new one"
+        found.publish("floe/floe/device/a/status", b"new")
+        events = until(found, lambda event: isinstance(event, Received))
+        assert [event.payload for event in events if isinstance(event, Received)] == [b"new"]
