@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from floe.errors import DataError
+from floe.scaling import Real, scale_of
 
 BLOCK = 4096
 
 Array = npt.NDArray[Any]
-Real = npt.NDArray[np.float64]
 
 
 def sums(x: npt.NDArray[np.float32]) -> dict[str, Array]:
@@ -41,11 +41,7 @@ class Scaling:
     def of(cls, sums: Mapping[str, Array]) -> Scaling:
         """Mean and standard deviation of the rows that `sums` tells of; the scale of a constant feature is 1."""
         count, mean = int(sums["sums.count"][0]), sums["sums.mean"]
-        variance = sums["sums.m2"] / count
-        # The rounding of the mean leaves a spread that is not there; the bound is that of scikit-learn's scalers.
-        rounding = np.finfo(np.float64).eps * count
-        constant = variance <= rounding * variance + (rounding * mean) ** 2
-        return cls(mean, np.where(constant, 1.0, np.sqrt(variance)))
+        return cls(mean, scale_of(mean, sums["sums.m2"], count))
 
     @classmethod
     def received(cls, mean: Array | None, scale: Array | None, shape: tuple[int, ...]) -> Scaling:
