@@ -14,12 +14,12 @@ import msgspec
 from aggregator import results
 from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
-from aggregator.registry import Model, Registry, base_of, hash_of
+from aggregator.registry import Model, Registry, base_of
 from aggregator.rounds import Policy, State, first_phase, phase_after
 from floe import weights
 from floe.config import Config
 from floe.errors import ConfigError, Refused, StoreError
-from floe.files import storing, write_atomically
+from floe.files import hash_of, storing, write_atomically
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Message, Phase

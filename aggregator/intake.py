@@ -33,10 +33,6 @@ class Expectation:
     max_bytes: int
 
 
-def phase_of(core: Core) -> Phase:
-    return Phase(core.lineage, core.epoch, core.round, core.task)
-
-
 def check_manifest(manifest: Manifest, topic: DeviceManifest, expected: Expectation) -> None:
     """The manifest of an update for the open phase, its topic, its sizes."""
     core = manifest.core
@@ -46,8 +42,8 @@ def check_manifest(manifest: Manifest, topic: DeviceManifest, expected: Expectat
         raise Refused("malformed", f"the topic says round {topic.round}, the manifest {core.round}")
     if manifest.envelope.to != expected.phase.lineage:
         raise Refused("not-for-us", f"sealed for {manifest.envelope.to!r}, this is {expected.phase.lineage!r}")
-    if phase_of(core) != expected.phase:
-        raise Refused("round", f"{_words(phase_of(core))}, open is {_words(expected.phase)}")
+    if core.phase != expected.phase:
+        raise Refused("round", f"{_words(core.phase)}, open is {_words(expected.phase)}")
     if core.base != expected.base:
         raise Refused("base", f"made from {core.base[:12] or 'nothing'}, the round starts from {expected.base[:12]}")
     check_core(core, _cap(expected))

@@ -14,11 +14,12 @@ from rich.table import Table
 from sqlite_utils import Database
 
 from aggregator.export import WRITERS
-from aggregator.registry import hash_of, signed_text
+from aggregator.registry import signed_text
 from floe import weights
 from floe.cli import config_options
 from floe.config import Config
 from floe.errors import ConfigError, DataError, Refused
+from floe.files import hash_of
 from floe.identity import load_identity
 from floe.signing import from_text
 from floe.store import FILE, read_log

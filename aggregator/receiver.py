@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aggregator.chain import Chain
-from aggregator.intake import check_manifest, check_report, check_weights, phase_of
+from aggregator.intake import check_manifest, check_report, check_weights
 from aggregator.log import Log, Outcome
 from aggregator.rounds import State
 from aggregator.uploads import Upload, Uploads
@@ -94,7 +94,7 @@ class Receiver:
         try:
             self._chain.check_key(manifest)
         except Refused as refusal:
-            phase, name = phase_of(manifest.core), name_of(manifest.core)
+            phase, name = manifest.core.phase, name_of(manifest.core)
             ended = Outcome(name, manifest.sender, phase, "rejected", refusal.reason, refusal.detail)
             self._answer(ended, manifest.key)
             raise
@@ -107,7 +107,7 @@ class Receiver:
         except Refused as refusal:
             late = refusal.reason == "round" and core.epoch == state.phase.epoch
             outcome = "late" if late else "rejected"
-            ended = Outcome(name_of(core), device, phase_of(core), outcome, refusal.reason, refusal.detail)
+            ended = Outcome(name_of(core), device, core.phase, outcome, refusal.reason, refusal.detail)
             self._end(ended, None, core, manifest.key, received_bytes=0, sha256=None)
             return
         if self._uploads.transfer_of(device) is not None:
@@ -147,7 +147,7 @@ class Receiver:
     def _upload(self, manifest: Manifest, report: Report) -> Upload:
         core, device = manifest.core, manifest.sender
         incoming = Incoming(core, self._keyring.open(core, manifest.envelope), self._folder / f"{device}.part")
-        return Upload(device, manifest.key, name_of(core), phase_of(core), report, incoming)
+        return Upload(device, manifest.key, name_of(core), core.phase, report, incoming)
 
     def _complete(self, upload: Upload) -> None:
         core, sha256 = upload.incoming.core, None

@@ -6,7 +6,6 @@ that a restart serves the same transfer again.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +28,6 @@ class Model:
     round: int
     path: Path
     sha256: str
-
-
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def signed_text(lineage: str, epoch: int, round: int, sha256: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import Literal
 from edge_client.data.features import Features
 from edge_client.download import Download
 from edge_client.memory import Memory
-from edge_client.outbox import Outbox, phase_of
+from edge_client.outbox import Outbox
 from edge_client.work import Done, Failed, Worker
 from floe.config import Config
 from floe.errors import KeyFileError, Refused, StoreError
@@ -25,7 +25,7 @@ from floe.report import Report
 from floe.selection import takes_part
 from floe.sequence import Sequence
 from floe.service import log
-from floe.session import Connected, Disconnected, Posted, Received
+from floe.session import Connected, Disconnected, Posted, Published, Received
 from floe.topics import (
     AggregatorStatus,
     AnswerTo,
@@ -84,6 +84,7 @@ class Device:
             config.mqtt,
             federation,
             identity,
+            keyring,
             Sequence(state / "sequence"),
             DeviceStatus(federation, self._id),
             [
@@ -91,7 +92,7 @@ class Device:
                 for kind in OF_AGGREGATOR
             ],
         )
-        self._worker = Worker(config, features, keyring, self._outbox.folder, self.wire.session.post)
+        self._worker = Worker(config, features, keyring, state, self.wire.session.post)
         self._pump = Pump(self.wire)
         self._order: Round | None = None
         self._retry_at = 0.0
@@ -115,6 +116,8 @@ class Device:
                     self._greet()
                 case Disconnected(reason):
                     log(f"connection lost: {reason}; trying again")
+                case Published(refusal) if refusal:
+                    log(f"the broker refused a message: {refusal}; check its ACL and limits")
                 case Received():
                     self._receive(event)
                 case Posted(Done() | Failed() as result):
@@ -156,7 +159,7 @@ class Device:
 
     def _read(self, received: Received, kind: type[M]) -> M:
         message = self.wire.read(received, kind, self._lineage)
-        self._memory.check_key(message.key)
+        self._memory.check_key(message, self._keyring)
         return message
 
     def _on_round(self, received: Received) -> None:
@@ -186,7 +189,7 @@ class Device:
         parcel = self._outbox.get(want.transfer)
         if want.to != self._id or parcel is None:
             return  # answered meanwhile
-        phase, name = phase_of(parcel), parcel.name
+        phase, name = parcel.core.phase, parcel.name
         self._outbox.heard(name, time.monotonic())
         indices = from_ranges(want.ranges, len(parcel.core.chunks))
         self._pump.add(
@@ -199,13 +202,13 @@ class Device:
     def _on_answer(self, received: Received) -> None:
         answer = self._read(received, Answer)
         parcel = self._outbox.get(answer.transfer)
-        if answer.to != self._id or parcel is None:
-            return
+        if (answer.to, answer.to_key) != (self._id, self.wire.identity.key) or parcel is None:
+            return  # answered before, or what is answered is another's copy of our manifest
         what = f"{answer.phase.task} {answer.phase.round} {answer.outcome}"
         log(f"{what}: {answer.reason}: {answer.detail}" if answer.reason else what)
         if answer.reason == "unknown-key":
             raise KeyFileError(f"another device is known under the name {self._id!r}: choose another --id")
-        self._memory.remember_answer(phase_of(parcel))
+        self._memory.remember_answer(parcel.core.phase)
         self._pump.drop(answer.transfer)
         self._outbox.forget(answer.transfer)
 
@@ -229,11 +232,11 @@ class Device:
                     topic = DeviceWant(self._federation, self._id, self._lineage)
                     self.wire.send(topic, Want, to=self._lineage, transfer=order.base.transfer, ranges=ranges)
             case "work" if order is not None and now >= self._retry_at:
-                self._worker.start(order, self._download.path if order.base else None)
+                self._worker.start(order, self._download.open() if order.base else None)
                 self._say("training")
         if self.wire.session.connected:
             for parcel in self._outbox.due(now):
-                phase = phase_of(parcel)
+                phase = parcel.core.phase
                 topic_of = DeviceManifest(self._federation, self._id, phase.lineage, phase.round)
                 envelope = parcel.envelope(self._keyring, phase.lineage)
                 self.wire.send(topic_of, Manifest, core=parcel.core, envelope=envelope)
@@ -242,7 +245,7 @@ class Device:
         working_on = self._worker.phase if self._worker.busy else None
         if order is None:
             return decide(None, selected=False, done=False, base="", working_on=working_on)
-        selected = takes_part(self._id, order.phase, order.plan.seed, order.draw, order.fraction, order.devices)
+        selected = takes_part(self._id, order.phase, order.plan.seed, order.bar, order.devices)
         done = self._outbox.holds(order.phase) or self._memory.answered(order.phase)
         return decide(order, selected=selected, done=done, base=self._download.sha256, working_on=working_on)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from floe import weights
-from floe.errors import Refused
-from floe.files import storing
+from floe.errors import Refused, StoreError
+from floe.files import hash_of, storing
 from floe.keyring import Keyring
 from floe.messages import Base, Manifest
 from floe.parcel import Incoming
@@ -45,7 +45,7 @@ class Download:
         self._pace = _Pace()
         self._unusable = ("", "")
         with storing(self.path):
-            self.sha256 = _hash(self.path) if self.path.exists() else ""
+            self.sha256 = hash_of(self.path) if self.path.exists() else ""
 
     def announce(self, manifest: Manifest, *, retained: bool, now: float) -> None:
         """A manifest of a global model, already verified. Raises `Refused`.
@@ -93,6 +93,14 @@ class Download:
         """Why a base cannot be had, however often it is asked for; empty if it can."""
         return self._unusable[1] if base is not None and base.sha256 == self._unusable[0] else ""
 
+    def open(self) -> BinaryIO:
+        """The model, to be read by whoever asked although a newer one takes its place. Raises `StoreError`."""
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            self.sha256 = ""
+            raise StoreError(f"{self.path}: {error.strerror or error}; the model is fetched again") from None
+
     def hurry(self) -> None:
         """The link is back: what was sent meanwhile has gone by."""
         self._pace = _Pace()
@@ -100,15 +108,14 @@ class Download:
     def _finish_if_complete(self) -> bool:
         if self._incoming is None or not self._incoming.assembly.complete:
             return False
-        incoming = self._incoming
+        incoming, fresh = self._incoming, self.path.with_suffix(".new")
         try:
-            fresh = self.path.with_suffix(".new")
             sha256 = incoming.open_to(fresh)
             if sha256 != incoming.core.base:
                 raise Refused(
                     "weights", f"the model has hash {sha256[:12]}, its manifest says {incoming.core.base[:12]}"
                 )
-            weights.check_finite(fresh)
+            weights.check_numbers(fresh)
             with storing(self.path):
                 fresh.replace(self.path)
             self.sha256 = sha256
@@ -116,6 +123,7 @@ class Download:
             self._unusable = (incoming.core.base, str(refusal))
             raise
         finally:
+            fresh.unlink(missing_ok=True)
             self._drop()
         return True
 
@@ -123,8 +131,3 @@ class Download:
         if self._incoming is not None:
             self._incoming.remove()
         self._incoming, self._transfer = None, ""
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

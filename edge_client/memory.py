@@ -8,7 +8,8 @@ import msgspec
 
 from floe.errors import Refused, StoreError
 from floe.files import write_atomically
-from floe.messages import Phase
+from floe.keyring import Keyring
+from floe.messages import Message, Phase
 
 
 class _Kept(msgspec.Struct):
@@ -28,12 +29,15 @@ class Memory:
         except (OSError, msgspec.DecodeError) as error:
             raise StoreError(f"{self._path}: damaged ({error}); restore it, or remove it to begin anew") from None
 
-    def check_key(self, key: str) -> None:
-        """Pin the aggregator's key the first time it is seen; raises `Refused("unknown-key")` for another."""
+    def check_key(self, message: Message, keyring: Keyring) -> None:
+        """Pin the key of the aggregator's first message that proves it; raises `Refused("unknown-key")` for another."""
         if not self._kept.aggregator_key:
-            self._kept.aggregator_key = key
+            if not keyring.proves(message):
+                way_out = "do this device and the aggregator have the same secret.key, or both none?"
+                raise Refused("unknown-key", f"{message.sender!r} does not prove that it knows our secret; {way_out}")
+            self._kept.aggregator_key = message.key
             self._save()
-        if self._kept.aggregator_key != key:
+        if self._kept.aggregator_key != message.key:
             raise Refused("unknown-key", f"not the aggregator's key that was seen first; pinned in {self._path}")
 
     def newer(self, stream: str, seq: int) -> bool:

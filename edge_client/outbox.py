@@ -39,7 +39,7 @@ class Outbox:
 
     def holds(self, phase: Phase) -> bool:
         """Whether the result of a phase is here."""
-        return any(phase_of(p.parcel) == phase for p in self._pending.values())
+        return any(p.parcel.core.phase == phase for p in self._pending.values())
 
     def forget(self, transfer: str) -> None:
         """The answer came."""
@@ -62,8 +62,3 @@ class Outbox:
         """The link is back: announce all at once."""
         for pending in self._pending.values():
             pending.due, pending.pause = 0.0, FIRST_S
-
-
-def phase_of(parcel: Parcel) -> Phase:
-    core = parcel.core
-    return Phase(core.lineage, core.epoch, core.round, core.task)

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from edge_client.data.features import Features
+from edge_client.local import LocalModels
 from floe import weights
 from floe.config import Config
-from floe.errors import FloeError, Refused
+from floe.errors import FloeError, Refused, StoreError
 from floe.files import write_atomically
 from floe.keyring import Keyring
 from floe.messages import Phase, Round
@@ -41,22 +43,27 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The work could not be done or kept; it may be tried again."""
+    """The disk or the memory had no room for the work or its result; it is to be tried again."""
 
     phase: Phase
     reason: str
 
 
 class Worker:
-    """Works on one phase at a time; `post` is called from its thread with `Done` or `Failed`, not after `cancel`."""
+    """Works on one phase at a time, in a thread of its own, which calls `post` with `Done` or `Failed`.
+
+    After `cancel` it may still post once: a result that was being sealed is in the outbox already. `state` is the
+    device's folder: results go to `outbox` in it.
+    """
 
     def __init__(
-        self, config: Config, features: Features, keyring: Keyring, outbox: Path, post: Callable[[object], None]
+        self, config: Config, features: Features, keyring: Keyring, state: Path, post: Callable[[object], None]
     ) -> None:
         self._config = config
         self._features = features
         self._keyring = keyring
-        self._outbox = outbox
+        self._outbox = state / "outbox"
+        self._local = LocalModels(state / "local")
         self._post = post
         self._trainer: Any = None
         self._plan: Plan | None = None
@@ -68,8 +75,11 @@ class Worker:
     def busy(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, order: Round, base: Path | None, *, fault: str = "") -> None:
-        """Begin the work that a round asks for; `base` is the file of the global model, `fault` why there is none."""
+    def start(self, order: Round, base: BinaryIO | None, *, fault: str = "") -> None:
+        """Begin the work that a round asks for; `fault` says why there is no global model.
+
+        `base` is the global model, open: its path may have been given to the next one before it is read. It is closed.
+        """
         self._cancelled = threading.Event()
         self.phase = order.phase
         self._thread = threading.Thread(target=self._run, args=(order, base, fault, self._cancelled), daemon=True)
@@ -83,56 +93,71 @@ class Worker:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _run(self, order: Round, base: Path | None, fault: str, cancelled: threading.Event) -> None:
+    def _run(self, order: Round, base: BinaryIO | None, fault: str, cancelled: threading.Event) -> None:
         from edge_client.evaluate import Interrupted
 
         try:
-            given_up: tuple[Arrays, Report] = ({}, Report(failure=f"the global model cannot be used: {fault}"[:500]))
-            arrays, report = given_up if fault else self._work(order, base, cancelled.is_set)
+            given_up: tuple[Arrays, Report] = ({}, _failure(f"the global model cannot be used: {fault}"))
+            with base or nullcontext():
+                arrays, report = given_up if fault else self._work(order, base, cancelled.is_set)
             if not cancelled.is_set():
                 self._post(Done(order.phase, report, self._pack(order, arrays, report)))
         except Interrupted:
             pass
-        except Exception as error:  # a model of the user's own may raise anything: it must not end the device
+        except Exception as error:  # whatever it is, the device goes on
             if not cancelled.is_set():
                 self._post(Failed(order.phase, f"{type(error).__name__}: {error}"))
 
-    def _work(self, order: Round, base: Path | None, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
-        """What is to be sent: arrays (none for a report alone), and the report. A fault of the data is a report too."""
+    def _work(self, order: Round, base: BinaryIO | None, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
+        """What is to be sent: arrays (none for a report alone), and the report.
+
+        What would fail again is a report too, so that the round does not wait for it: a fault of the data, and
+        anything that a model of the user's own raises. Raises what the disk or the memory had no room for.
+        """
+        from edge_client.evaluate import Interrupted
+
         try:
-            arrays = self._base(order, base)
-            trainer = self._trainer_for(order.plan)
-            if order.phase.task in ("sums", "init"):
-                if self._reports(order) == "accuracy":
-                    return {}, Report(failure="this device sends no weights (report = accuracy)")
-                return (trainer.sums() if order.phase.task == "sums" else trainer.initial()), Report()
-            if order.phase.task == "evaluate":
-                report: Report = trainer.evaluate(arrays)
-                self._keep(arrays, report, order)
-                return {}, report
-            trained, report = trainer.train(
-                arrays or trainer.initial(), device=self._config.device.id, round=order.phase.round, stop=stop
-            )
-            scaling = {name: array for name, array in arrays.items() if name.startswith("scaling.")}
-            self._keep({**trained, **scaling}, report, order)
-            return (trained if self._reports(order) == "weights" else {}), report
-        except (FloeError, Refused) as error:
-            return {}, Report(failure=" ".join(str(error).split())[:500])
+            return self._result(order, base, stop)
+        except (StoreError, OSError, MemoryError, Interrupted):
+            raise
+        except FloeError as error:
+            return {}, _failure(str(error))
+        except (Exception, SystemExit) as error:
+            return {}, _failure(f"model {order.plan.model!r}: {type(error).__name__}: {error}")
+
+    def _result(self, order: Round, base: BinaryIO | None, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
+        arrays = self._base(order, base)
+        trainer = self._trainer_for(order.plan)
+        if order.phase.task in ("sums", "init"):
+            if self._reports(order) == "accuracy":
+                return {}, _failure("this device sends no weights (report = accuracy)")
+            return (trainer.sums() if order.phase.task == "sums" else trainer.initial()), Report()
+        if order.phase.task == "evaluate":
+            report: Report = trainer.evaluate(arrays)
+            self._keep(arrays, report, order)
+            return {}, report
+        trained, report = trainer.train(
+            arrays or trainer.initial(), device=self._config.device.id, round=order.phase.round, stop=stop
+        )
+        if base is None:
+            self._local.keep(order.phase, trained, {"schema": self._features.schema.to_json()})
+        scaling = {name: array for name, array in arrays.items() if name.startswith("scaling.")}
+        self._keep({**trained, **scaling}, report, order)
+        return (trained if self._reports(order) == "weights" else {}), report
 
     def _reports(self, order: Round) -> str:
         return "accuracy" if "accuracy" in (order.plan.report, self._config.device.report) else "weights"
 
-    def _base(self, order: Round, base: Path | None) -> Arrays:
-        """The weights to start from: the round's base; without one, what this device has learned so far."""
-        if base is None:
-            base = self._model_path()
-            if order.phase.task in ("sums", "init") or not base.exists():
-                return {}
-        layout = weights.read_layout_of(base)
+    def _base(self, order: Round, base: BinaryIO | None) -> Arrays:
+        """The weights to start from: the round's base; without one, what this device had learned before the round."""
+        source = base or self._local.before(order.phase)
+        if source is None or (base is None and order.phase.task != "train"):
+            return {}
+        layout = weights.read_layout_of(source)
         schema = Schema.from_json(layout.metadata.get("schema", "{}"))
         if difference := self._features.schema.difference(schema):
             raise Refused("schema", difference)
-        return weights.read(base)
+        return weights.read(source)
 
     def _trainer_for(self, plan: Plan) -> Any:
         from edge_client.trainer import Trainer
@@ -143,14 +168,11 @@ class Worker:
         return self._trainer
 
     def _keep(self, arrays: Arrays, report: Report, order: Round) -> None:
-        """Write the device's model, and beside it what a user of the model needs to know."""
-        path = self._model_path()
+        """Write the model for the device's user, and beside it what they need to know; nothing here reads it."""
+        path = self._config.path(self._config.paths.models) / f"{self._config.device.id}.safetensors"
         weights.write(path, arrays, {"schema": self._features.schema.to_json()})
         about = {"model": order.plan.model, "round": order.phase.round, "task": order.phase.task, "report": report}
         write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(about)) + b"\n")
-
-    def _model_path(self) -> Path:
-        return self._config.path(self._config.paths.models) / f"{self._config.device.id}.safetensors"
 
     def _pack(self, order: Round, arrays: Arrays, report: Report) -> Parcel:
         source = None
@@ -167,3 +189,9 @@ class Worker:
         finally:
             if source is not None:
                 source.unlink(missing_ok=True)
+
+
+def _failure(text: str) -> Report:
+    """A report that the device could not do its part; `text` may come from anywhere."""
+    clean = " ".join(text.encode(errors="replace").decode().split())
+    return Report(failure=clean[:500])

@@ -1,7 +1,8 @@
-"""Files that are whole or absent: written beside their place, synced, then renamed. Touches the disk, nothing else."""
+"""Files that are whole or absent: written beside their place, synced, renamed; and hashed. Touches only the disk."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, whole or not at all. Raises `StoreError`."""
     with replacing(path) as file:
         file.write(content)
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -94,6 +94,11 @@ class Core(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chunks: Annotated[tuple[Hash, ...], Meta(max_length=MAX_CHUNKS)]
     meta: Annotated[str, Meta(max_length=65536)]
 
+    @property
+    def phase(self) -> Phase:
+        """The phase that the transfer belongs to."""
+        return Phase(self.lineage, self.epoch, self.round, self.task)
+
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who can open a transfer: stands beside the core, and may be renewed without it."""

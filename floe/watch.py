@@ -156,10 +156,9 @@ class Watch:
             case Manifest(core=core):
                 transfer = name_of(core)
                 _remember(self._totals, transfer, len(core.chunks))
-                what = Phase(core.lineage, core.epoch, core.round, core.task)
                 size = f"{size_words(core.size)} in {len(core.chunks)} chunks"
                 report = f", {core.meta}" if core.suite == "plaintext" else ""
-                return f"{core.kind} {transfer[:12]}, {_phase(what)}, {size}, {core.suite}{report}"
+                return f"{core.kind} {transfer[:12]}, {_phase(core.phase)}, {size}, {core.suite}{report}"
         raise AssertionError(message)
 
     @staticmethod

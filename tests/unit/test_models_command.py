@@ -13,9 +13,10 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 
 from aggregator.models_command import models
-from aggregator.registry import Model, Registry, hash_of
+from aggregator.registry import Model, Registry
 from floe import weights
 from floe.errors import ConfigError, DataError, FloeError, StoreError
+from floe.files import hash_of
 from floe.identity import load_identity
 from floe.messages import Phase
 from floe.schema import Schema

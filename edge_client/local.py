@@ -1,0 +1,42 @@
+"""What a device has learned by itself, where there is no global model. Reads and writes `<state>/local`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from floe import weights
+from floe.files import storing
+from floe.messages import Phase
+
+
+class LocalModels:
+    """Models by the round they were trained in: `<epoch>-<round>.safetensors`, the newest and the one it came from.
+
+    A round that is done again after a kill starts from the same weights, and so gives the same.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def before(self, phase: Phase) -> Path | None:
+        """The newest model from before a phase; None if there is none."""
+        older = [place for place in self._places() if place < (phase.epoch, phase.round)]
+        return self._path(*max(older)) if older else None
+
+    def keep(self, phase: Phase, arrays: Mapping[str, weights.AnyArray], metadata: Mapping[str, str]) -> None:
+        """Write the model of a phase; all others but the one before it are removed. Raises `StoreError`."""
+        path, start = self._path(phase.epoch, phase.round), self.before(phase)
+        weights.write(path, arrays, metadata)
+        with storing(self._folder):
+            for other in [self._path(*place) for place in self._places()]:
+                if other not in (path, start):
+                    other.unlink()
+
+    def _path(self, epoch: int, round: int) -> Path:
+        return self._folder / f"{epoch}-{round}.safetensors"
+
+    def _places(self) -> list[tuple[int, int]]:
+        names = [re.fullmatch(r"(\d+)-(\d+)\.safetensors", path.name) for path in self._folder.glob("*.safetensors")]
+        return [(int(name[1]), int(name[2])) for name in names if name]
