@@ -64,12 +64,11 @@ def demo(out: Path | None, patience: float, as_json: bool, **choices: Any) -> No
     the models; in it `floe broker`, `floe aggregator` and `floe client` go on by hand.
     """
     settings, console, started = Settings(**choices), Console(stderr=as_json), time.monotonic()
-    with stopping() as stop:
-        folder = demo_folder.new_folder(out, settings)
+    with stopping() as stop, demo_folder.run_folder(out, settings) as folder:
         display = Display(console, settings.title, settings.rounds, live=console.is_terminal and not as_json)
         config = _run(folder, settings, patience, display, stop)
     if config is None:
-        click.echo(f"floe: stopped before every round was closed; what was done is in {folder}", err=True)
+        click.echo(f"floe: stopped before every round was closed; what was done is in {_near(folder)}", err=True)
         sys.exit(stop.code or SIGTERM_CODE)
     with closing(read_log(_log(config)).conn) as connection:
         result = summary(Database(connection))
@@ -86,7 +85,7 @@ def _run(folder: Path, settings: Settings, patience_s: float, display: Display, 
     values = demo_folder.decided(settings, port, count)
     environ = demo_folder.environment(values, os.environ)
     with Children(folder, environ) as children, display:
-        display.stage(f"the run is kept in {folder}")
+        display.stage("starting the broker, dividing the data")
         broker = children.start("broker", "broker", "--port", str(port))
         if not devices:
             children.wait(children.start("split", *settings.split_arguments(count)), stop)
@@ -97,6 +96,7 @@ def _run(folder: Path, settings: Settings, patience_s: float, display: Display, 
         plan = demo_folder.plan_for(settings, next(iter(devices.values())))
         config = demo_folder.write(folder, values, plan, environ)
         demo_folder.write_key(folder, settings)
+        display.stage(f"the run is kept in {_near(folder)}")
         children.start("aggregator", "aggregator")
         for name, features in devices.items():
             children.start(name, "client", "--id", name, "--data", str(features))
@@ -165,6 +165,11 @@ def _log(config: Config) -> Path:
     return config.path(config.paths.log) / FILE
 
 
+def _near(path: Path) -> Path:
+    """A path as a person here would type it: relative to the working folder where it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _fields(config: Config, result: Summary, seconds: float) -> dict[str, Any]:
     return {
         "rounds": config.rounds.count,
@@ -191,9 +196,9 @@ def _tell(console: Console, config: Config, result: Summary, seconds: float) -> 
         f"{what}: {score_words(result.final)}",
         f"{result.updates_accepted} updates, {size_words(result.bytes_up)} up, {size_words(result.bytes_down)} down, "
         f"{seconds:.1f} s in all",
-        f"log     {_log(config)}",
-        f"csv     {_log(config).with_name(CSV)}",
-        f"models  {config.path(config.paths.models)}",
+        f"log     {_near(_log(config))}",
+        f"csv     {_near(_log(config).with_name(CSV))}",
+        f"models  {_near(config.path(config.paths.models))}",
     )
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,15 +66,28 @@ class Settings:
         return ["data", "split", *(word for key, value in given.items() for word in (f"--{key}", str(value)))]
 
 
-def new_folder(out: Path | None, settings: Settings) -> Path:
-    """An empty folder for the run: `out`, or runs/<data>-<date>-<time>. Raises `ConfigError`, `StoreError`."""
-    if out is None:
-        out = Path("runs") / f"{settings.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with storing(out):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"--out {out}: not an empty folder; every run has one of its own")
-        out.mkdir(parents=True, exist_ok=True)
-        return out.absolute()
+@contextmanager
+def run_folder(out: Path | None, settings: Settings) -> Iterator[Path]:
+    """An empty folder for the run, absolute: `out`, or runs/<data>-<date>-<time>. Raises `ConfigError`, `StoreError`.
+
+    A block that ends with `ConfigError` or `DataError` leaves nothing behind: its message says it all.
+    """
+    folder = out or Path("runs") / f"{settings.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    was_there = folder.exists()
+    with storing(folder):
+        if was_there and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"--out {folder}: not an empty folder; every run has one of its own")
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder.absolute()
+    except (ConfigError, DataError):
+        shutil.rmtree(folder, ignore_errors=True)
+        if was_there:
+            folder.mkdir()
+        elif out is None:
+            with suppress(OSError):  # other runs are in it
+                folder.parent.rmdir()
+        raise
 
 
 def own_devices(settings: Settings) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import pytest
 from demo import folder as demo_folder
 from demo.folder import Settings
 from demo.presets import PRESETS
-from floe.errors import ConfigError, DataError
+from floe.errors import ConfigError, DataError, FloeError, IncompleteError
 
 DEFAULT = Settings(
     source="digits", clients=None, rounds=5, partition="iid", alpha=0.5, rows=None, seed=3, model=None,
@@ -85,16 +85,46 @@ def test_the_folder_of_a_run_must_be_its_own(tmp_path: Path) -> None:
     (tmp_path / "full" / "x").touch()
     (tmp_path / "file").touch()
     for taken in ("full", "file"):
-        with pytest.raises(ConfigError, match="not an empty folder"):
-            demo_folder.new_folder(tmp_path / taken, DEFAULT)
-    assert demo_folder.new_folder(tmp_path / "new", DEFAULT).is_dir()
+        with (
+            pytest.raises(ConfigError, match="not an empty folder"),
+            demo_folder.run_folder(tmp_path / taken, DEFAULT),
+        ):
+            pass
+    assert (tmp_path / "full" / "x").exists()
+    with demo_folder.run_folder(tmp_path / "new", DEFAULT) as folder:
+        (folder / "log").mkdir()
+    assert (tmp_path / "new" / "log").is_dir()
+
+
+def fail(out: Path | None, error: type[FloeError]) -> None:
+    """A run that has written something when it ends with this error."""
+    with demo_folder.run_folder(out, DEFAULT) as folder:
+        (folder / "logs").mkdir()
+        raise error("no")
+
+
+@pytest.mark.parametrize(("error", "left"), [(DataError, []), (ConfigError, []), (IncompleteError, ["new", "runs"])])
+def test_a_run_that_bad_input_ends_leaves_no_folder_and_one_that_learned_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[FloeError], left: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out in (None, Path("new")):
+        with pytest.raises(error):
+            fail(out, error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
+def test_an_empty_folder_of_the_users_stays_empty(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        fail(tmp_path, DataError)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_name_the_run_is_named_after_data_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = demo_folder.new_folder(None, DEFAULT)
-    assert folder.parent == tmp_path / "runs"
-    assert folder.name.startswith("digits-")
+    with demo_folder.run_folder(None, DEFAULT) as folder:
+        assert folder.parent == tmp_path / "runs"
+        assert folder.name.startswith("digits-")
 
 
 def test_flags_hold_against_the_environment_and_the_environment_against_the_plan(tmp_path: Path) -> None:
