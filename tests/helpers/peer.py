@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,12 +14,12 @@ import numpy as np
 
 from floe import weights
 from floe.config import Mqtt
-from floe.identity import Identity, load_identity, load_secret
+from floe.identity import load_identity, load_secret
 from floe.keyring import Keyring
-from floe.messages import Answer, M, Manifest, Message, Round, Suite, Want
+from floe.messages import Answer, M, Manifest, Message, Round, Want
 from floe.parcel import Parcel, pack
 from floe.report import Metrics, Report
-from floe.sequence import Sequence
+from floe.sequence import Sequence as SequenceNumbers
 from floe.session import Connected, Received
 from floe.signing import verify
 from floe.topics import AnswerTo, CurrentRound, DeviceChunk, DeviceManifest, DeviceStatus, WantTo, filter_of
@@ -31,23 +31,26 @@ ANSWER_S = 20.0
 GOOD = Report(
     samples=40, test_samples=20, before=Metrics(loss=0.7, accuracy=0.5), after=Metrics(loss=0.6, accuracy=0.6)
 )
-KINDS: dict[str, type[Message]] = {"round": Round, "want": Want, "answer": Answer}
+KINDS: dict[str, type[Message]] = {"round": Round, "want": Want, "answer": Answer, "manifest": Manifest}
 Arrays = Mapping[str, weights.AnyArray]
 
 
 class Peer:
-    """One scripted device of a federation; online while the block lasts."""
+    """One scripted device of a federation; online while the block lasts.
+
+    A stranger has no secret.key, and so no proof. `overhears` are filters of what is meant for others.
+    """
 
     def __init__(
-        self, federation: Federation, device: str, *, identity: Identity | None = None, suite: Suite | None = None
+        self, federation: Federation, device: str, *, stranger: bool = False, overhears: Sequence[str] = ()
     ) -> None:
         self.federation = federation
         self.device = device
         self.folder = federation.folder / "peers" / device
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.identity = identity or load_identity(self.folder / "keys", device)
-        secret = load_secret(federation.folder / "secret.key", self.folder)
-        self.keyring = Keyring(suite or ("chacha20-poly1305" if secret else "plaintext"), secret)
+        self.identity = load_identity(self.folder / "keys", device)
+        secret = None if stranger else load_secret(federation.folder / "secret.key", self.folder)
+        self.keyring = Keyring("chacha20-poly1305" if secret else "plaintext", secret)
         self.last_round = b""
         self._heard: list[Received] = []
         filters = [
@@ -55,8 +58,9 @@ class Peer:
             for kind in (WantTo, AnswerTo, CurrentRound)
         ]
         topic = DeviceStatus(NAME, device)
-        sequence = Sequence(self.folder / "sequence")
-        self.wire = Wire(Mqtt(port=federation.port), NAME, self.identity, sequence, topic, filters)
+        numbers = SequenceNumbers(self.folder / "sequence")
+        mqtt = Mqtt(port=federation.port)
+        self.wire = Wire(mqtt, NAME, self.identity, self.keyring, numbers, topic, [*filters, *overhears])
 
     def __enter__(self) -> Peer:
         self.wire.session.connect(lambda: False, print)
@@ -129,10 +133,14 @@ class Peer:
         }
         core = msgspec.structs.replace(parcel.core, **core_changes)
         fields: dict[str, Any] = {
-            "federation": NAME, "sender": self.device, "key": self.identity.key, "seq": 0,
-            "core": core, "envelope": parcel.envelope(self.keyring, LINEAGE),
+            **self.header(self.device), "seq": 0, "core": core, "envelope": parcel.envelope(self.keyring, LINEAGE),
         }  # fmt: skip
         return Manifest(**{**fields, **changes})
+
+    def header(self, sender: str) -> dict[str, str]:
+        """Who speaks: this peer's key under any name, with the proof that it can make for that."""
+        key = self.identity.key
+        return {"federation": NAME, "sender": sender, "key": key, "proof": self.keyring.proof(NAME, sender, key)}
 
     def announce(self, manifest: Manifest, payload: bytes | None = None) -> None:
         """Publish a manifest on this device's topic, signed, or as other bytes."""

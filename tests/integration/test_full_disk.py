@@ -1,4 +1,4 @@
-"""A disk that fills up in mid-round: it is said, nothing accepted is lost, and there is room again later."""
+"""A disk that refuses in mid-round: it is said, nothing accepted is lost, and there is room again later."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.federation import Federation
 from helpers.proxy import Proxy
-from helpers.scene import Scene, Stall
+from helpers.scene import ACCEPTED, Scene, Stall
 
 SIZE_MB = 64
 
@@ -57,3 +57,24 @@ def test_a_full_disk_is_said_and_when_there_is_room_again_the_models_are_those_o
         assert scene.aggregator.running
         filler.unlink()
         scene.go_on(undisturbed)
+
+
+def test_a_spool_that_refuses_a_transfer_just_when_it_is_complete_gets_it_later_without_a_chunk_sent_again(
+    federation: Federation,
+) -> None:
+    """A file stands where the folder of the first round's updates should be."""
+    federation.configure({"rounds": {"count": 1, "devices": 1}})
+    spool = federation.folder / "state" / "aggregator-main" / "spool" / "1-1-train"
+    spool.parent.mkdir(parents=True)
+    spool.touch()
+    with Proxy(federation.port) as proxy:
+        aggregator = federation.aggregator()
+        federation.client("a", port=proxy.port)
+        federation.wait(lambda: f"{spool}" in aggregator.said(), "the spool was to refuse")
+        assert aggregator.running
+        assert federation.query(ACCEPTED, "a", 1) == []
+        spool.unlink()
+        federation.finish()
+    assert len(federation.query(ACCEPTED, "a", 1)) == 1
+    sent, _ = proxy.count(upward=True, containing="/main/1/chunk/")
+    assert sent.total() == 1

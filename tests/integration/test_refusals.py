@@ -21,7 +21,7 @@ from floe.messages import Answer, Manifest, Round, Status, Want
 from floe.parcel import Parcel
 from floe.report import Metrics, Report
 from floe.signing import DOMAIN, to_text
-from floe.topics import AnswerTo, CurrentRound, DeviceManifest, DeviceStatus
+from floe.topics import AnswerTo, CurrentRound, DeviceManifest, DeviceStatus, filter_of
 from floe.transfer import from_ranges
 
 STRANGER = "stranger"
@@ -224,10 +224,26 @@ def test_a_second_key_under_one_id_is_refused_and_ends_nothing_of_the_first(rogu
     rogue.identity = other
     rogue.announce(rogue.manifest(parcel))
     answer = rogue.answer(parcel.name)
-    assert (answer.outcome, answer.reason) == ("rejected", "unknown-key")
+    assert (answer.outcome, answer.reason, answer.to_key) == ("rejected", "unknown-key", other.key)
+    assert rogue.federation.query("SELECT * FROM updates WHERE transfer = ?", parcel.name) == []
     assert "another key was seen first" in event(rogue, "unknown-key")
     rogue.identity = mine
-    assert rogue.deliver(parcel).outcome == "accepted"
+    answer = rogue.deliver(parcel)
+    assert (answer.outcome, answer.to_key) == ("accepted", mine.key)
+
+
+def test_a_strangers_copy_of_a_devices_manifest_does_not_stop_the_device(arena: Federation, rogue: Peer) -> None:
+    """Without secret.key, with the device's own update under a key of its own: what it learns is nobody's end."""
+    overhears = [filter_of(kind, federation=NAME, device="honest") for kind in (DeviceManifest, AnswerTo)]
+    with Peer(arena, f"{rogue.device}-copy", stranger=True, overhears=overhears) as stranger:
+        copied = stranger.listen(Manifest, lambda manifest: manifest.key != stranger.identity.key)
+        forged = replace(copied, key=stranger.identity.key, proof="")
+        topic = DeviceManifest(NAME, "honest", LINEAGE, copied.core.round)
+        stranger.wire.send_bytes(topic, stranger.identity.sign(forged))
+        answer = stranger.listen(Answer, lambda answer: answer.reason == "unknown-key")
+    assert (answer.to, answer.to_key) == ("honest", stranger.identity.key)
+    outcome = "SELECT outcome FROM updates WHERE transfer = ?"
+    assert arena.until(outcome, answer.transfer)["outcome"] == "accepted"
 
 
 def test_another_secret_key_is_named_as_the_reason(rogue: Peer) -> None:
@@ -239,9 +255,9 @@ def test_another_secret_key_is_named_as_the_reason(rogue: Peer) -> None:
 
 def test_a_status_that_is_forged_takes_nobody_offline(rogue: Peer) -> None:
     topic = DeviceStatus(NAME, "honest")
-    fields: dict[str, Any] = {"federation": NAME, "key": rogue.identity.key, "seq": 2**50, "state": "offline"}
     for sender in ("honest", rogue.device):
-        rogue.wire.send_bytes(topic, rogue.identity.sign(Status(sender=sender, **fields)))
+        forged = Status(**rogue.header(sender), seq=2**50, state="offline")
+        rogue.wire.send_bytes(topic, rogue.identity.sign(forged))
     log = "SELECT * FROM events WHERE device = 'honest' AND reason = ?"
     rogue.federation.until(log, "unknown-key")
     rogue.federation.until(log, "not-for-us")
@@ -250,11 +266,11 @@ def test_a_status_that_is_forged_takes_nobody_offline(rogue: Peer) -> None:
 
 
 def test_a_forged_answer_makes_no_device_forget(arena: Federation, rogue: Peer) -> None:
-    """A stranger with the broker's access, but not the aggregator's key, speaks in its name to the honest device."""
+    """A member, but without the aggregator's key, speaks in its name to the honest device."""
     order = rogue.order()
     update = arena.until("SELECT * FROM updates WHERE device = 'honest' AND outcome = 'accepted' ORDER BY id DESC")
     forged = Answer(
-        federation=NAME, sender=LINEAGE, key=rogue.identity.key, seq=2**50, to="honest",
+        **rogue.header(LINEAGE), seq=2**50, to="honest", to_key=rogue.identity.key,
         transfer=update["transfer"], phase=order.phase, outcome="accepted",
     )  # fmt: skip
     rogue.wire.send_bytes(AnswerTo(NAME, LINEAGE, "honest"), rogue.identity.sign(forged))
