@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from aggregator.registry import signed_text
 from floe import weights
 from floe.cli import config_options
 from floe.config import Config
-from floe.errors import ConfigError, DataError, Refused
+from floe.errors import ConfigError, DataError, Refused, StoreError
 from floe.files import hash_of
 from floe.identity import load_identity
 from floe.signing import from_text
@@ -83,6 +85,8 @@ def export_command(config: Config, round: str, epoch: int | None, out: Path, for
     """
     if out.suffix not in WRITERS:
         raise ConfigError(f"--to {out}: the ending says the format: {', '.join(WRITERS)}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--to {out}: no folder {out.parent}; make it first")
     if out.exists() and not force:
         raise ConfigError(f"--to {out}: exists already; --force replaces it")
     row = _find(config, round, epoch)
@@ -94,13 +98,26 @@ def export_command(config: Config, round: str, epoch: int | None, out: Path, for
 
 def _rows(config: Config) -> list[Row]:
     """The rows of `models` of the lineage. Raises `StoreError`, `DataError` if there are none."""
-    log = config.path(config.paths.log) / FILE
-    with closing(read_log(log).conn) as connection:
+    with _log(config) as log:
         sql = "SELECT * FROM models WHERE lineage = ? ORDER BY epoch, round"
-        found = list(Database(connection).query(sql, [config.rounds.lineage]))
+        found = list(log.query(sql, [config.rounds.lineage]))
     if not found:
-        raise DataError(f"{log}: no global model of lineage {config.rounds.lineage!r} yet")
+        raise DataError(f"{_log_file(config)}: no global model of lineage {config.rounds.lineage!r} yet")
     return found
+
+
+def _log_file(config: Config) -> Path:
+    return config.path(config.paths.log) / FILE
+
+
+@contextmanager
+def _log(config: Config) -> Iterator[Database]:
+    try:
+        with closing(read_log(_log_file(config)).conn) as connection:
+            yield Database(connection)
+    except sqlite3.Error as error:
+        way_out = "move it away and restore a backup"
+        raise StoreError(f"{_log_file(config)}: cannot be read as Floe's log ({error}); {way_out}") from None
 
 
 def _find(config: Config, round: str, epoch: int | None) -> Row:
@@ -110,9 +127,13 @@ def _find(config: Config, round: str, epoch: int | None) -> Row:
     if round == "latest" and mine:
         return list(mine.values())[-1]
     if round not in mine:
-        known = ", ".join(mine) or "none"
+        known = _few(list(mine)) or "none"
         raise DataError(f"round {round!r}: no such global model in epoch {epoch}; there are: {known} (or `latest`)")
     return mine[round]
+
+
+def _few(rounds: Sequence[str]) -> str:
+    return ", ".join(rounds if len(rounds) <= _SHOWN else [*rounds[: _SHOWN // 2], "...", *rounds[-_SHOWN // 2 :]])
 
 
 def _file(config: Config, row: Row) -> Path:
@@ -156,13 +177,13 @@ def _signature(config: Config, row: Row) -> str:
 
 
 def _updates(config: Config, row: Row) -> list[Row]:
-    with closing(read_log(config.path(config.paths.log) / FILE).conn) as connection:
+    with _log(config) as log:
         sql = (
             "SELECT device, samples, loss, accuracy, roc_auc, threshold, sha256 FROM updates WHERE lineage = ? "
             "AND epoch = ? AND round = ? AND task = ? AND outcome = 'accepted' ORDER BY device"
         )
         task = "train" if row["round"] else "init"
-        return list(Database(connection).query(sql, [row["lineage"], row["epoch"], row["round"], task]))
+        return list(log.query(sql, [row["lineage"], row["epoch"], row["round"], task]))
 
 
 def _print(about: Row) -> None:
@@ -188,4 +209,5 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+_SHOWN = 8
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from pathlib import Path
 
 from floe.config import Config
 from floe.errors import ConfigError
+from floe.terminal import printable
 
 CONFIGURATION = "mosquitto.conf"
 ACL = "acl"
@@ -27,6 +29,7 @@ def configuration(config: Config, folder: Path, user: str) -> str:
     Raises `ConfigError` where a broker would be open to strangers, or a value would not survive Mosquitto's format.
     """
     check(config)
+    _check_folder(folder)
     return f"""\
 # Rendered by `floe broker` from floe.toml at every start: change it there.
 
@@ -114,6 +117,16 @@ def is_loopback(bind: str) -> bool:
 def _check_bind(bind: str) -> None:
     if re.fullmatch(r"[A-Za-z0-9._:%-]+", bind) is None:
         raise ConfigError(f"broker.bind = {bind!r}: allowed is an IP address or a host name")
+
+
+def _check_folder(folder: Path) -> None:
+    # Mosquitto takes the rest of a line as the path, spaces and quotes included, and refuses what is not clean UTF-8:
+    # control characters, surrogates (bytes of a name that are not UTF-8), noncharacters.
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Cn") for character in str(folder)):
+        raise ConfigError(
+            f"[paths] state: the broker's files would be in {printable(str(folder))}, a name with line breaks, control "
+            "characters or bytes that are not UTF-8, which Mosquitto's configuration cannot hold: choose another folder"
+        )
 
 
 def _login(config: Config, folder: Path) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import getpass
 import ipaddress
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -97,15 +97,23 @@ def find(program: str) -> str:
 
 
 def _write(config: Config, folder: Path) -> None:
+    texts = {CONFIGURATION: configuration(config, folder, _account()), ACL: access(config)}
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        _private(folder / CONFIGURATION, configuration(config, folder, getpass.getuser()))
-        _private(folder / ACL, access(config))
+        for name, text in texts.items():
+            _private(folder / name, text)
         if config.mqtt.username:
             _write_passwords(folder / PASSWORDS, config.mqtt.username, config.mqtt.password)
     except OSError as error:
         raise StoreError(f"{folder}: the broker's files cannot be written: {error.strerror}") from None
+
+
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container run under a number; Mosquitto asks for a name only where root starts it
+        return str(os.getuid())
 
 
 def _private(path: Path, text: str) -> None:
@@ -142,8 +150,9 @@ def _check_port(bind: str, port: int) -> None:
         with socket.socket(kind, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except socket.gaierror as error:
-        raise ConfigError(f"broker.bind = {bind!r}: no such address ({error.strerror})") from None
+    except (socket.gaierror, UnicodeError) as error:  # the second: "a..b" is no host name
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"broker.bind = {bind!r}: no such address ({reason})") from None
     except OSError as error:
         raise _port_error(error, bind, port) from None
 

@@ -46,7 +46,7 @@ class Identity:
 def load_identity(folder: Path, name: str) -> Identity:
     """The identity `<folder>/<name>.pem` (PKCS #8), made at its first use. Raises `KeyFileError`."""
     path = folder / f"{name}.pem"
-    if not path.exists():
+    if not _present(path):
         key = Ed25519PrivateKey.generate()
         _write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     pem = _read_private(path)
@@ -60,8 +60,10 @@ def load_identity(folder: Path, name: str) -> Identity:
 
 
 def new_secret(path: Path) -> None:
-    """Write a fresh Fernet key, mode 0600. Raises `KeyFileError` if the file exists."""
-    if path.exists():
+    """Write a fresh Fernet key, mode 0600. Raises `KeyFileError` if the file exists, or its folder does not."""
+    if not path.parent.is_dir():
+        raise KeyFileError(f"{path}: no folder {path.parent}; make it first")
+    if _present(path):
         raise KeyFileError(f"{path}: exists already, and is never overwritten; remove it first if it is not in use")
     _write_private(path, Fernet.generate_key() + b"\n")
 
@@ -73,8 +75,8 @@ def load_secret(path: Path, state: Path) -> bytes | None:
     `KeyFileError` instead of falling back to plaintext.
     """
     witness = state / "sealed"
-    if not path.exists():
-        if witness.exists():
+    if not _present(path):
+        if _present(witness):
             raise KeyFileError(
                 f"{path}: missing, but this state folder has used it; bring the key back "
                 f"(to run without sealing on purpose, remove {witness})"
@@ -85,9 +87,20 @@ def load_secret(path: Path, state: Path) -> bytes | None:
         Fernet(text)
     except ValueError:
         raise KeyFileError(f"{path}: not a Fernet key (32 bytes in base64url); `floe key new` makes one") from None
-    if not witness.exists():
+    if not _present(witness):
         write_atomically(witness, b"this state folder seals with a shared secret.key\n")
     return base64.urlsafe_b64decode(text)
+
+
+def _present(path: Path) -> bool:
+    # A key that cannot be looked at, or a link that leads nowhere, must not be taken for none: that would be plaintext.
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
+    return True
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from floe.errors import StoreError
 from floe.files import write_atomically
 
-SESSION = 2**32  # messages in one session; 2^21 sessions fit into the 2^53 of JSON numbers
+SESSION = 2**32  # messages in one session
+SESSIONS = 2**21  # of them fit into the 2^53 of JSON numbers
 
 
 class Sequence:
@@ -21,10 +22,7 @@ class Sequence:
         self._path = path
         self._lock = threading.Lock()
         self._next = 0
-        try:
-            self._session = int(path.read_text()) if path.exists() else 0
-        except (OSError, ValueError):
-            raise StoreError(f"{path}: not a sequence number; restore it from a backup") from None
+        self._session = _read(path)
         self.renew()
 
     def renew(self) -> None:
@@ -45,3 +43,23 @@ class Sequence:
     def last(self) -> int:
         """The highest number of this session: for the will, which must outrank what went before it."""
         return (self._session + 1) * SESSION - 1
+
+
+def _read(path: Path) -> int:
+    try:
+        session = int(path.read_text())
+        if not 0 <= session < SESSIONS - 1:
+            raise ValueError
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}; {_WAY_OUT}") from None
+    except ValueError:
+        raise StoreError(f"{path}: not a sequence number; {_WAY_OUT}") from None
+    return session
+
+
+_WAY_OUT = (
+    "restore it from a backup. Remove it only if this state folder is new: whoever has seen a higher number ignores "
+    "messages with a lower one"
+)

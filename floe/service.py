@@ -74,13 +74,27 @@ def only_one(state: Path, what: str) -> Iterator[None]:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (state / "lock").open("w")
     except OSError as error:
-        raise StoreError(f"{state}: {error.strerror}") from None
+        raise StoreError(_state_fault(state, error)) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreError(f"{state}: another {what} is running with this state folder") from None
         yield
+
+
+def _state_fault(state: Path, error: OSError) -> str:
+    way_out = "or choose another folder with [paths] state"
+    in_the_way = next((path for path in (*reversed(state.parents), state) if _is_other_than_folder(path)), None)
+    if in_the_way is not None:
+        return f"{in_the_way}: not a folder, and the state folder is to be {state}: move it away, {way_out}"
+    if isinstance(error, IsADirectoryError):
+        return f"{state / 'lock'}: a folder, where the lock file is to be: remove it, {way_out}"
+    return f"{error.filename or state}: {error.strerror}: give this account the right to write there, {way_out}"
+
+
+def _is_other_than_folder(path: Path) -> bool:
+    return os.path.lexists(path) and not os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises where we may not look)
 
 
 def log(text: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,33 @@ def test_what_cannot_be_exported_is_said(federation: Path) -> None:
     (federation / "models" / "global" / "0.safetensors").write_bytes(b"short")
     assert "damaged" in fails(DataError, "export", "0", "--to", "out.npz")
     assert not Path("out.npz").exists()
+
+
+def test_an_export_makes_no_folder(federation: Path) -> None:
+    assert "no folder nosuch/d; make it first" in fails(ConfigError, "export", "1", "--to", "nosuch/d/out.npz")
+    assert not Path("nosuch").exists()
+
+
+def test_of_many_rounds_only_a_few_are_named(federation: Path) -> None:
+    rows = open_log(federation / "log" / "floe.sqlite").table("models")
+    (first,) = rows.rows_where("round = 0")
+    rows.insert_all({**first, "round": number} for number in range(2, 126))
+    assert "there are: 0, 1, 2, 3, ..., 122, 123, 124, 125 (or" in fails(DataError, "show", "abc")
+
+
+@pytest.mark.parametrize("damage", ["empty", "noise", "page"])
+@pytest.mark.parametrize("arguments", [("list",), ("show", "latest"), ("export", "0", "--to", "out.npz")])
+def test_a_damaged_log_is_named_with_the_way_out(federation: Path, damage: str, arguments: tuple[str, ...]) -> None:
+    path = federation / "log" / "floe.sqlite"
+    with closing(sqlite3.connect(path)) as log:
+        log.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = path.read_bytes()
+    spoiled = {"empty": b"", "noise": b"\x9c" * 8192, "page": whole[:4096] + b"\xff" * (len(whole) - 4096)}
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(spoiled[damage])
+    assert f"{path}: cannot be read as Floe's log" in (said := fails(StoreError, *arguments))
+    assert "restore a backup" in said
 
 
 def test_without_a_log_or_a_model_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

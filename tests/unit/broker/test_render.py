@@ -98,6 +98,19 @@ def test_an_address_cannot_smuggle_in_another_option() -> None:
         check(Config(broker=Broker(bind="127.0.0.1\nallow_anonymous true")))
 
 
+@pytest.mark.parametrize("name", ["a\nallow_anonymous true", "tab\t", "\x1b[2J", "\udcff", "\x85", "\ufdd0"])
+def test_a_folder_that_mosquitto_could_not_read_back_is_named_alone(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"\[paths\] state: .* in /run/floe/.*choose another folder") as caught:
+        configuration(Config(), FOLDER / name, "floe")
+    assert str(caught.value).isprintable()
+    assert "listener" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["two words", " ", "'quoted\"", "#1", "ümlaut\u3000"])
+def test_a_folder_may_be_called_what_mosquitto_takes_as_it_is(name: str) -> None:
+    assert options(configuration(Config(), FOLDER / name, "floe"))["acl_file"] == [f"/run/floe/{name}/acl"]
+
+
 @pytest.mark.parametrize(
     ("bind", "expected"),
     [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("10.0.0.1", False), ("::", False)],

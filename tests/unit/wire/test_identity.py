@@ -70,6 +70,23 @@ def test_a_new_secret_is_private_is_a_fernet_key_and_is_never_overwritten(tmp_pa
     assert path.read_bytes() == before
 
 
+def test_a_new_secret_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match=r"no folder .*typo; make it first"):
+        new_secret(tmp_path / "typo" / "secret.key")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="File name too long"):
+        new_secret(tmp_path / ("k" * 300))
+
+
+def test_a_link_to_a_secret_that_is_gone_is_not_taken_for_none(tmp_path: Path) -> None:
+    (tmp_path / "secret.key").symlink_to(tmp_path / "unmounted" / "secret.key")
+    with pytest.raises(KeyFileError, match=r"secret\.key: cannot be read: No such file"):
+        load_secret(tmp_path / "secret.key", tmp_path / "state")
+
+
 def test_without_a_secret_there_is_none_and_nothing_is_remembered(tmp_path: Path) -> None:
     assert load_secret(tmp_path / "secret.key", tmp_path / "state") is None
     assert not (tmp_path / "state").exists()

@@ -32,14 +32,20 @@ def test_the_first_session_begins_after_zero_and_fits_the_numbers_of_json(tmp_pa
     assert Sequence(tmp_path / "s").last() == 2**53 - 1
 
 
-@pytest.mark.parametrize("text", ["", "x", "1.5"])
+@pytest.mark.parametrize("text", ["", "x", "1.5", "-1", "2097151", "9" * 5000])
 def test_a_damaged_file_is_named_and_not_taken_for_the_beginning(tmp_path: Path, text: str) -> None:
     (tmp_path / "s").write_text(text)
-    with pytest.raises(StoreError, match="s: not a sequence number"):
+    with pytest.raises(StoreError, match=r"s: not a sequence number; .* Remove it only if this state folder is new"):
+        Sequence(tmp_path / "s")
+
+
+def test_what_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    with pytest.raises(StoreError, match="s: cannot be read: Is a directory"):
         Sequence(tmp_path / "s")
 
 
 def test_a_session_that_cannot_be_kept_does_not_begin(tmp_path: Path) -> None:
     (tmp_path / ".s.part").mkdir()
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="nothing was replaced"):
         Sequence(tmp_path / "s")

@@ -1,0 +1,40 @@
+"""The lock on a state folder: what stands in its way is named, with the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from floe.errors import StoreError
+from floe.service import only_one
+
+
+def _told(state: Path) -> str:
+    with pytest.raises(StoreError) as told, only_one(state, "device"):
+        pass
+    assert "[paths] state" in str(told.value)
+    return str(told.value)
+
+
+def test_the_second_with_one_state_folder_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    with only_one(tmp_path, "device"), pytest.raises(StoreError, match="another device is running"):
+        only_one(tmp_path, "device").__enter__()
+    with only_one(tmp_path, "device"):
+        pass
+
+
+@pytest.mark.parametrize("below", ["", "device-a", "deep/device-a"])
+def test_a_file_where_a_folder_is_to_be_is_named(tmp_path: Path, below: str) -> None:
+    (tmp_path / "state").touch()
+    assert _told(tmp_path / "state" / below).startswith(f"{tmp_path / 'state'}: not a folder")
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").symlink_to(tmp_path / "unmounted")
+    assert _told(tmp_path / "state").startswith(f"{tmp_path / 'state'}: not a folder")
+
+
+def test_a_folder_where_the_lock_is_to_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    assert _told(tmp_path).startswith(f"{tmp_path / 'lock'}: a folder")
