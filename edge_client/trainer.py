@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,15 +42,15 @@ class Trainer:
     "scaling.scale", float64 of schema.shape: used, never trained. Without them, and if the plan says "standard", the
     device scales by its own training rows. An autoencoder trains on rows with label 0, the normal ones, only.
 
-    Sets torch's number of threads (`threads`; 0: one per core) and deterministic mode for the whole process. One call
-    at a time. Nothing that is passed in is changed; `features` must not change either.
+    Sets torch's number of threads (`threads`; 0: left as it is, so that OMP_NUM_THREADS counts) and deterministic mode
+    for the whole process. One call at a time. Nothing that is passed in is changed; `features` must not change either.
     """
 
     def __init__(self, features: Features, plan: Plan, aliases: Mapping[str, str], threads: int = 0) -> None:
         """Raises `ConfigError` for a model that cannot be made, `DataError` if no row can be trained on."""
         self._plan = plan
         self._features = features
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads
         with self._torch(plan.seed):
             self._untrained = models.build(plan, features.schema, aliases)
         self._train_x, self._train_y = _trainable(features, self._untrained)
@@ -108,7 +107,8 @@ class Trainer:
     @contextmanager
     def _torch(self, seed: int) -> Iterator[None]:
         """Threads, deterministic mode, and a global generator of its own for what cannot be handed one (dropout)."""
-        torch.set_num_threads(self._threads)
+        if self._threads:
+            torch.set_num_threads(self._threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

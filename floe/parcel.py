@@ -81,18 +81,37 @@ def pack(
 
 
 def saved_parcels(folder: Path) -> list[Parcel]:
-    """The whole parcels in a folder, oldest first. Files of an interrupted `pack` are removed."""
-    for path in folder.glob("*.packing"):
+    """The whole parcels in a folder, oldest first.
+
+    What an interrupted `pack` or `forget` left is removed: `*.packing`, `.*.part`, `*.chunks` without their record.
+    A record that cannot be read, or whose chunks are missing or of another size, is set aside as `<name>.damaged`;
+    after all have been looked at, `StoreError` names those: the next call finds the others alone.
+    """
+    records = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    whole = {path.with_suffix(".chunks") for path in records}
+    for path in (*folder.glob("*.packing"), *folder.glob(".*.part"), *(set(folder.glob("*.chunks")) - whole)):
         path.unlink()
-    found = []
-    for path in sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime_ns):
+    found, damaged = [], []
+    for path in records:
         try:
-            saved = msgspec.json.decode(path.read_bytes(), type=Saved)
-        except (msgspec.DecodeError, OSError) as error:
+            found.append(_saved_parcel(path))
+        except (msgspec.MsgspecError, OSError, ValueError) as error:
             path.replace(path.with_suffix(".damaged"))
-            raise StoreError(f"{path}: damaged ({error}); set aside as {path.stem}.damaged") from None
-        found.append(Parcel(saved.core, saved.content_key, path.with_suffix(".chunks")))
+            damaged.append(f"{path}: damaged ({error}); set aside as {path.stem}.damaged")
+    if damaged:
+        raise StoreError("; ".join(damaged))
     return found
+
+
+def _saved_parcel(path: Path) -> Parcel:
+    """Raises `MsgspecError`, `OSError`, `ValueError` for what cannot be served."""
+    saved = msgspec.json.decode(path.read_bytes(), type=Saved)
+    parcel = Parcel(saved.core, saved.content_key, path.with_suffix(".chunks"))
+    core = parcel.core
+    expected = sum(sealed_length(core.suite, chunk_length(core, index)) for index in range(len(core.chunks)))
+    if (size := parcel.chunks.stat().st_size) != expected:
+        raise ValueError(f"{parcel.chunks.name} has {size} bytes, not {expected}")
+    return parcel
 
 
 def forget(parcel: Parcel) -> None:

@@ -26,6 +26,7 @@ MNIST_FILES = (
 CIFAR_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 CIFAR_TEST = "test_batch.bin"
 CIFAR_RECORD_BYTES = 1 + 3 * 32 * 32
+FETCH = "`floe data fetch {} --url URL --out DIR`, then FLOE_DATA=DIR"
 
 
 def is_mnist(folder: Path) -> bool:
@@ -75,10 +76,13 @@ def cifar(folder: Path) -> Features:
     if missing and (folder / missing[0]).with_suffix("").is_file():
         raise DataError(
             f"{folder}: this is CIFAR-10's python version, a pickle, which can run any code when it is read; "
-            "take the binary version (cifar-10-binary.tar.gz), or `floe data fetch cifar10`"
+            f"take the binary version (cifar-10-binary.tar.gz): {FETCH.format('cifar10')}"
         )
     if missing:
-        raise DataError(f"{folder}: {', '.join(missing)} missing; the binary version has five batches and a test batch")
+        raise DataError(
+            f"{folder}: {', '.join(missing)} missing; the binary version has five batches and a test batch: "
+            f"{FETCH.format('cifar10')}"
+        )
     batches = [_batch(folder / name) for name in CIFAR_TRAIN]
     train_x, train_y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
     test_x, test_y = _batch(folder / CIFAR_TEST)
@@ -100,4 +104,4 @@ def _one_of(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise DataError(f"{folder / name}: missing, and no {name}.gz beside it")
+    raise DataError(f"{folder / name}: missing, and no {name}.gz beside it: {FETCH.format('mnist')}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_client.data.arrays import Raw, build, to_x, to_y
 from edge_client.data.features import Features
+from edge_client.data.images import FETCH
 from edge_client.data.load import load
 from edge_client.data.partition import stratified
 from floe.errors import DataError
@@ -73,13 +74,14 @@ def _sklearn() -> ModuleType:
 def _from_floe_data(name: str) -> Features:
     root = os.environ.get("FLOE_DATA")
     if not root:
-        raise DataError(f"data {name!r}: set FLOE_DATA to the folder that holds {_or(FOLDERS[name])}")
+        raise DataError(
+            f"data {name!r}: set FLOE_DATA to the folder that holds {_or(FOLDERS[name])}; {FETCH.format(name)}"
+        )
     for folder in FOLDERS[name]:
         if (Path(root) / folder).is_dir():
             return load(folder, {}, Path(root))
     raise DataError(
-        f"data {name!r}: FLOE_DATA is {root}, which has no folder {_or(FOLDERS[name])}; "
-        f"`floe data fetch {name} --url URL` makes one"
+        f"data {name!r}: FLOE_DATA is {root}, which has no folder {_or(FOLDERS[name])}; {FETCH.format(name)}"
     )
 
 
