@@ -1,25 +1,31 @@
-"""What a device decides and remembers, without a broker."""
+"""What a device decides, and which answers it heeds, without a broker."""
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from helpers.wire import ANN, EVE, keyring
 
-from edge_client.device import decide
-from edge_client.memory import Memory
-from edge_client.outbox import FIRST_S, Outbox
-from floe.errors import Refused, StoreError
+from edge_client.data.features import Features
+from edge_client.device import Device, decide
+from floe import config
+from floe.errors import KeyFileError
+from floe.identity import Identity
 from floe.keyring import Keyring
-from floe.messages import Base, Phase, Round
+from floe.messages import Answer, Base, Phase, Round
 from floe.parcel import pack
 from floe.plan import Plan
+from floe.schema import Schema
+from floe.session import Received
+from floe.topics import AnswerTo, CurrentRound, Topic
 
 PHASE = Phase("main", 1, 3, "train")
 ORDER = Round(
-    federation="f", sender="main", key="k", seq=1, phase=PHASE, state="open", plan=Plan(),
+    federation="f", sender="main", key="k", proof="", seq=1, phase=PHASE, state="open", plan=Plan(),
     base=Base(sha256="b" * 64, transfer="c" * 32),
 )  # fmt: skip
 
@@ -43,69 +49,72 @@ def test_work_for_a_round_that_is_over_is_cancelled() -> None:
     assert decide(over, selected=True, done=False, base="b" * 64, working_on=PHASE) == "cancel"
 
 
-def test_memory_survives_a_restart(tmp_path: Path) -> None:
-    memory = Memory(tmp_path)
-    memory.check_key("first")
-    assert memory.newer("round", 5)
-    memory.remember_answer(PHASE)
-    again = Memory(tmp_path)
-    with pytest.raises(Refused, match="unknown-key"):
-        again.check_key("second")
-    assert not again.newer("round", 4)
-    assert again.newer("round", 5)
-    assert again.answered(PHASE)
+RING = keyring("chacha20-poly1305")
+MAIN = Identity("main", Ed25519PrivateKey.from_private_bytes(bytes(range(64, 96))))
+STRANGER = Identity("main", EVE.private)
 
 
-def test_memory_forgets_phases_of_older_rounds_only(tmp_path: Path) -> None:
-    memory = Memory(tmp_path)
-    for phase in (Phase("main", 1, 2, "train"), PHASE, Phase("main", 1, 3, "evaluate"), Phase("main", 1, 1, "train")):
-        memory.remember_answer(phase)
-    assert memory.answered(PHASE)
-    assert memory.answered(Phase("main", 1, 3, "evaluate"))
-    assert not memory.answered(Phase("main", 1, 2, "train"))
-
-
-def test_a_damaged_memory_is_named(tmp_path: Path) -> None:
-    (tmp_path / "memory.json").write_text("{")
-    with pytest.raises(StoreError, match=r"memory\.json: damaged"):
-        Memory(tmp_path)
-
-
-def test_the_outbox_keeps_a_result_until_it_is_answered_for(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path)
-    parcel = pack(
-        tmp_path,
-        None,
-        "{}",
-        Keyring("plaintext", None),
-        federation="f",
-        phase=PHASE,
-        kind="update",
-        sender="a",
-        base="",
+@pytest.fixture
+def ann(tmp_path: Path) -> Device:
+    """A device that is not connected, with one parcel in its outbox."""
+    rows, labels = np.zeros((2, 1), np.float32), np.array([0, 1])
+    features = Features(rows, labels, rows, labels, Schema((1,), 2))
+    settings = config.Config(device=config.Device(id="ann"), folder=tmp_path, file=tmp_path / "floe.toml")
+    device = Device(settings, features, ANN, RING, tmp_path)
+    folder = tmp_path / "outbox"
+    device._outbox.put(
+        pack(folder, None, "{}", RING, federation="floe", phase=PHASE, kind="update", sender="ann", base="")
     )
-    outbox.put(parcel)
-    again = Outbox(tmp_path)
-    assert again.holds(PHASE)
-    assert [p.name for p in again.due(0.0)] == [parcel.name]
-    again.forget(parcel.name)
-    assert not again.holds(PHASE)
-    assert list(tmp_path.iterdir()) == []
+    return device
 
 
-def test_announcements_are_repeated_with_growing_pauses(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path)
-    outbox.put(
-        pack(tmp_path, None, "{}", Keyring("plaintext", None), federation="f", phase=PHASE, kind="update",
-             sender="a", base="")
-    )  # fmt: skip
-    times, now = [], 0.0
-    while len(times) < 4:
-        if outbox.due(now):
-            times.append(now)
-        now += 0.25
-    pauses = [b - a for a, b in itertools.pairwise(times)]
-    assert pauses[0] >= FIRST_S * 0.75
-    assert pauses == sorted(pauses)
-    outbox.hurry()
-    assert len(outbox.due(now)) == 1
+def hear(device: Device, topic: Topic, payload: bytes) -> None:
+    device._receive(Received(str(topic), payload, 0, 0, False))
+
+
+def order(device: Device, speaker: Identity, ring: Keyring, seq: int) -> None:
+    proof = ring.proof("floe", "main", speaker.key)
+    told = msgspec.structs.replace(ORDER, federation="floe", key=speaker.key, proof=proof, seq=seq)
+    hear(device, CurrentRound("floe", "main"), speaker.sign(told))
+
+
+def answer(device: Device, to_key: str, reason: str = "") -> None:
+    (parcel,) = device._outbox.due(1e9)
+    fields = {
+        "federation": "floe", "sender": "main", "key": MAIN.key, "proof": RING.proof("floe", "main", MAIN.key),
+        "seq": 2, "to": "ann", "to_key": to_key, "transfer": parcel.name, "phase": PHASE,
+        "outcome": "rejected" if reason else "accepted", "reason": reason,
+    }  # fmt: skip
+    hear(device, AnswerTo("floe", "main", "ann"), MAIN.sign(Answer(**fields)))
+
+
+def test_an_answer_to_a_copy_of_our_manifest_under_another_key_ends_nothing(ann: Device) -> None:
+    answer(ann, EVE.key, "unknown-key")
+    ann._outbox.hurry()
+    answer(ann, EVE.key)
+    assert ann._outbox.holds(PHASE)
+    assert not ann._memory.answered(PHASE)
+
+
+def test_an_answer_to_our_own_key_ends_the_transfer(ann: Device) -> None:
+    answer(ann, ANN.key)
+    assert not ann._outbox.holds(PHASE)
+    assert ann._memory.answered(PHASE)
+
+
+def test_a_device_whose_name_is_taken_stops(ann: Device) -> None:
+    with pytest.raises(KeyFileError, match="another device is known under the name 'ann'"):
+        answer(ann, ANN.key, "unknown-key")
+
+
+def test_the_first_to_speak_as_the_aggregator_without_the_secret_is_not_believed(
+    ann: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ring in (Keyring("chacha20-poly1305", bytes(32)), keyring("plaintext")):
+        order(ann, STRANGER, ring, seq=1)
+    assert ann._order is None
+    assert "does not prove that it knows our secret" in capsys.readouterr().err
+    order(ann, MAIN, RING, seq=1)
+    order(ann, STRANGER, keyring("plaintext"), seq=9)
+    assert ann._order is not None
+    assert ann._order.key == MAIN.key

@@ -13,7 +13,7 @@ from helpers.wire import ANN, keyring
 from edge_client.download import LONGEST_S, REPAIR_S, Download
 from floe import messages as m
 from floe import weights
-from floe.errors import Refused
+from floe.errors import Refused, StoreError
 from floe.keyring import Keyring
 from floe.parcel import Parcel, pack
 
@@ -33,7 +33,9 @@ def _model(folder: Path, value: float, *, sha256: str = "", kind: str = "model",
 
 def _manifest(parcel: Parcel, ring: Keyring = RING) -> m.Manifest:
     envelope = parcel.envelope(ring, "*")
-    return m.Manifest(federation="floe", sender="main", key=ANN.key, seq=1, core=parcel.core, envelope=envelope)
+    return m.Manifest(
+        federation="floe", sender="main", key=ANN.key, proof="", seq=1, core=parcel.core, envelope=envelope
+    )
 
 
 def _base(parcel: Parcel) -> m.Base:
@@ -117,6 +119,7 @@ def test_a_model_that_is_not_what_its_manifest_says_leaves_the_old_one(tmp_path:
     with pytest.raises(Refused, match="weights: the model has hash"):
         _add_all(download, bad)
     assert download.sha256 == _download(tmp_path).sha256 == good.core.base
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["base.safetensors"]
 
 
 def test_a_model_with_nan_leaves_the_old_one(tmp_path: Path) -> None:
@@ -124,7 +127,28 @@ def test_a_model_with_nan_leaves_the_old_one(tmp_path: Path) -> None:
     download.announce(_manifest(parcel), retained=False, now=0.0)
     with pytest.raises(Refused, match="weights: tensor 'w' has nan"):
         _add_all(download, parcel)
-    assert (download.sha256, download.path.exists()) == ("", False)
+    assert (download.sha256, list((tmp_path / "state").iterdir())) == ("", [])
+
+
+def test_a_model_that_was_opened_stays_whole_when_the_next_takes_its_place(tmp_path: Path) -> None:
+    old, new, download = _model(tmp_path / "a", 1.0), _model(tmp_path / "b", 2.0), _download(tmp_path)
+    download.announce(_manifest(old), retained=False, now=0.0)
+    _add_all(download, old)
+    with download.open() as file:
+        download.announce(_manifest(new), retained=False, now=0.0)
+        _add_all(download, new)
+        assert weights.read(file)["w"][0] == 1.0
+        assert weights.read(file)["w"][39_999] == 1.0
+
+
+def test_a_model_that_somebody_removed_is_fetched_again(tmp_path: Path) -> None:
+    parcel, download = _model(tmp_path / "a", 1.0), _download(tmp_path)
+    download.announce(_manifest(parcel), retained=False, now=0.0)
+    _add_all(download, parcel)
+    download.path.unlink()
+    with pytest.raises(StoreError, match="fetched again"):
+        download.open()
+    assert download.wanted(_base(parcel), 100.0) == ()
 
 
 @pytest.mark.parametrize(

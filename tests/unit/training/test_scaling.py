@@ -7,6 +7,7 @@ import pytest
 
 from edge_client.scaling import BLOCK, Scaling, sums
 from floe.errors import DataError
+from floe.scaling import scale_of
 
 
 def test_sums_by_hand() -> None:
@@ -36,6 +37,13 @@ def test_epoch_times_do_not_cancel() -> None:
 def test_a_constant_feature_has_scale_one_in_spite_of_rounding() -> None:
     constant = np.full((1000, 1), 0.1, np.float32)
     assert Scaling.of(sums(constant)).scale.tolist() == [1.0]
+
+
+def test_the_scale_is_the_deviation_unless_rounding_could_have_made_it() -> None:
+    mean, eps = np.array([1.0, 1.0, 0.0, 0.0]), np.finfo(np.float64).eps
+    m2 = 4 * np.square([5 * eps, 3 * eps, 1e-100, 0.0])  # four rows: up to 4 epsilon of the mean may be rounding
+    assert scale_of(mean, m2, 4).tolist() == pytest.approx([5 * eps, 1.0, 1e-100, 1.0])
+    assert scale_of(np.array([-1e300]), np.array([0.0]), 2**53).tolist() == [1.0]
 
 
 def test_scaled_rows_have_mean_zero_and_deviation_one() -> None:

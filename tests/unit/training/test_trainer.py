@@ -82,6 +82,18 @@ def test_training_leaves_the_global_generator_as_it_was(table: Features) -> None
     assert torch.rand(1) == expected
 
 
+def test_threads_are_set_only_when_asked_for(table: Features) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        Trainer(table, AUTOENCODER, {})
+        assert torch.get_num_threads() == 3
+        Trainer(table, AUTOENCODER, {}, threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_nothing_that_is_passed_in_is_changed(images: Features) -> None:
     for array in (images.train_x, images.train_y, images.test_x, images.test_y):
         array.flags.writeable = False

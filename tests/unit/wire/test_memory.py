@@ -5,20 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.wire import keyring
 
 from edge_client.memory import Memory
 from floe.errors import Refused, StoreError
-from floe.messages import Phase
+from floe.keyring import Keyring
+from floe.messages import Phase, Status
 
+RING = keyring("chacha20-poly1305")
 ONE, TWO = Phase("main", 1, 1, "train"), Phase("main", 1, 2, "train")
 
 
+def _said(key: str, ring: Keyring = RING) -> Status:
+    proof = ring.proof("floe", "main", key)
+    return Status(federation="floe", sender="main", key=key, proof=proof, seq=1, state="online")
+
+
 def test_the_first_key_is_pinned_and_another_is_refused_after_a_restart(tmp_path: Path) -> None:
-    Memory(tmp_path).check_key("first")
+    Memory(tmp_path).check_key(_said("first"), RING)
     again = Memory(tmp_path)
-    again.check_key("first")
-    with pytest.raises(Refused, match="unknown-key"):
-        again.check_key("second")
+    again.check_key(_said("first"), RING)
+    with pytest.raises(Refused, match=r"unknown-key: .* pinned in .*memory\.json"):
+        again.check_key(_said("second"), RING)
+
+
+@pytest.mark.parametrize("ring", [keyring("plaintext"), Keyring("fernet", bytes(32))])
+def test_a_key_without_proof_of_the_secret_is_not_pinned(tmp_path: Path, ring: Keyring) -> None:
+    with pytest.raises(Refused, match="unknown-key: 'main' does not prove that it knows our secret"):
+        Memory(tmp_path).check_key(_said("stranger", ring), RING)
+    Memory(tmp_path).check_key(_said("first"), RING)
+
+
+def test_in_plaintext_the_first_key_is_pinned_and_one_with_a_secret_is_refused(tmp_path: Path) -> None:
+    plain = keyring("plaintext")
+    with pytest.raises(Refused, match=r"the same secret\.key, or both none"):
+        Memory(tmp_path).check_key(_said("sealed"), plain)
+    Memory(tmp_path).check_key(_said("first", plain), plain)
 
 
 def test_an_older_message_is_known_after_a_restart_and_streams_do_not_mix(tmp_path: Path) -> None:

@@ -122,8 +122,9 @@ def test_saved_parcels_are_found_after_a_restart_and_forgotten_ones_are_not(tmp_
     assert not one.chunks.exists()
 
 
-def test_what_a_crash_left_of_packing_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "00.packing").write_bytes(b"half")
+def test_what_a_crash_left_of_packing_or_forgetting_is_removed(tmp_path: Path) -> None:
+    for name in ("00.packing", ".00.packing.part", ".aa.json.part", "aa.chunks"):
+        (tmp_path / name).write_bytes(b"half")
     assert saved_parcels(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -133,6 +134,19 @@ def test_a_damaged_record_is_set_aside_and_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"aa\.json: damaged .*set aside as aa\.damaged"):
         saved_parcels(tmp_path)
     assert (tmp_path / "aa.damaged").exists()
+
+
+def test_parcels_whose_chunks_are_not_whole_are_set_aside_together_and_the_others_found(tmp_path: Path) -> None:
+    ring = keyring("chacha20-poly1305")
+    short, gone, whole, report = (_pack(tmp_path, ring, load) for load in (PAYLOAD, PAYLOAD, PAYLOAD, None))
+    short.chunks.write_bytes(short.chunks.read_bytes()[:-1])
+    gone.chunks.unlink()
+    with pytest.raises(StoreError) as error:
+        saved_parcels(tmp_path)
+    assert f"{short.name}.chunks has {3 * (CHUNK + 16) + 17 + 16 - 1} bytes" in str(error.value)
+    assert f"set aside as {gone.name}.damaged" in str(error.value)
+    assert saved_parcels(tmp_path) == [whole, report]
+    assert not short.chunks.exists()
 
 
 def test_a_payload_whose_chunks_do_not_open_leaves_no_file(tmp_path: Path) -> None:
