@@ -17,7 +17,8 @@ from types import TracebackType
 from floe.errors import FloeError
 from floe.service import dying_with_parent
 
-STOP_S = 12.0  # the broker gives Mosquitto ten seconds
+STOP_S = 5.0
+STOP_BROKER_S = 12.0  # it gives Mosquitto ten
 TAIL_LINES = 8
 
 
@@ -93,9 +94,8 @@ class Children:
     ) -> None:
         try:
             # Devices first, the broker last, so that each can say that it goes.
-            first, last = self._all[1:], self._all[:1]
-            for group in (first, last):
-                _terminate(group)
+            _terminate(self._all[1:], STOP_S)
+            _terminate(self._all[:1], STOP_BROKER_S)
         finally:
             for child in self._all:
                 if child.process.poll() is None:
@@ -103,8 +103,8 @@ class Children:
                     child.process.wait()
 
 
-def _terminate(children: Sequence[Child]) -> None:
-    until = time.monotonic() + STOP_S
+def _terminate(children: Sequence[Child], stop_s: float) -> None:
+    until = time.monotonic() + stop_s
     for child in children:
         child.process.terminate()
     for child in children:

@@ -85,7 +85,7 @@ def _run(folder: Path, settings: Settings, patience_s: float, display: Display, 
     values = demo_folder.decided(settings, port, count)
     environ = demo_folder.environment(values, os.environ)
     with Children(folder, environ) as children, display:
-        display.stage("starting the broker, dividing the data")
+        display.stage("starting the broker" if devices else "starting the broker, dividing the data")
         broker = children.start("broker", "broker", "--port", str(port))
         if not devices:
             children.wait(children.start("split", *settings.split_arguments(count)), stop)
@@ -115,6 +115,8 @@ def _follow(children: Children, config: Config, patience_s: float, display: Disp
             return True
         if child is not None:
             raise IncompleteError(f"{_where(now)}: {child.fault()}")
+        if void := now.void():
+            raise IncompleteError(f"{void.task} {void.round}: every device was refused; the log is {_log(config)}")
         if refusals := now.refused():
             said = "; ".join(f"{refusal.device}: {refusal.reason}" for refusal in refusals[:5])
             raise IncompleteError(f"{_where(now)}: every device was refused: {said}. The log is {_log(config)}")

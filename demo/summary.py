@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sqlite_utils import Database
 
@@ -27,15 +27,19 @@ class Scores:
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """One row of `rounds`."""
+    """One row of `rounds`. A phase that is void has ended, with every device refused."""
 
     round: int
     task: Task
-    closed: bool
+    state: Literal["open", "closed", "void"]
     expected: tuple[str, ...]
     bytes_up: int
     bytes_down: int
     seconds: float
+
+    @property
+    def closed(self) -> bool:
+        return self.state == "closed"
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,13 @@ class Progress:
         last: set[tuple[str, int]] = {("evaluate", rounds)} if report == "weights" else set()
         return {("train", number) for number in range(1, rounds + 1)} | last <= done
 
+    def void(self) -> PhaseRow | None:
+        """The first phase that came to nothing."""
+        return next((phase for phase in self.phases if phase.state == "void"), None)
+
     def refused(self) -> list[Answer]:
         """The refusals of an open phase in which no device can be accepted any more; empty while one can."""
-        if not self.phases or self.phases[-1].closed:
+        if not self.phases or self.phases[-1].state != "open":
             return []
         rejected = {a.device: a for a in self.answers if a.outcome == "rejected"}
         accepted = {a.device for a in self.answers if a.outcome == "accepted"}
@@ -147,7 +155,7 @@ def _phase(row: dict[str, Any]) -> PhaseRow:
     return PhaseRow(
         row["round"],
         row["task"],
-        row["state"] != "open",
+        row["state"],
         tuple(json.loads(row["expected"])),
         row["bytes_up"],
         row["bytes_down"],

@@ -86,6 +86,16 @@ def test_all_is_closed_only_when_the_last_measurement_is(db: Database) -> None:
     assert progress(db).closed(1, "accuracy"), "devices that only report have no global model to measure"
 
 
+def test_a_void_round_is_not_closed_and_is_named(db: Database) -> None:
+    closed_federation(db)
+    assert progress(db).void() is None
+    db.execute("UPDATE rounds SET state = 'void' WHERE task = 'train'")
+    void = progress(db).void()
+    assert void is not None
+    assert (void.task, void.round) == ("train", 1)
+    assert not progress(db).closed(1, "weights")
+
+
 def test_a_phase_is_hopeless_when_every_device_was_refused_and_not_before(db: Database) -> None:
     add_phase(db, 0, "sums", state="open")
     add_update(db, "a", 0, "sums", "rejected", reason="device", detail="3 rows")
