@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def init(only_print: bool, force: bool) -> None:
         click.echo(commented(), nl=False)
         return
     path = Path(FILE)
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:  # a link that leads nowhere is somebody's too
         raise ConfigError(f"{path}: exists already; --force replaces it, --print shows a fresh one")
     write_atomically(path, commented().encode())
     click.echo(f"{path} written; flags and FLOE_... variables override it")

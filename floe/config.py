@@ -164,13 +164,16 @@ def load(
     """Read the configuration.
 
     `flags` maps "section.key" to the flag that sets it and its text: ("--rounds", "10"). `file` must exist when it is
-    named; otherwise `floe.toml` of the working directory is read if it is there. Raises `ConfigError`.
+    named, by FLOE_CONFIG too; otherwise `floe.toml` of the working directory is read if it is there. What a stronger
+    source overrides is checked all the same. Raises `ConfigError`.
     """
     environ = os.environ if environ is None else environ
-    path = Path(file or environ.get("FLOE_CONFIG", FILE))
-    if (file or "FLOE_CONFIG" in environ) and not path.is_file():
+    named = file or environ.get("FLOE_CONFIG")
+    path = Path(named or FILE)
+    there = os.path.lexists(path)
+    if named and not there:
         raise ConfigError(f"{path}: no such file; `floe init` writes one")
-    table = _read(path) if path.is_file() else {}
+    table = _read(path) if there else {}
     values: dict[str, Any] = {
         section: _section(section, struct, table.get(section, {}), path, environ, flags or {})
         for section, struct in SECTIONS.items()
@@ -178,7 +181,7 @@ def load(
     for section in ALIASES:
         values[section] = _aliases(section, table.get(section, {}), path)
     _no_unknown_variables(environ)
-    read = path.absolute() if path.is_file() else None
+    read = path.absolute() if there else None
     config = Config(**values, folder=read.parent if read else Path.cwd(), file=read)
     _chunks_fit_into_packets(config)
     return config
@@ -219,9 +222,10 @@ def allowed(hint: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin with a byte order mark
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        link = f" (a link to {path.readlink()})" if path.is_symlink() else ""
+        raise ConfigError(f"{path}{link}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     known = [*SECTIONS, *ALIASES]
@@ -247,14 +251,13 @@ def _section(
             raise ConfigError(f"{path}: unknown key {key!r} in [{section}]; known: {', '.join(hints)}")
     values = {}
     for key, hint in hints.items():
+        if key in table:
+            values[key] = _convert(table[key], hint, f"{path}: [{section}] {key}", from_text=False)
+        if (name := variable(section, key)) in environ:
+            values[key] = _convert(environ[name], hint, f"environment {name}", from_text=True)
         if f"{section}.{key}" in flags:
             flag, text = flags[f"{section}.{key}"]
             values[key] = _convert(text, hint, flag, from_text=True)
-        elif variable(section, key) in environ:
-            name = variable(section, key)
-            values[key] = _convert(environ[name], hint, f"environment {name}", from_text=True)
-        elif key in table:
-            values[key] = _convert(table[key], hint, f"{path}: [{section}] {key}", from_text=False)
     return struct(**values)
 
 

@@ -29,6 +29,7 @@ WINDOW = 32  # messages in flight, each way: with 64 KiB chunks 2 MiB
 MAX_WAITING = 1000  # messages of QoS 0, which nothing holds back, that may wait for the loop
 UNSUPPORTED_VERSION = 132  # MQTT 5, 3.2.2.2
 UNWELCOME = (133, 134, 135, 138, 140)  # the same: client id, name or password, not authorised, banned
+STOP_POLL_S = 0.1  # how long somebody who wants us to end may have to wait for it
 TAKEN_OVER = 142  # MQTT 5, 3.14.2.1
 QUICK_S, QUICK_LOSSES = 5.0, 5  # Mosquitto 2.0 tells nobody that it was taken over: it closes, and so again and again
 
@@ -125,7 +126,7 @@ class Session:
                 if not running:
                     self._open()
                     running = True
-                if self._answered.wait(2.0):
+                if self._answers_within(2.0, stopped) or stopped():
                     return
             except (OSError, ValueError) as error:
                 reason = f"no broker at {place} ({_words(error)})"
@@ -137,7 +138,7 @@ class Session:
             if reason != told:
                 waiting(f"{reason}: trying again")
                 told = reason
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+            self._answers_within(pause * random.uniform(0.5, 1.0), stopped)  # noqa: S311 (jitter)
             pause = min(pause * 2, 5.0)
 
     def next(self, timeout_s: float) -> Event | None:
@@ -177,6 +178,12 @@ class Session:
             self.next(0.05)
         self._client.disconnect()
         self._client.loop_stop()
+
+    def _answers_within(self, timeout_s: float, stopped: Callable[[], bool]) -> bool:
+        until = time.monotonic() + timeout_s
+        while not (stopped() or self._answered.is_set()) and (left_s := until - time.monotonic()) > 0:
+            self._answered.wait(min(left_s, STOP_POLL_S))
+        return self._answered.is_set()
 
     def _published(self, event: Published) -> Published:
         self.outstanding -= 1

@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from floe.commands import commented
+from floe.commands import commented, init
 from floe.config import ALIASES, SECTIONS, Config, describe, load, variable
 from floe.errors import ConfigError
 
@@ -113,8 +114,68 @@ def test_a_packet_of_a_megabyte_is_enough_for_chunks_of_64_kib(toml: Path) -> No
 
 
 def test_a_file_that_is_named_must_be_there(toml: Path) -> None:
-    with pytest.raises(ConfigError, match=r"other\.toml: no such file; `floe init` writes one"):
-        load(environ={}, file="other.toml")
+    for environ, file in (({}, "other.toml"), ({"FLOE_CONFIG": "other.toml"}, None)):
+        with pytest.raises(ConfigError, match=r"other\.toml: no such file; `floe init` writes one"):
+            load(environ=environ, file=file)
+
+
+def test_an_empty_floe_config_names_no_file(toml: Path) -> None:
+    toml.write_text("[mqtt]\nport = 1")
+    assert load(environ={"FLOE_CONFIG": ""}).mqtt.port == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("folder", r"floe\.toml: cannot be read: Is a directory"),
+        ("dangling", r"floe\.toml \(a link to gone\): cannot be read: No such file"),
+        ("loop", r"floe\.toml \(a link to floe\.toml\): cannot be read: Too many levels of symbolic links"),
+    ],
+)
+@pytest.mark.parametrize("environ", [{}, {"FLOE_CONFIG": "floe.toml"}])
+def test_a_file_that_is_there_and_cannot_be_read_is_not_passed_over(
+    toml: Path, kind: str, reason: str, environ: dict[str, str]
+) -> None:
+    toml.unlink()
+    if kind == "folder":
+        toml.mkdir()
+    else:
+        toml.symlink_to("gone" if kind == "dangling" else "floe.toml")
+    with pytest.raises(ConfigError, match=reason):
+        load(environ=environ)
+
+
+def test_a_link_to_a_file_is_read_and_paths_start_beside_the_link(toml: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    toml.rename(tmp_path / "sub" / "real.toml").write_text("[mqtt]\nport = 1")
+    toml.symlink_to("sub/real.toml")
+    assert (load(environ={}).mqtt.port, load(environ={}).folder) == (1, tmp_path)
+
+
+def test_a_byte_order_mark_is_not_part_of_the_file(toml: Path) -> None:
+    toml.write_text("[mqtt]\nport = 1", encoding="utf-8-sig")
+    assert load(environ={}).mqtt.port == 1
+
+
+def test_a_wrong_value_is_told_also_where_a_stronger_source_overrides_it(toml: Path) -> None:
+    toml.write_text("[mqtt]\nport = 'x'")
+    with pytest.raises(ConfigError, match=r"floe\.toml: \[mqtt\] port = 'x'"):
+        load({"mqtt.port": ("--port", "3")}, {"FLOE_MQTT_PORT": "2"})
+    toml.write_text("")
+    with pytest.raises(ConfigError, match="environment FLOE_MQTT_PORT = 'y'"):
+        load({"mqtt.port": ("--port", "3")}, {"FLOE_MQTT_PORT": "y"})
+
+
+@pytest.mark.parametrize("target", ["gone", "floe.toml"])
+def test_init_replaces_no_link_that_leads_nowhere(toml: Path, target: str) -> None:
+    toml.unlink()
+    toml.symlink_to(target)
+    result = CliRunner().invoke(init, [])
+    assert isinstance(result.exception, ConfigError)
+    assert "--force replaces it" in str(result.exception)
+    assert toml.is_symlink()
+    assert CliRunner().invoke(init, ["--force"]).exit_code == 0
+    assert not toml.is_symlink()
 
 
 def test_every_key_says_what_it_means_and_what_is_allowed() -> None:

@@ -48,6 +48,24 @@ def answered(found: Session) -> Event:
     return until(found, lambda event: isinstance(event, Published))[-1]
 
 
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_stop_is_heeded_in_the_midst_of_an_attempt_and_of_the_pause_after_it(
+    free_port: int, listening: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With something that takes the connection and says nothing, and with no broker at all."""
+    looks, told, attempts = iter(range(1000)), list[str](), list[None]()
+    attempt = Session._open
+    monkeypatch.setattr(Session, "_open", lambda session: [attempts.append(None), attempt(session)])
+    with socket.create_server(("127.0.0.1", free_port)) as server:
+        if not listening:
+            server.close()
+        found = Session(Mqtt(port=free_port, connect_timeout_s=0), "test", (), None)
+        found.connect(lambda: next(looks) >= 3, told.append)
+        found.close()
+    assert len(attempts) == 1
+    assert len(told) == (0 if listening else 1)
+
+
 def test_a_refused_publish_is_told_once_for_each_connection_and_makes_room(mosquitto: Mosquitto) -> None:
     """The ACL of `floe broker` lets nobody write outside of floe/<federation>/."""
     with session(mosquitto.port) as found:
