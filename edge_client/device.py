@@ -47,9 +47,9 @@ from floe.wire import Wire
 
 POLL_S = 0.5
 RETRY_S = 10.0
-OF_AGGREGATOR = (
+LISTENS_TO = (
     *(AggregatorStatus, WantTo, AnswerTo, ModelManifestTo, ModelChunkTo),
-    *(ModelManifest, ModelChunk, CurrentRound),
+    *(ModelManifest, ModelChunk, CurrentRound, DeviceStatus),
 )
 Action = Literal["nothing", "fetch", "work", "cancel"]
 
@@ -87,10 +87,7 @@ class Device:
             keyring,
             Sequence(state / "sequence"),
             DeviceStatus(federation, self._id),
-            [
-                filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__})
-                for kind in OF_AGGREGATOR
-            ],
+            [filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__}) for kind in LISTENS_TO],
         )
         self._worker = Worker(config, features, keyring, state, self.wire.session.post)
         self._pump = Pump(self.wire)
@@ -148,6 +145,8 @@ class Device:
                     self._on_model(received)
                 case AggregatorStatus():
                     self._on_aggregator(received)
+                case DeviceStatus():
+                    self._on_own_status(received)
                 case WantTo():
                     self._on_want(received)
                 case AnswerTo():
@@ -183,6 +182,16 @@ class Device:
         if self._read(received, Status).state == "online" and not received.retained:
             self._outbox.hurry()
             self._download.hurry()
+
+    def _on_own_status(self, received: Received) -> None:
+        """What was known of this name before we came: our own last status, or that of another device."""
+        status = self.wire.read(received, Status, self._id)
+        if not received.retained or not self._keyring.proves(status):
+            return
+        if status.key != self.wire.identity.key:
+            log(f"warning: another device is known under the name {self._id!r}; if it is not gone, choose another --id")
+        elif self.wire.outrank(status.seq):
+            self._say("training" if self._worker.busy else "online")
 
     def _on_want(self, received: Received) -> None:
         want = self._read(received, Want)

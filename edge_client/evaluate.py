@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from edge_client.interrupted import Interrupted
 from edge_client.models import Model
 from floe.errors import DataError
 from floe.report import Metrics
@@ -18,10 +19,6 @@ BATCH = 512
 
 Scores = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
-
-
-class Interrupted(Exception):
-    """The work was asked to stop between two batches; nothing was changed."""
 
 
 def roc_auc(labels: npt.NDArray[np.bool_], scores: Scores) -> float | None:

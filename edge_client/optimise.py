@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from edge_client.evaluate import Interrupted
+from edge_client.interrupted import Interrupted
 from edge_client.models import Model
 from floe.errors import DataError
 from floe.plan import Plan

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edge_client import evaluate, models, tensors
 from edge_client.data.features import Features
-from edge_client.evaluate import Interrupted
+from edge_client.interrupted import Interrupted
 from edge_client.models import Model
 from edge_client.optimise import optimise
 from edge_client.scaling import Scaling, sums

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_client.data.features import Features
+from edge_client.interrupted import Interrupted
 from edge_client.local import LocalModels
 from floe import weights
 from floe.config import Config
@@ -94,8 +95,6 @@ class Worker:
             self._thread.join(timeout_s)
 
     def _run(self, order: Round, base: BinaryIO | None, fault: str, cancelled: threading.Event) -> None:
-        from edge_client.evaluate import Interrupted
-
         try:
             given_up: tuple[Arrays, Report] = ({}, _failure(f"the global model cannot be used: {fault}"))
             with base or nullcontext():
@@ -114,8 +113,6 @@ class Worker:
         What would fail again is a report too, so that the round does not wait for it: a fault of the data, and
         anything that a model of the user's own raises. Raises what the disk or the memory had no room for.
         """
-        from edge_client.evaluate import Interrupted
-
         try:
             return self._result(order, base, stop)
         except (StoreError, OSError, MemoryError, Interrupted):

@@ -40,6 +40,18 @@ class Sequence:
             self._next += 1
             return self._next
 
+    def outrank(self, seq: int) -> bool:
+        """Go on above a number of ours that the world has seen, if it is higher than ours; whether it was.
+
+        So it is after the file was lost, restored from a backup, or copied to another machine.
+        """
+        with self._lock:
+            if seq <= self._next:
+                return False
+            self._session, self._next = seq // SESSION, seq
+        self.renew()
+        return True
+
     def last(self) -> int:
         """The highest number of this session: for the will, which must outrank what went before it."""
         return (self._session + 1) * SESSION - 1

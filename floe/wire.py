@@ -52,6 +52,10 @@ class Wire:
         """Publish how this process is, retained."""
         self.send(self._status_topic, Status, retain=True, state=state, phase=phase, software=__version__)
 
+    def outrank(self, seq: int) -> bool:
+        """Speak above a sequence number of ours that was seen on the wire; whether ours was lower."""
+        return self._sequence.outrank(seq)
+
     def read(self, received: Received, kind: type[M], sender: str) -> M:
         """Verify a message and that it speaks for `sender` in this federation. Raises `Refused`."""
         message = verify(received.payload, kind)

@@ -49,3 +49,12 @@ def test_a_session_that_cannot_be_kept_does_not_begin(tmp_path: Path) -> None:
     (tmp_path / ".s.part").mkdir()
     with pytest.raises(StoreError, match="nothing was replaced"):
         Sequence(tmp_path / "s")
+
+
+def test_a_sequence_goes_on_above_what_the_world_has_seen_of_it(tmp_path: Path) -> None:
+    sequence = Sequence(tmp_path / "sequence")
+    seen = sequence.next() + 5 * SESSION
+    assert sequence.outrank(seen)
+    assert sequence.next() > seen
+    assert not sequence.outrank(seen)
+    assert Sequence(tmp_path / "sequence").next() > seen
