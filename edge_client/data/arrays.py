@@ -90,7 +90,7 @@ def to_x(array: Raw, place: str) -> Array:
         raise DataError(f"{place}: shape {array.shape}; expected (rows, features) or (rows, channels, height, width)")
     if array.dtype == np.uint8 and array.ndim in (3, 4):
         return _images(array)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         x = np.ascontiguousarray(array, dtype=np.float32)
     if array.dtype.itemsize > 4 and bool((np.isinf(x) & np.isfinite(array)).any()):
         raise DataError(f"{place}: has values beyond float32 (3.4e38); take their logarithm first")

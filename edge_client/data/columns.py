@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_client.data.document import MISSING, OTHER, Column, Dropped
+from edge_client.data.table import Cells, Table, missing
+from edge_client.data.words import quote, shorten
 from floe.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MAX_CATEGORIES = 32
 MAX_CATEGORY_LENGTH = 100
@@ -22,7 +21,7 @@ Numbers = npt.NDArray[np.float64]
 Note = Callable[[str], None]
 
 
-def fit(train: pd.DataFrame, logs: Collection[str], note: Note) -> tuple[list[Column], list[Dropped]]:
+def fit(train: Table, logs: Collection[str], note: Note) -> tuple[list[Column], list[Dropped]]:
     """What each column of the training rows becomes, in the order of the file, and which are dropped and why.
 
     numeric if every value that is there is a number, else categorical: the `MAX_CATEGORIES` most frequent values
@@ -31,56 +30,56 @@ def fit(train: pd.DataFrame, logs: Collection[str], note: Note) -> tuple[list[Co
     """
     columns: list[Column] = []
     dropped: list[Dropped] = []
-    for name in train.columns:
-        values = train[name]
-        reason = _reason_to_drop(values)
-        if name in logs and (reason or not _is_numeric(values)):
+    for name, cells in train.items():
+        present = cells[~missing(cells)]
+        numbers = to_numbers(present)
+        numeric, gaps = not np.isnan(numbers).any(), len(present) < len(cells)
+        reason = _reason_to_drop(present, numbers if numeric else None, gaps)
+        if name in logs and (reason or not numeric):
             raise DataError(f"--log {name}: {reason or 'not a column of numbers'}")
         if reason:
             dropped.append(Dropped(name, reason))
+        elif numeric:
+            columns.append(_numeric(name, numbers, name in logs, gaps, note))
         else:
-            columns.append(_numeric(values, name in logs, note) if _is_numeric(values) else _categorical(values, note))
+            columns.append(_categorical(name, present, gaps, note))
     return columns, dropped
 
 
-def encode(frame: pd.DataFrame, columns: Collection[Column], note: Note) -> npt.NDArray[np.float32]:
+def encode(rows: Table, columns: Collection[Column], note: Note) -> npt.NDArray[np.float32]:
     """float32 of shape (rows, features), columns in the order given, each as `Column` says.
 
     A value that is not a number counts as missing, an unknown category as `other`; both are noted.
-    Raises `DataError` for a number that is not finite as float32.
+    Raises `DataError` for a number that is not finite as float32, and for a column of numbers that has only text.
     """
     blocks = [
-        _encode_numeric(frame[column.name], column, note)
+        _encode_numeric(rows[column.name], column, note)
         if column.kind == "numeric"
-        else _encode_categorical(frame[column.name], column, note)
+        else _encode_categorical(rows[column.name], column, note)
         for column in columns
     ]
     return np.column_stack([block.astype(np.float32) for block in blocks])
 
 
-def to_numbers(values: pd.Series[str]) -> Numbers:
+def to_numbers(cells: Cells) -> Numbers:
     """float64; NaN where the text is missing or not a number."""
     import pandas as pd
 
-    return pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.asarray(pd.to_numeric(cells, errors="coerce"), dtype=np.float64)
 
 
-def _is_numeric(values: pd.Series[str]) -> bool:
-    return not np.isnan(to_numbers(values.dropna())).any()
-
-
-def _reason_to_drop(values: pd.Series[str]) -> str:
-    present = values.dropna()
-    if present.empty:
+def _reason_to_drop(present: Cells, numbers: Numbers | None, gaps: bool) -> str:
+    different = len(set(present.tolist()))
+    if different == 0:
         return "empty"
-    if present.nunique() == 1 and len(present) == len(values):
-        return f"constant: always {present.iloc[0]}"
-    if len(present) < 3 or present.nunique() < len(present):
+    if different == 1 and not gaps:
+        return f"constant: always {shorten(present[0])}"
+    if len(present) < 3 or different < len(present):
         return ""
-    if not _is_numeric(values):
+    if numbers is None:
         return "identifier: different in every row"
-    steps = np.diff(to_numbers(present))
-    if _whole(to_numbers(present)) and (np.all(steps > 0) or np.all(steps < 0)):
+    before, after = numbers[:-1], numbers[1:]
+    if _whole(numbers) and (np.all(after > before) or np.all(after < before)):
         return "identifier: a whole number that only rises or only falls from row to row"
     return ""
 
@@ -89,40 +88,37 @@ def _whole(numbers: Numbers) -> bool:
     return bool(np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all())
 
 
-def _numeric(values: pd.Series[str], log: bool, note: Note) -> Column:
-    numbers = to_numbers(values)
-    present = numbers[np.isfinite(numbers)]
-    if len(present) == 0:
-        raise DataError(f"column {values.name}: has no finite number; --drop {values.name}")
-    size = np.abs(present[present != 0])
-    if not log and len(size) and size.max() / np.median(size) > HUGE_RANGE:
-        note(
-            f"{values.name}: largest value {size.max():.3g}, median {np.median(size):.3g}; consider --log {values.name}"
-        )
-    if len(present) == len(np.unique(present)) and _whole(present):
-        note(f"{values.name}: a whole number, different in every row; if it is an identifier: --drop {values.name}")
-    missing = bool(np.isnan(numbers).any())
-    return Column(name=str(values.name), kind="numeric", median=float(np.median(present)), log=log, missing=missing)
+def _median(numbers: Numbers) -> float:
+    """Halved first: the mean of the middle two overflows near 1.8e308."""
+    return 2 * float(np.median(numbers / 2))
 
 
-def _categorical(values: pd.Series[str], note: Note) -> Column:
-    counts = values.dropna().value_counts()
-    ranked = sorted(counts.index, key=lambda value: (-counts[value], value))
+def _numeric(name: str, numbers: Numbers, log: bool, gaps: bool, note: Note) -> Column:
+    finite = numbers[np.isfinite(numbers)]
+    if len(finite) == 0:
+        raise DataError(f"column {name}: has no finite number; --drop {name}")
+    size = np.abs(finite[finite != 0])
+    if not log and len(size) and size.max() / HUGE_RANGE > _median(size):
+        note(f"{name}: largest value {size.max():.3g}, median {_median(size):.3g}; consider --log {name}")
+    if len(finite) == len(np.unique(finite)) and _whole(finite):
+        note(f"{name}: a whole number, different in every row; if it is an identifier: --drop {name}")
+    return Column(name=name, kind="numeric", median=_median(finite), log=log, missing=gaps)
+
+
+def _categorical(name: str, present: Cells, gaps: bool, note: Note) -> Column:
+    counts = Counter(present.tolist())
+    ranked = sorted(counts, key=lambda value: (-counts[value], value))
     usable = [value for value in ranked if value not in (MISSING, OTHER) and len(value) <= MAX_CATEGORY_LENGTH]
     if len(ranked) > MAX_CATEGORIES:
-        note(f"{values.name}: {len(ranked)} categories, the {MAX_CATEGORIES} most frequent kept, the rest is 'other'")
-    missing = bool(values.isna().any()) or MISSING in ranked
+        note(f"{name}: {len(ranked)} categories, the {MAX_CATEGORIES} most frequent kept, the rest is 'other'")
     kept = tuple(sorted(usable[:MAX_CATEGORIES]))
-    return Column(name=str(values.name), kind="categorical", categories=kept, missing=missing)
+    return Column(name=name, kind="categorical", categories=kept, missing=gaps or MISSING in counts)
 
 
-def _encode_numeric(values: pd.Series[str], column: Column, note: Note) -> Numbers:
-    numbers = to_numbers(values)
-    words = np.isnan(numbers) & values.notna().to_numpy()
-    if words.any():
-        first = values.iloc[int(np.argmax(words))]
-        note(f"{column.name}: {int(words.sum())} values are not numbers ({first!r}), taken as missing")
+def _encode_numeric(cells: Cells, column: Column, note: Note) -> Numbers:
+    numbers = to_numbers(cells)
     gap = np.isnan(numbers)
+    _tell_words(cells, gap & ~missing(cells), column, note)
     if gap.any() and not column.missing:
         note(f"{column.name}: {int(gap.sum())} missing values became the median; training rows had none missing")
     filled = np.where(gap, column.median, numbers)
@@ -131,16 +127,31 @@ def _encode_numeric(values: pd.Series[str], column: Column, note: Note) -> Numbe
     if bad.any():
         row = int(np.argmax(bad))
         way_out = "correct the row" if np.isinf(filled[row]) else f"--log {column.name}"
-        raise DataError(f"column {column.name}, row {row + 1}: {values.iloc[row]} is too large for float32; {way_out}")
+        raise DataError(
+            f"column {column.name}, row {row + 1}: {shorten(cells[row])} is too large for float32; {way_out}"
+        )
     return np.column_stack([result, gap]) if column.missing else result[:, np.newaxis]
 
 
-def _encode_categorical(values: pd.Series[str], column: Column, note: Note) -> Numbers:
-    gap = (values.isna() | (values == MISSING)).to_numpy() & column.missing
-    known = [(values == category).fillna(False).to_numpy(dtype=bool) for category in column.categories]
+def _tell_words(cells: Cells, words: npt.NDArray[np.bool_], column: Column, note: Note) -> None:
+    if not words.any():
+        return
+    first, count = quote(cells[int(np.argmax(words))]), int(words.sum())
+    if count == int((~missing(cells)).sum()):
+        raise DataError(
+            f"column {column.name}: the federation's schema says numbers, and none of its {count} values is one "
+            f"({first}); is it another file, or are the columns in another order?"
+        )
+    note(f"{column.name}: {count} values are not numbers ({first}), taken as missing")
+
+
+def _encode_categorical(cells: Cells, column: Column, note: Note) -> Numbers:
+    absent = missing(cells)
+    gap = (absent | (cells == MISSING)) & column.missing
+    known = [cells == category for category in column.categories]
     other = ~np.any([*known, gap], axis=0)
-    unknown = values[other & (values != OTHER).to_numpy(dtype=bool)].dropna()
+    unknown = cells[other & ~absent & (cells != OTHER)]
     if len(unknown):
-        note(f"{column.name}: {len(unknown)} rows in no category of the schema ({unknown.iloc[0]!r}), now 'other'")
+        note(f"{column.name}: {len(unknown)} rows in no category of the schema ({quote(unknown[0])}), now 'other'")
     blocks = [*known, other, gap] if column.missing else [*known, other]
     return np.column_stack(blocks).astype(np.float64)

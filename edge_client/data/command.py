@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +22,8 @@ from edge_client.data.prepare import prepare as prepare_features
 from floe.errors import DataError
 from floe.messages import Name
 
+MAX_LINES = 20  # of a kind, in what `floe prepare` prints
+
 
 @click.command()
 @click.argument("csv", type=click.Path(path_type=Path))
@@ -34,6 +37,7 @@ from floe.messages import Name
 @click.option("--drop", metavar="COL", multiple=True, help="leave this column out (again for more)")
 @click.option("--log", metavar="COL", multiple=True, help="signed logarithm of this column (again for more)")
 @click.option("--delimiter", metavar="C", help="what stands between fields (default: seen from the header)")
+@click.option("--force", is_flag=True, help="replace OUT/CLIENT although it was made from something else")
 def prepare(
     csv: Path,
     client: str,
@@ -46,12 +50,15 @@ def prepare(
     drop: tuple[str, ...],
     log: tuple[str, ...],
     delimiter: str | None,
+    force: bool,
 ) -> None:
     """CSV (plain or .gz) to features: OUT/CLIENT/{train,test}_{x,y}.npy and a readable schema.json."""
     _check_name(client)
     federation = document.read(schema) if schema else None
     options = Options(label, normal, test, seed, drop, log, delimiter, federation)
     prepared = prepare_features(csv, options)
+    if not force:
+        folder.check_replaceable(out / client, prepared.document)
     folder.write(out / client, prepared.features, prepared.document)
     _report(prepared, out / client)
 
@@ -64,15 +71,20 @@ def _check_name(client: str) -> None:
 
 
 def _report(prepared: Prepared, path: Path) -> None:
-    for dropped in prepared.document.dropped:
-        click.echo(f"dropped {dropped.name}: {dropped.reason}")
-    for note in prepared.notes:
-        click.echo(f"note    {note}")
+    _echo_some("dropped", [f"{dropped.name}: {dropped.reason}" for dropped in prepared.document.dropped])
+    _echo_some("note   ", prepared.notes)
     features = prepared.features
     click.echo(
         f"wrote   {path}: {len(prepared.document.columns)} columns, {len(features.schema.features)} features; "
         f"train {_counts(features.train_y)}; test {_counts(features.test_y)}"
     )
+
+
+def _echo_some(kind: str, lines: Sequence[str]) -> None:
+    for line in lines[:MAX_LINES]:
+        click.echo(f"{kind} {line}")
+    if len(lines) > MAX_LINES:
+        click.echo(f"{kind} and {len(lines) - MAX_LINES} more")
 
 
 @click.group()
@@ -90,10 +102,12 @@ def data() -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for device-1 ... device-N")
 def split_command(source: str, clients: int, how: How, alpha: float, seed: int, rows: int | None, out: Path) -> None:
     """Divide a data set over devices: one feature folder for each."""
+    if not source.strip():
+        raise DataError(f"--data {source!r}: one of {', '.join(sources.NAMES)}, or a folder or .npz")
     named = source in sources.NAMES
     features = sources.source(source, seed) if named else load(source, {}, Path.cwd())
     parts = split.split(features, clients, how, alpha, seed, rows)
-    origin: split.Origin = {"data": Path(source).name, "partition": how, "clients": clients, "seed": seed}
+    origin: document.Origin = {"data": Path(source).name, "partition": how, "clients": clients, "seed": seed}
     split.write(parts, out, {**origin, "alpha": alpha} if how == "dirichlet" else origin)
     rows_table = Table("device", "train", "test", "train rows of each class", "test rows of each class")
     for number, part in enumerate(parts, 1):

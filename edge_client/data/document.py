@@ -19,7 +19,9 @@ from floe.schema import MAX_SCHEMA_BYTES, Schema
 FILE = "schema.json"
 MISSING, OTHER = "missing", "other"
 
-Text = Annotated[str, Meta(max_length=200)]
+MAX_TEXT = 200
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+Origin = dict[str, str | int | float]
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -68,13 +70,13 @@ class Document(
     tag_field="version",
     tag=1,
 ):
-    """The whole file. `schema` is what the federation compares; `origin` says how a split was made."""
+    """The whole file. `schema` is what the federation compares; `origin` says what the folder was made from."""
 
     schema: Schema
     label: Label | None = None
     columns: tuple[Column, ...] = ()
     dropped: tuple[Dropped, ...] = ()
-    origin: dict[str, str | int | float] = {}
+    origin: Origin = {}
 
     def to_json(self) -> bytes:
         """Indented for people; equal documents give equal bytes."""

@@ -36,6 +36,26 @@ def write(folder: Path, features: Features, description: Document) -> None:
         raise StoreError(f"{folder}: cannot write features: {error.strerror or error}") from None
 
 
+def check_replaceable(folder: Path, description: Document) -> None:
+    """Raises `DataError` when the folder holds features of which schema.json does not say just what it would say now.
+
+    So the same source and flags may be prepared again, and no other device's features are overwritten by mistake.
+    """
+    files = (document.FILE, *(f"{name}.npy" for name in ARRAYS))
+    if any((folder / name).exists() for name in files) and _described(folder) != description:
+        raise DataError(
+            f"{folder}: holds features made from another source, or with another schema or other flags; "
+            "--force replaces them"
+        )
+
+
+def _described(folder: Path) -> Document | None:
+    try:
+        return document.read(folder / document.FILE)
+    except DataError:
+        return None
+
+
 def read(folder: Path) -> Features:
     """The features of a folder. Without schema.json the features have no names and classes = largest label + 1.
 

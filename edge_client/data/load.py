@@ -127,7 +127,7 @@ def _call(alias: str, target: str, base: Path) -> Features:
         sys.path.append(str(base))  # the user's module lies beside floe.toml; last, so that it hides nothing
     try:
         found = getattr(importlib.import_module(module), name)()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"{place}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Features):
         raise DataError(f"{place}: returned {type(found).__name__}, expected edge_client.data.features.Features")

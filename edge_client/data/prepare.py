@@ -6,24 +6,23 @@ Nothing is scaled here: scaling is federated, and comes with the model.
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
+import msgspec
 
 from edge_client.data import columns as encoding
-from edge_client.data import table
-from edge_client.data.document import Column, Document, Dropped, Label
+from edge_client.data import labels, table
+from edge_client.data.arrays import reading
+from edge_client.data.document import Column, Document, Dropped, Label, Origin
 from edge_client.data.features import Features, Labels
 from edge_client.data.partition import Rows, stratified
+from edge_client.data.words import quote, some
 from floe.errors import DataError
 from floe.schema import Schema
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-MAX_CLASSES = 1000
 MAX_NAME_LENGTH = 256
 
 
@@ -55,17 +54,19 @@ def prepare(csv: Path, options: Options) -> Prepared:
     """Raises `DataError` naming the file and the column: see `table.read`, `columns.fit` and `columns.encode`."""
     _check(options)
     notes: list[str] = []
-    frame = table.read(csv, options.delimiter)
+    rows = table.read(csv, options.delimiter)
+    origin = _origin(csv, options)
     try:
-        label, y = _labels(frame, options, notes)
+        label, y = _labels(rows, options, notes)
         train, test = stratified(y, options.test, options.seed)
-        document = options.schema or _fit(frame, train, label, options, notes)
-        table.require((column.name for column in document.columns), frame.columns, "the federation's schema")
-        x = encoding.encode(frame, document.columns, notes.append)
+        document = options.schema or _fit(rows, train, label, options, notes)
+        table.require((column.name for column in document.columns), rows, "the federation's schema")
+        x = encoding.encode(rows, document.columns, notes.append)
         features = Features(x[train], y[train], x[test], y[test], document.schema)
     except DataError as error:
         raise DataError(f"{csv}: {error}") from None
-    return Prepared(features, document, (*notes, *_unused(frame, label, document)))
+    document = msgspec.structs.replace(document, origin=origin)
+    return Prepared(features, document, (*notes, *_unused(rows, label, document)))
 
 
 def _check(options: Options) -> None:
@@ -77,68 +78,24 @@ def _check(options: Options) -> None:
         raise DataError("--schema: describes arrays without columns; take one that `floe prepare` made from a CSV")
 
 
-def _labels(frame: pd.DataFrame, options: Options, notes: list[str]) -> tuple[Label, Labels]:
+def _labels(rows: table.Table, options: Options, notes: list[str]) -> tuple[Label, Labels]:
     given = options.schema.label if options.schema else None
     column = options.label or (given.column if given else "")
-    table.require([column], frame.columns, "label")
-    values = frame[column]
-    if values.isna().any():
-        first = int(np.argmax(values.isna().to_numpy()))
-        raise DataError(
-            f"label {column}: {int(values.isna().sum())} rows have none, first row {first + 1}; remove them"
-        )
-    label = given or _label(column, sorted(values.unique(), key=_order), options.normal)
-    if given and options.normal is not None and options.normal != given.normal:
-        raise DataError(f"--normal {options.normal}: the federation's schema says {given.normal}")
-    return label, _numbered(values, label, notes)
+    table.require([column], rows, "label")
+    return labels.number(column, rows[column], options.normal, given, notes)
 
 
-def _label(column: str, found: list[str], normal: str | None) -> Label:
-    if normal is not None:
-        return Label(column, normal=normal)
-    if len(found) < 2:
-        raise DataError(f"label {column}: only one class, {found[0]!r}; nothing can be learnt from that")
-    if len(found) > MAX_CLASSES:
-        raise DataError(f"label {column}: {len(found)} different values, more than {MAX_CLASSES}: not a class")
-    return Label(column, classes=tuple(found))
+def _origin(csv: Path, options: Options) -> Origin:
+    with reading(str(csv)), csv.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"csv": csv.name, "sha256": digest, "test": options.test, "seed": options.seed}
 
 
-def _numbered(values: pd.Series[str], label: Label, notes: list[str]) -> Labels:
-    found = sorted(values.unique(), key=_order)
-    if label.normal is None:
-        unknown = [value for value in found if value not in label.classes]
-        if unknown:
-            raise DataError(f"label {label.column}: {unknown[0]!r} is none of {', '.join(label.classes)}")
-        if len(found) < 2:
-            raise DataError(f"label {label.column}: only one class, {found[0]!r}; nothing can be learnt from that")
-        number = {value: i for i, value in enumerate(label.classes)}
-        return np.array([number[value] for value in values], dtype=np.int64)
-    normal = {value for value in found if _order(value) == _order(label.normal)}
-    if not normal:
-        raise DataError(f"label {label.column}: no row is {label.normal!r} (normal); found {', '.join(found[:8])}")
-    if len(normal) == len(found):
-        notes.append(f"label {label.column}: no anomalies; ROC-AUC will have no meaning on this test set")
-    return np.array([value not in normal for value in values], dtype=np.int64)
-
-
-def _order(text: str) -> tuple[int, float, str]:
-    """Numbers by value ("0" and "0.0" are one), then text."""
-    try:
-        return (0, float(text), "")
-    except ValueError:
-        return (1, 0.0, text)
-
-
-def _fit(
-    frame: pd.DataFrame,
-    train: Rows,
-    label: Label,
-    options: Options,
-    notes: list[str],
-) -> Document:
-    table.require([*options.drop, *options.log], frame.columns, "--drop, --log")
-    chosen = frame.drop(columns=[label.column, *options.drop])
-    fitted, dropped = encoding.fit(chosen.iloc[train], options.log, notes.append)
+def _fit(rows: table.Table, train: Rows, label: Label, options: Options, notes: list[str]) -> Document:
+    table.require([*options.drop, *options.log], rows, "--drop, --log")
+    left_out = {label.column, *options.drop}
+    chosen = {name: cells[train] for name, cells in rows.items() if name not in left_out}
+    fitted, dropped = encoding.fit(chosen, set(options.log), notes.append)
     dropped = [*(Dropped(name, "--drop") for name in options.drop), *dropped]
     names = tuple(name for column in fitted for name in column.features())
     _check_names(names, fitted)
@@ -150,14 +107,14 @@ def _check_names(names: tuple[str, ...], fitted: list[Column]) -> None:
     if not names:
         raise DataError("no column is left: all are dropped, empty, constant or identifiers")
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"two features would be called {twice!r}; rename that column")
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise DataError(f"two features would be called {quote(twice)}; rename that column")
     long = [column.name for column in fitted if max(map(len, column.features())) > MAX_NAME_LENGTH]
     if long:
-        raise DataError(f"column {long[0][:40]!r}: feature names over {MAX_NAME_LENGTH} characters; shorten the header")
+        raise DataError(f"column {quote(long[0])}: feature names over {MAX_NAME_LENGTH} characters; shorten the header")
 
 
-def _unused(frame: pd.DataFrame, label: Label, document: Document) -> list[str]:
+def _unused(rows: table.Table, label: Label, document: Document) -> list[str]:
     used = {label.column, *(c.name for c in document.columns), *(d.name for d in document.dropped)}
-    unused = [str(name) for name in frame.columns if name not in used]
-    return [f"not in the federation's schema, left out: {', '.join(unused)}"] if unused else []
+    unused = [name for name in rows if name not in used]
+    return [f"not in the federation's schema, left out: {some(unused)}"] if unused else []

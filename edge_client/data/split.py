@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_client.data import folder
-from edge_client.data.document import Document
+from edge_client.data.document import Document, Origin
 from edge_client.data.features import Features
 from edge_client.data.partition import How, follow, partition, sample, with_normal_rows
 from floe.errors import DataError
-
-Origin = dict[str, str | int | float]
 
 
 def split(

@@ -48,6 +48,63 @@ def test_prepare_follows_a_federations_schema(csv: Path, tmp_path: Path) -> None
     assert same(load("one", {}, tmp_path), load("two", {}, tmp_path))
 
 
+def words_for(csv: Path, out: Path, *more: object) -> tuple[object, ...]:
+    return ("prepare", csv, "--client", "one", "--label", "y", "--out", out, *more)
+
+
+@pytest.mark.parametrize("more", [("--seed", 1), ("--test", 0.3), ("--drop", "v"), ("--normal", "1"), ("--log", "v")])
+def test_features_made_with_other_flags_are_replaced_only_by_force(
+    csv: Path, tmp_path: Path, more: tuple[object, ...]
+) -> None:
+    assert run(*words_for(csv, tmp_path)).exit_code == 0
+    before = load("one", {}, tmp_path)
+    result = run(*words_for(csv, tmp_path, *more))
+    assert isinstance(result.exception, DataError)
+    assert f"{tmp_path / 'one'}: holds features made from another source" in str(result.exception)
+    assert "--force" in str(result.exception)
+    assert same(load("one", {}, tmp_path), before)
+    assert run(*words_for(csv, tmp_path, *more, "--force")).exit_code == 0
+    assert not same(load("one", {}, tmp_path), before)
+    assert run(*words_for(csv, tmp_path, *more)).exit_code == 0
+
+
+def test_features_of_another_source_are_replaced_only_by_force(csv: Path, tmp_path: Path) -> None:
+    assert run(*words_for(csv, tmp_path)).exit_code == 0
+    csv.write_text(csv.read_text().replace("39,b,4,0", "39,b,5,0"))  # in the test rows or not: other rows
+    assert isinstance(run(*words_for(csv, tmp_path)).exception, DataError)
+    assert run(*words_for(csv, tmp_path, "--force")).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["train_x.npy", "schema.json"])
+def test_features_that_say_nothing_of_their_source_are_replaced_only_by_force(
+    csv: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / name).write_text("mine")
+    assert isinstance(run(*words_for(csv, tmp_path)).exception, DataError)
+    assert (tmp_path / "one" / name).read_text() == "mine"
+    (tmp_path / "one" / name).rename(tmp_path / "one" / "notes.txt")
+    assert run(*words_for(csv, tmp_path)).exit_code == 0
+
+
+def test_of_many_dropped_columns_and_notes_twenty_are_printed(tmp_path: Path) -> None:
+    lines = [",".join([*(["c"] * 50), *([str(i * i % 41)] * 30), str(i % 2)]) for i in range(10)]
+    header = ",".join([*(f"same{j}" for j in range(50)), *(f"v{j}" for j in range(30)), "y"])
+    (tmp_path / "d.csv").write_text("\n".join([header, *lines]))
+    result = run(*words_for(tmp_path / "d.csv", tmp_path))
+    printed = result.output.splitlines()
+    assert [line for line in printed if " more" in line] == ["dropped and 30 more", "note    and 10 more"]
+    assert sum(line.startswith("dropped same") for line in printed) == 20
+    assert len(document.read(tmp_path / "one" / "schema.json").dropped) == 50
+
+
+@pytest.mark.parametrize("source", ["", " "])
+def test_split_wants_data(tmp_path: Path, source: str) -> None:
+    result = run("data", "split", "--data", source, "--clients", 2, "--out", tmp_path / "s")
+    assert isinstance(result.exception, DataError)
+    assert f"--data {source!r}: one of breast-cancer, digits" in str(result.exception)
+
+
 @pytest.mark.parametrize("client", ["", "a/b", "Upper", "..", "x\n", "a" * 65])
 def test_a_client_name_that_is_no_topic_level_is_refused(csv: Path, tmp_path: Path, client: str) -> None:
     result = run("prepare", csv, "--client", client, "--label", "y", "--out", tmp_path / "f")

@@ -144,10 +144,16 @@ def test_an_alias_calls_the_users_function_beside_the_configuration(tmp_path: Pa
         "from pathlib import Path\nfrom edge_client.data import folder\n"
         "def mine():\n    return folder.read(Path(__file__).parent / 'kept')\n"
         "def number():\n    return 3\ndef broken():\n    return 1 / 0\n"
+        "def leaving():\n    raise SystemExit('no sensor')\n"
     )
-    aliases = {name: f"users_own_data:{name}" for name in ("mine", "number", "broken", "absent")}
+    aliases = {name: f"users_own_data:{name}" for name in ("mine", "number", "broken", "absent", "leaving")}
     assert same(load("mine", aliases, tmp_path), small)
-    for alias, message in (("number", "returned int"), ("broken", "ZeroDivisionError"), ("absent", "AttributeError")):
+    for alias, message in (
+        ("number", "returned int"),
+        ("broken", "ZeroDivisionError"),
+        ("absent", "AttributeError"),
+        ("leaving", "SystemExit: no sensor"),
+    ):
         with pytest.raises(DataError, match=rf'\[data\] {alias} = "users_own_data:{alias}".*{message}'):
             load(alias, aliases, tmp_path)
 
