@@ -170,6 +170,19 @@ class Peer:
         assert isinstance(heard, Answer)
         return heard
 
+    def leave(self) -> None:
+        """Offline, with an answer for the round that still expects this device: nobody waits for it."""
+        self.wire.status("offline")
+        self.federation.until("SELECT * FROM devices WHERE device = ? AND state = 'offline'", self.device)
+        sql = "SELECT round, expected FROM rounds r WHERE state = 'open' AND NOT EXISTS (SELECT * FROM updates u "
+        sql += "WHERE u.round = r.round AND u.task = r.task AND device = ? AND outcome IN ('accepted', 'rejected'))"
+        for row in self.federation.query(sql, self.device):
+            if self.device in json.loads(row["expected"]):
+                order = verify(self.last_round, Round) if self.last_round else None
+                if order is None or order.phase.round != row["round"]:
+                    order = self.listen(Round, lambda order, row=row: order.phase.round == row["round"])
+                self.deliver(self.pack(order, {}, Report(failure="it leaves")))
+
     def answer(self, transfer: str) -> Answer:
         return self.listen(Answer, lambda answer: answer.transfer == transfer)
 

@@ -92,16 +92,22 @@ def test_a_second_process_on_the_same_state_is_refused_at_once(federation: Feder
     assert "another device is running with this state folder" in second.said()
 
 
-def test_a_second_device_under_a_known_id_ends_with_a_clear_message(federation: Federation) -> None:
-    federation.configure({"rounds": {"count": 100_000, "devices": 1}})
+def test_a_second_device_under_a_known_id_is_warned_at_once_and_ends_with_its_first_answer(
+    federation: Federation,
+) -> None:
+    federation.configure({"rounds": {"count": 1, "devices": 2}})
     federation.aggregator()
-    federation.client("a")
-    federation.until("SELECT * FROM rounds WHERE round = 1 AND state = 'closed'")
+    first = federation.client("a")
+    federation.until("SELECT * FROM devices WHERE device = 'a' AND state = 'online'")
     elsewhere = federation.configure({"paths": {"state": "elsewhere/state"}}, name="second.toml")
     second = federation.start("second", "client", "--config", str(elsewhere), "--id", "a", "--data", "features/a")
-    federation.until("SELECT * FROM events WHERE device = 'a' AND reason = 'unknown-key'")
+    federation.wait(lambda: "warning: another device is known under the name 'a'" in second.said(), "a warning")
+    federation.client("b")
     assert second.wait() == 5
-    assert "another device is known under the name 'a'" in second.said()
+    assert "another device is known under the name 'a': choose another --id" in second.said()
+    federation.finish()
+    assert first.running
+    assert federation.query("SELECT * FROM events WHERE device = 'a' AND reason = 'unknown-key'")
 
 
 def test_two_devices_with_one_id_and_one_key_do_not_take_turns_for_ever(federation: Federation) -> None:

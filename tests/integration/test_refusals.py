@@ -45,6 +45,7 @@ def rogue(arena: Federation, request: pytest.FixtureRequest) -> Iterator[Peer]:
     device = f"rogue-{abs(hash(request.node.name)) % 10**8}"
     with Peer(arena, device) as peer:
         yield peer
+        peer.leave()
     before = arena.query("SELECT max(round) AS n FROM rounds WHERE state = 'closed'")[0]["n"]
     arena.until(
         "SELECT * FROM updates u JOIN rounds r USING (lineage, epoch, round, task) WHERE r.state = 'closed' AND "
