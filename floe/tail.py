@@ -31,7 +31,7 @@ def tail(config: Config, as_json: bool) -> None:
     """Print every message of a federation, its signature checked; chunks are counted, one line for each transfer.
 
     What is sealed stays sealed: this needs no key. Signatures are checked against the key that each message names; the
-    first key seen for a name is taken for its own, as a device does.
+    first key seen for a name is taken for its own. Whether a member speaks only they tell who have secret.key.
     """
     federation = config.federation.name
     client_id = f"floe-tail-{os.urandom(4).hex()}"
@@ -40,8 +40,6 @@ def tail(config: Config, as_json: bool) -> None:
         try:
             session.connect(stop, log)
             _listen(session, Watch(federation), _json if as_json else _text, stop)
-        except BrokenPipeError:  # `floe tail | head`: whoever reads has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         finally:
             session.close()
     sys.exit(stop.code)

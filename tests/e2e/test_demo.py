@@ -224,7 +224,7 @@ def test_however_it_is_stopped_no_process_survives(
     assert demo.returncode == code
     await_none(tmp_path / "run")
     if number != signal.SIGKILL:
-        assert f"what was done is in run" in err
+        assert "what was done is in run" in err
         assert "Traceback" not in err
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from aggregator.log import Log
+from aggregator.log import Log, Outcome
 from floe.cli import COMMANDS, floe
 from floe.config import ALIASES
+from floe.messages import Phase
+from floe.report import Metrics, Report
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -47,9 +50,14 @@ def test_a_command_of_the_readme_has_these_flags(words: list[str]) -> None:
     command.make_context(command.name, list(words))  # fails for an unknown flag or a missing argument
 
 
-def test_every_command_is_in_the_readme_but_those_of_data() -> None:
-    shown = {words[0] for words in floe_commands()}
-    assert set(COMMANDS) - shown == {"data"}
+def test_every_command_is_in_the_readme() -> None:
+    context = click.Context(floe)
+    names = set()
+    for name in COMMANDS:
+        command = floe.get_command(context, name)
+        names |= {(name, sub) for sub in command.commands} if isinstance(command, click.Group) else {(name,)}
+    shown = floe_commands()
+    assert {name for name in names if not any(tuple(words[: len(name)]) == name for words in shown)} == set()
 
 
 def test_scripts_of_the_readme_exist() -> None:
@@ -58,15 +66,35 @@ def test_scripts_of_the_readme_exist() -> None:
     assert all((ROOT / script).is_file() for script in scripts)
 
 
-@pytest.mark.parametrize("query", blocks("sql"))
-def test_a_query_of_the_readme_runs(tmp_path: Path, query: str) -> None:
-    log = Log(tmp_path)
-    assert log.db.execute(query).fetchall() == []
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Log]:
+    """What a federation of two devices leaves: a model is trained, and measured; of `b` the training was refused."""
+    log, model = Log(tmp_path), {"lineage": "main", "epoch": 1, "file": "", "bytes": 8, "signature": ""}
+    train, evaluate = (Phase("main", 1, 1, task) for task in ("train", "evaluate"))
+    metrics = Metrics(loss=0.5, accuracy=0.75, roc_auc=0.875)
+    for device in ("a", "b"):
+        log.pin(device, "key")
+    log.update(Outcome("1", "a", train, "accepted", "", ""), Report(samples=7, test_samples=2, after=metrics,
+               threshold=0.25), bytes_=10, sha256="f" * 64, suite="plaintext")  # fmt: skip
+    log.update(Outcome("2", "b", train, "rejected", "device", "too few rows"), None, bytes_=1, sha256=None, suite="")
+    log.add_model({**model, "round": 1, "sha256": "f" * 64, "devices": 1, "samples": 7})
+    measured = Report(test_samples=2, before=metrics)
+    log.update(Outcome("3", "a", evaluate, "accepted", "", ""), measured, bytes_=2, sha256=None, suite="plaintext")
+    log.close_round(evaluate, up=0, down=0, model=None, measured="f" * 64)
+    yield log
     log.close()
 
 
-def test_there_are_three_queries() -> None:
-    assert len(blocks("sql")) == 3
+def test_the_queries_answer_their_questions(log: Log) -> None:
+    models, updates, devices = (log.db.execute(query).fetchall() for query in blocks("sql"))
+    assert models == [(1, 1, 7, 0.5, 0.75, 0.875, "f" * 12)]
+    assert updates == [
+        ("a", "evaluate", "accepted", "", 1, 2, ""),
+        ("a", "train", "accepted", "", 1, 10, ""),
+        ("b", "train", "rejected", "device", 1, 1, "too few rows"),
+    ]
+    seen = {name: (state, *rest) for name, state, _, *rest in devices}
+    assert seen == {"a": ("unknown", 1, 7, 0.75, 0.25), "b": ("unknown", None, None, None, None)}
 
 
 def test_the_configuration_of_the_readme_is_valid() -> None:

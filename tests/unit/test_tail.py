@@ -49,7 +49,7 @@ STATUS = DeviceStatus("floe", "pump-1")
 
 
 def made(identity: Identity, kind: type[Message], **fields: Any) -> bytes:
-    known = {"federation": "floe", "sender": identity.name, "key": identity.key, "seq": 1}
+    known = {"federation": "floe", "sender": identity.name, "key": identity.key, "proof": "", "seq": 1}
     return identity.sign(kind(**{**known, **fields}))
 
 
@@ -100,7 +100,14 @@ def test_a_round_a_want_and_an_answer_in_words() -> None:
     assert heard(watch, WantTo("floe", "main", "pump-1"), want)[0].text == (
         "asks pump-1 for chunks 0-1, 10-11, 20-21, 30-31 and 2 more ranges of aaaaaaaaaaaa"
     )
-    fields = {"to": "pump-1", "transfer": "a" * 32, "phase": PHASE, "outcome": "rejected", "reason": "weights"}
+    fields = {
+        "to": "pump-1",
+        "to_key": DEVICE.key,
+        "transfer": "a" * 32,
+        "phase": PHASE,
+        "outcome": "rejected",
+        "reason": "weights",
+    }
     answer = made(AGGREGATOR, Answer, **fields, detail="NaN at 3")
     assert heard(watch, AnswerTo("floe", "main", "pump-1"), answer)[0].text == (
         "to pump-1: train 3 rejected: weights: NaN at 3 (aaaaaaaaaaaa)"
@@ -156,7 +163,7 @@ def test_what_could_steer_a_terminal_is_escaped() -> None:
 def test_the_command_prints_what_a_device_says_as_json_and_publishes_nothing(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
-    port = str(mosquitto.port)
+    port, payload = str(mosquitto.port), made(DEVICE, Status, state="online")
     with subprocess.Popen(
         [sys.executable, "-m", "floe", "tail", "--port", port, "--json"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -166,7 +173,7 @@ def test_the_command_prints_what_a_device_says_as_json_and_publishes_nothing(
         assert b"connected" in process.stderr.readline()
         speaker = Session(Mqtt(port=mosquitto.port), "speaker", ["floe/floe/#"], None)
         speaker.connect(lambda: False, print)
-        speaker.publish(str(STATUS), made(DEVICE, Status, state="online"), retain=True)
+        speaker.publish(str(STATUS), payload, retain=True)
         line = json.loads(process.stdout.readline())
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
