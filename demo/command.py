@@ -7,6 +7,7 @@ It does what a person would: writes floe.toml and secret.key, divides the data, 
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import sqlite3
@@ -41,8 +42,21 @@ Stopped = Callable[[], bool]
 MODELS = ("autoencoder", "cnn", "linear", "mlp")
 
 
+def _named(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value:
+        raise click.BadParameter("empty; see --help for what can be named")
+    return value
+
+
+def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a number of seconds")
+    return value
+
+
 @click.command()
-@click.option("--data", "source", default="breast-cancer", show_default=True, help=f"{', '.join(PRESETS)}, or a folder")
+@click.option("--data", "source", default="breast-cancer", show_default=True, callback=_named,
+              help=f"{', '.join(PRESETS)}, or a folder")  # fmt: skip
 @click.option("--clients", type=click.IntRange(1, 1000), help="devices  [default: 3; of a folder of devices: all]")
 @click.option("--rounds", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="training rounds")
 @click.option("--partition", type=click.Choice(["iid", "dirichlet", "shards"]), default="iid", show_default=True)
@@ -54,7 +68,7 @@ MODELS = ("autoencoder", "cnn", "linear", "mlp")
 @click.option("--suite", type=click.Choice(get_args(Suite)), default="chacha20-poly1305", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="folder of the run  [default: runs/DATA-DATE-TIME]")
 @click.option("--patience", type=click.FloatRange(min=1), default=600.0, show_default=True, metavar="S",
-              help="give up when nothing has moved for so many seconds")  # fmt: skip
+              callback=_finite, help="give up when nothing has moved for so many seconds")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout, progress on stderr")
 def demo(out: Path | None, patience: float, as_json: bool, **choices: Any) -> None:
     """Run a whole federation on this machine and show how it learns.

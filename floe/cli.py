@@ -14,6 +14,7 @@ import click
 from floe import __version__
 from floe.config import Config, describe, load
 from floe.errors import FloeError
+from floe.output import guard_stdout
 
 COMMANDS = {
     "demo": ("demo.command", "a whole federation on this machine: broker, aggregator, devices"),
@@ -94,8 +95,16 @@ def main() -> None:
 
     What nobody foresaw ends with 70, and its traceback in a file: no traceback reaches a user.
     """
+    guard_stdout()
+    code = _ending(lambda: floe.main(standalone_mode=False))
+    sys.exit(_ending(sys.stdout.flush) or code)
+
+
+def _ending(run: Callable[[], Any]) -> int:
     try:
-        code = floe.main(standalone_mode=False)
+        code = run()
+    except SystemExit as error:
+        code = error.code
     except FloeError as error:
         print(f"floe: {error}", file=sys.stderr)
         code = error.exit_code
@@ -110,4 +119,4 @@ def main() -> None:
     except Exception as error:
         print(f"floe: a defect of Floe's: {error!r}; please report {_write_traceback()}", file=sys.stderr)
         code = 70  # EX_SOFTWARE of sysexits.h
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0

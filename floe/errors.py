@@ -7,9 +7,10 @@ FloeError                     1   something a person must read; never a tracebac
 ├── KeyFileError              5   a key file is missing, unreadable, too open or wrong
 ├── StoreError                6   the disk or the database refused to keep something
 ├── IncompleteError           7   the work ended before every round was closed
+├── OutputError              74   stdout cannot be written to
 └── Refused                   -   a peer broke the protocol: counted, logged and answered, never fatal
 
-Two kinds of fault are kept apart, as h11 does it: the first six are ours (or our user's);
+Two kinds of fault are kept apart, as h11 does it: all but the last are ours (or our user's);
 `Refused` is the peer's and carries the `reason` that goes into its answer and into `updates`.
 """
 
@@ -24,6 +25,7 @@ __all__ = [
     "FloeError",
     "IncompleteError",
     "KeyFileError",
+    "OutputError",
     "Refused",
     "StoreError",
 ]
@@ -69,6 +71,12 @@ class IncompleteError(FloeError):
     """The work ended before every round that was asked for had closed."""
 
     exit_code = 7
+
+
+class OutputError(FloeError):
+    """What was asked for cannot be written to stdout."""
+
+    exit_code = 74  # EX_IOERR of sysexits.h
 
 
 class Refused(FloeError):
