@@ -178,13 +178,16 @@ class Peer:
         sql += "WHERE u.round = r.round AND u.task = r.task AND device = ? AND outcome IN ('accepted', 'rejected'))"
         for row in self.federation.query(sql, self.device):
             if self.device in json.loads(row["expected"]):
-                order = verify(self.last_round, Round) if self.last_round else None
-                if order is None or order.phase.round != row["round"]:
-                    order = self.listen(Round, lambda order, row=row: order.phase.round == row["round"])
-                self.deliver(self.pack(order, {}, Report(failure="it leaves")))
+                self.deliver(self.pack(self._order_of(row["round"]), {}, Report(failure="it leaves")))
 
     def answer(self, transfer: str) -> Answer:
         return self.listen(Answer, lambda answer: answer.transfer == transfer)
+
+    def _order_of(self, number: int) -> Round:
+        """The document of a round, heard before or still to come."""
+        if self.last_round and (last := verify(self.last_round, Round)).phase.round == number:
+            return last
+        return self.listen(Round, lambda order: order.phase.round == number)
 
     def _pack(self, order: Round, source: Path | None, report: Report | Mapping[str, Any]) -> Parcel:
         return pack(
