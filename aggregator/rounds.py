@@ -17,7 +17,7 @@ and each phase goes through these stages:
     closing    Voided (train, evaluate)                      waiting, or finished    Finish
     closing    Voided (sums, init)                           waiting, in a new epoch
 
-Enough are `rounds.devices` for the first phase of a chain and a quorum, at least one, for all others: those must not
+Enough are `rounds.devices` for the first phase of an epoch and a quorum, at least one, for all others: those must not
 hang on a device that died.
 """
 
@@ -170,7 +170,9 @@ def step(state: State, event: Event, policy: Policy, now: float, *, has_model: b
             following = _following(state.phase, event, policy, has_model=has_model)
             if following is None:
                 return Next(replace(state, stage="finished"), (Finish(),))
-            state = State(following, max(policy.rounds.quorum, 1), online=state.online)
+            begins = following.epoch != state.phase.epoch
+            needed = policy.rounds.devices if begins else max(policy.rounds.quorum, 1)
+            state = State(following, needed, online=state.online)
     if state.stage == "waiting":
         return _maybe_open(state, policy, now)
     if state.stage == "open":

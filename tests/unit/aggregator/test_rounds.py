@@ -134,8 +134,11 @@ def test_a_void_round_of_training_is_followed_by_the_next() -> None:
 
 
 def test_a_void_first_round_begins_again_in_a_new_epoch() -> None:
-    void = State(Phase("main", 1, 0, "init"), stage="closing")
-    assert step(void, Voided(), POLICY, 0.0, has_model=False).state.phase == Phase("main", 2, 0, "sums")
+    void = State(Phase("main", 1, 0, "init"), stage="closing", online=frozenset({"a"}))
+    again = step(void, Voided(), POLICY, 0.0, has_model=False)
+    assert again.state.phase == Phase("main", 2, 0, "sums")
+    assert again.effects == ()  # as at the first beginning, it waits for all the devices
+    assert step(again.state, Online("b"), POLICY, 0.0).effects == (Open(),)
 
 
 def test_a_closed_round_is_followed_by_the_next_and_the_last_by_the_end() -> None:
