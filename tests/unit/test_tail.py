@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.run import Mosquitto
-from floe.config import Mqtt
 from floe.identity import Identity
 from floe.messages import Answer, Core, Envelope, Manifest, Message, Phase, Round, Status, Want
 from floe.plan import Plan
 from floe.session import Received, Session
+from floe.settings import Mqtt
 from floe.tail import _text
 from floe.terminal import printable
 from floe.topics import (
