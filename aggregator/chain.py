@@ -17,7 +17,6 @@ from aggregator.log import Log
 from aggregator.registry import Model, Registry, base_of
 from aggregator.rounds import Policy, State, first_phase, phase_after
 from floe import weights
-from floe.config import Config
 from floe.errors import ConfigError, Refused, StoreError
 from floe.files import hash_of, storing, write_atomically
 from floe.identity import Identity
@@ -27,6 +26,7 @@ from floe.parcel import Parcel
 from floe.plan import Plan
 from floe.schema import Schema
 from floe.selection import takes_part
+from floe.settings import Config
 
 
 class Chain:

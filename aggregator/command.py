@@ -12,12 +12,12 @@ import click
 from aggregator.log import Log
 from aggregator.server import Aggregator
 from floe.cli import config_options
-from floe.config import Config
 from floe.errors import KeyFileError, StoreError
 from floe.identity import load_identity
 from floe.keyring import WARNING, load_keyring
 from floe.service import log as tell
 from floe.service import only_one, stopping
+from floe.settings import Config
 
 
 @click.command()

@@ -19,10 +19,10 @@ from aggregator.export import WRITERS
 from aggregator.registry import signed_text
 from floe import weights
 from floe.cli import config_options
-from floe.config import Config
 from floe.errors import ConfigError, DataError, Refused, StoreError
 from floe.files import hash_of
 from floe.identity import load_identity
+from floe.settings import Config
 from floe.signing import from_text
 from floe.store import FILE, read_log
 from floe.terminal import printable, size_words

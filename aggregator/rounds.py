@@ -26,10 +26,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from floe.config import Rounds
 from floe.messages import Phase, Task
 from floe.plan import Plan
 from floe.selection import EVERYBODY, bar_for, takes_part
+from floe.settings import Rounds
 
 Stage = Literal["waiting", "open", "closing", "finished"]
 

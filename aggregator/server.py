@@ -35,13 +35,13 @@ from aggregator.rounds import (
     quorum_of,
     step,
 )
-from floe.config import Config
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Manifest, Round, Status, Want
 from floe.sequence import Sequence
 from floe.session import Connected, Disconnected, Published, Received
+from floe.settings import Config
 from floe.topics import (
     AggregatorStatus,
     CurrentRound,

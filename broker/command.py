@@ -11,8 +11,8 @@ import click
 from broker.render import is_loopback
 from broker.run import Mosquitto, start
 from floe.cli import config_options
-from floe.config import Config
 from floe.errors import BrokerError
+from floe.settings import Config
 
 _POLL_S = 0.2
 

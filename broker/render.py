@@ -11,8 +11,8 @@ import re
 import unicodedata
 from pathlib import Path
 
-from floe.config import Config
 from floe.errors import ConfigError
+from floe.settings import Config
 from floe.terminal import printable
 
 CONFIGURATION = "mosquitto.conf"

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from broker.render import ACL, CONFIGURATION, PASSWORDS, access, check, configuration
-from floe.config import Config
 from floe.errors import BrokerError, ConfigError, StoreError
 from floe.service import dying_with_parent
+from floe.settings import Config
 
 LOG = "mosquitto.log"
 

@@ -28,10 +28,10 @@ from demo.display import Display, round_table, score_words
 from demo.folder import CLIENTS, Settings
 from demo.presets import PRESETS
 from demo.summary import Progress, Summary, progress, summary
-from floe.config import Config
 from floe.errors import BrokerError, IncompleteError, StoreError
 from floe.messages import Suite
 from floe.service import stopping
+from floe.settings import Config
 from floe.store import CSV, FILE, read_log
 from floe.terminal import size_words
 

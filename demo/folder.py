@@ -16,11 +16,12 @@ import msgspec
 import numpy as np
 
 from demo.presets import PRESETS
-from floe.config import FILE, Config, load, variable
+from floe.config import FILE, load, variable
 from floe.errors import ConfigError, DataError
 from floe.files import storing, write_atomically
 from floe.identity import new_secret
 from floe.plan import Plan
+from floe.settings import Config
 from floe.topics import NAME
 
 CLIENTS = 3

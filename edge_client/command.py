@@ -12,11 +12,11 @@ import click
 from edge_client.data.load import load
 from edge_client.device import Device
 from floe.cli import config_options
-from floe.config import Config
 from floe.errors import ConfigError
 from floe.identity import load_identity
 from floe.keyring import WARNING, load_keyring
 from floe.service import log, only_one, stopping
+from floe.settings import Config
 from floe.topics import NAME
 
 

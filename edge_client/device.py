@@ -15,7 +15,6 @@ from edge_client.download import Download
 from edge_client.memory import Memory
 from edge_client.outbox import Outbox
 from edge_client.work import Done, Failed, Worker
-from floe.config import Config
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.identity import Identity
 from floe.keyring import Keyring
@@ -26,6 +25,7 @@ from floe.selection import takes_part
 from floe.sequence import Sequence
 from floe.service import log
 from floe.session import Connected, Disconnected, Posted, Published, Received
+from floe.settings import Config
 from floe.topics import (
     AggregatorStatus,
     AnswerTo,

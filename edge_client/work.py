@@ -20,7 +20,6 @@ from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
 from edge_client.local import LocalModels
 from floe import weights
-from floe.config import Config
 from floe.errors import FloeError, Refused, StoreError
 from floe.files import write_atomically
 from floe.keyring import Keyring
@@ -29,6 +28,7 @@ from floe.parcel import Parcel, pack
 from floe.plan import Plan
 from floe.report import Report
 from floe.schema import Schema
+from floe.settings import Config
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import click
 
 from floe import __version__
-from floe.config import Config, describe, load
+from floe.config import load
 from floe.errors import FloeError
 from floe.output import guard_stdout
+from floe.settings import Config, describe
 
 COMMANDS = {
     "demo": ("demo.command", "a whole federation on this machine: broker, aggregator, devices"),

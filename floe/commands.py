@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from floe.config import ALIASES, FILE, SECTIONS, describe
+from floe.config import FILE
 from floe.errors import ConfigError
 from floe.files import write_atomically
 from floe.identity import new_secret
+from floe.settings import ALIASES, SECTIONS, describe
 
 
 @click.command()

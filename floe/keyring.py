@@ -14,11 +14,11 @@ from typing import TypeVar
 
 import msgspec
 
-from floe.config import Config
 from floe.errors import ConfigError, Refused
 from floe.identity import load_secret
 from floe.messages import Core, Envelope, Message, Suite, parse_json
 from floe.seal import KEY_BYTES, Sealer, membership_proof, sealer, unwrap_shared, wrap_shared
+from floe.settings import Config
 
 WARNING = "no secret.key: weights and metrics travel in PLAINTEXT; `floe key new` makes a key"
 _AEAD: Sequence[Suite] = ("chacha20-poly1305", "aes-256-gcm")

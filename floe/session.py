@@ -22,8 +22,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from floe.config import Mqtt
 from floe.errors import BrokerError, StoreError
+from floe.settings import Mqtt
 
 WINDOW = 32  # messages in flight, each way: with 64 KiB chunks 2 MiB
 MAX_WAITING = 1000  # messages of QoS 0, which nothing holds back, that may wait for the loop

@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from floe.cli import config_options
-from floe.config import Config
 from floe.service import log, stopping
 from floe.session import Connected, Disconnected, Received, Session
+from floe.settings import Config
 from floe.terminal import printable
 from floe.watch import Line, Watch
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence as Filters
 from typing import Any
 
 from floe import __version__
-from floe.config import Mqtt
 from floe.errors import Refused
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import M, Message, Phase, Status
 from floe.sequence import Sequence
 from floe.session import Received, Session
+from floe.settings import Mqtt
 from floe.signing import verify
 from floe.topics import AggregatorStatus, DeviceStatus, Topic
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker import run
-from floe.config import Config, Mqtt
+from floe.settings import Config, Mqtt
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from broker import run
-from floe.config import Config, Mqtt
+from floe.settings import Config, Mqtt
 
 
 def broker_on(folder: Path, port: int, username: str = "", password: str = "") -> AbstractContextManager[run.Mosquitto]:

@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 
 from floe import weights
-from floe.config import Mqtt
 from floe.identity import load_identity, load_secret
 from floe.keyring import Keyring
 from floe.messages import Answer, M, Manifest, Message, Round, Want
@@ -21,6 +20,7 @@ from floe.parcel import Parcel, pack
 from floe.report import Metrics, Report
 from floe.sequence import Sequence as SequenceNumbers
 from floe.session import Connected, Received
+from floe.settings import Mqtt
 from floe.signing import verify
 from floe.topics import AnswerTo, CurrentRound, DeviceChunk, DeviceManifest, DeviceStatus, WantTo, filter_of
 from floe.transfer import from_ranges

@@ -19,8 +19,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from broker import run
-from floe.config import Config
 from floe.errors import BrokerError, ConfigError
+from floe.settings import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 20.0

@@ -10,7 +10,8 @@ import click
 import pytest
 
 from floe.cli import COMMANDS, floe
-from floe.config import SECTIONS, variable
+from floe.config import variable
+from floe.settings import SECTIONS
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))

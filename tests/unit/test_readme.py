@@ -13,9 +13,9 @@ import pytest
 
 from aggregator.log import Log, Outcome
 from floe.cli import COMMANDS, floe
-from floe.config import ALIASES
 from floe.messages import Phase
 from floe.report import Metrics, Report
+from floe.settings import ALIASES
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()

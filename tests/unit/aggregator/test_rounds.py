@@ -26,9 +26,9 @@ from aggregator.rounds import (
     phase_after,
     step,
 )
-from floe.config import Rounds
 from floe.messages import Phase
 from floe.plan import Plan
+from floe.settings import Rounds
 
 POLICY = Policy(Rounds(count=2, devices=2, deadline_s=10), Plan())
 TRAIN = Phase("main", 1, 1, "train")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.render import access, check, configuration, is_loopback
-from floe.config import Broker, Config, Federation, Mqtt
 from floe.errors import ConfigError
+from floe.settings import Broker, Config, Federation, Mqtt
 
 FOLDER = Path("/run/floe")
 

@@ -12,7 +12,6 @@ from helpers.wire import ANN, EVE, keyring
 
 from edge_client.data.features import Features
 from edge_client.device import Device, decide
-from floe import config
 from floe.errors import KeyFileError
 from floe.identity import Identity
 from floe.keyring import Keyring
@@ -21,6 +20,8 @@ from floe.parcel import pack
 from floe.plan import Plan
 from floe.schema import Schema
 from floe.session import Received
+from floe.settings import Config
+from floe.settings import Device as DeviceSettings
 from floe.topics import AnswerTo, CurrentRound, Topic
 
 PHASE = Phase("main", 1, 3, "train")
@@ -59,7 +60,7 @@ def ann(tmp_path: Path) -> Device:
     """A device that is not connected, with one parcel in its outbox."""
     rows, labels = np.zeros((2, 1), np.float32), np.array([0, 1])
     features = Features(rows, labels, rows, labels, Schema((1,), 2))
-    settings = config.Config(device=config.Device(id="ann"), folder=tmp_path, file=tmp_path / "floe.toml")
+    settings = Config(device=DeviceSettings(id="ann"), folder=tmp_path, file=tmp_path / "floe.toml")
     device = Device(settings, features, ANN, RING, tmp_path)
     folder = tmp_path / "outbox"
     device._outbox.put(

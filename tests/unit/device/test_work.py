@@ -15,10 +15,10 @@ from helpers.wire import keyring
 from edge_client.data.features import Features
 from edge_client.work import Done, Failed, Worker
 from floe import weights
-from floe.config import Config, Device, Paths
 from floe.messages import Base, Phase, Round
 from floe.plan import Plan
 from floe.schema import Schema
+from floe.settings import Config, Device, Paths
 
 SCHEMA = Schema((2,), 2, ("a", "b"))
 PLAN = Plan(model="linear", epochs=1, batch_size=4, report="accuracy")

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from floe.commands import commented, init
-from floe.config import ALIASES, SECTIONS, Config, describe, load, variable
+from floe.config import load, variable
 from floe.errors import ConfigError
+from floe.settings import ALIASES, SECTIONS, Config, describe
 
 
 @pytest.fixture

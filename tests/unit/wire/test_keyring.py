@@ -10,12 +10,12 @@ import pytest
 from helpers.wire import ANN, EVE, SEALED, SECRET, SUITES, core, keyring
 
 from floe import messages as m
-from floe.config import Config, Security
 from floe.errors import ConfigError, KeyFileError, Refused
 from floe.identity import new_secret
 from floe.keyring import Keyring, load_keyring, open_meta
 from floe.report import Metrics, Report
 from floe.seal import sealer
+from floe.settings import Config, Security
 
 KEY = bytes(range(100, 132))
 

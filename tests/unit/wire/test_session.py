@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from broker.run import Mosquitto
-from floe.config import Mqtt
 from floe.session import Connected, Disconnected, Event, Published, Received, Session
+from floe.settings import Mqtt
 
 WAIT_S = 20.0
 CONNACK_UNACCEPTABLE = b"\x20\x02\x00\x01"  # MQTT 3.1.1, 3.2.2.3: what a 3.1.1 broker says to level 5
