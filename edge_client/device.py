@@ -178,10 +178,11 @@ class Device:
         self._download.announce(manifest, retained=received.retained, now=time.monotonic())
 
     def _on_aggregator(self, received: Received) -> None:
-        """An aggregator that comes back has forgotten who was about to send what."""
+        """An aggregator that comes back has forgotten who was about to send what, and maybe who is there."""
         if self._read(received, Status).state == "online" and not received.retained:
             self._outbox.hurry()
             self._download.hurry()
+            self._say("training" if self._worker.busy else "online")
 
     def _on_own_status(self, received: Received) -> None:
         """What was known of this name before we came: our own last status, or that of another device."""
@@ -189,7 +190,10 @@ class Device:
         if not received.retained or not self._keyring.proves(status):
             return
         if status.key != self.wire.identity.key:
-            log(f"warning: another device is known under the name {self._id!r}; if it is not gone, choose another --id")
+            taken = f"another device is known under the name {self._id!r}"
+            if status.state != "offline":
+                raise KeyFileError(f"{taken}, and online: choose another --id")
+            log(f"warning: {taken}, last seen offline; if it is not gone for good, choose another --id")
         elif self.wire.outrank(status.seq):
             self._say("training" if self._worker.busy else "online")
 

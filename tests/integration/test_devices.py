@@ -92,19 +92,16 @@ def test_a_second_process_on_the_same_state_is_refused_at_once(federation: Feder
     assert "another device is running with this state folder" in second.said()
 
 
-def test_a_second_device_under_a_known_id_is_warned_at_once_and_ends_with_its_first_answer(
-    federation: Federation,
-) -> None:
+def test_a_second_device_under_the_id_of_one_that_is_online_ends_at_once(federation: Federation) -> None:
     federation.configure({"rounds": {"count": 1, "devices": 2}})
     federation.aggregator()
     first = federation.client("a")
     federation.until("SELECT * FROM devices WHERE device = 'a' AND state = 'online'")
     elsewhere = federation.configure({"paths": {"state": "elsewhere/state"}}, name="second.toml")
     second = federation.start("second", "client", "--config", str(elsewhere), "--id", "a", "--data", "features/a")
-    federation.wait(lambda: "warning: another device is known under the name 'a'" in second.said(), "a warning")
-    federation.client("b")
     assert second.wait() == 5
-    assert "another device is known under the name 'a': choose another --id" in second.said()
+    assert "another device is known under the name 'a', and online: choose another --id" in second.said()
+    federation.client("b")
     federation.finish()
     assert first.running
     assert federation.query("SELECT * FROM events WHERE device = 'a' AND reason = 'unknown-key'")
