@@ -57,7 +57,9 @@ class Chain:
             if last is None:
                 return self._at_the_beginning(policy)
             following = phase_after(last, policy, has_model=self.model is not None)
-            return State(following) if following else State(last, stage="finished")
+            if following is None:
+                return State(last, stage="finished")
+            return State(following, max(policy.rounds.quorum, 1))
         phase = Phase(self._lineage, self._epoch, row["round"], row["task"])
         ended = self._log.ended(phase)
         accepted = frozenset(u["device"] for u in ended if u["outcome"] == "accepted")
@@ -151,10 +153,11 @@ class Chain:
     def void(self, phase: Phase) -> str:
         """Record that a phase came to nothing; the reasons that were given. Round 0 begins again in a new epoch."""
         reasons = sorted({f"{u['reason']}: {u['detail']}" for u in self._log.ended(phase)})
-        self._log.void_round(phase)
         if phase.round == 0:
-            self._epoch = self._next_epoch(self._epoch + 1)
+            # The epoch comes first: a void phase 0 of the present epoch would be taken for one that has succeeded.
+            self._epoch = self._next_epoch(phase.epoch + 1)
             self.schema = None
+        self._log.void_round(phase)
         return "; ".join(reasons)[:500]
 
     def _at_the_beginning(self, policy: Policy) -> State:

@@ -6,6 +6,7 @@ A method that returns has its rows on disk. Only the aggregator writes; whoever 
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -197,7 +198,10 @@ class Log:
             self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
 
     def event(self, level: str, kind: str, text: str, *, device: str | None = None, reason: str | None = None) -> None:
-        """Record what happened, and print it; one like it within ten seconds is counted instead."""
+        """Print what happened, and record it; one like it within ten seconds is counted instead.
+
+        Never raises: what happened has happened, and must not be done again because its record found no room.
+        """
         key, moment = (kind, device, reason), self._clock()
         since, more = self._told.get(key, (-REPEAT_S, 0))
         if level != "info" and moment - since < REPEAT_S:
@@ -209,7 +213,10 @@ class Log:
         text = f"{text} (and {more} more like it)" if more else text
         log(f"{level} {text}" if level != "info" else text)
         row = {"time": now(), "level": level, "kind": kind, "device": device, "reason": reason, "text": text[:1000]}
-        self.db.table("events").insert(row)
+        try:
+            self.db.table("events").insert(row)
+        except sqlite3.Error as error:
+            self.complain(f"{self.path}: {error}; this event is not in the log")
 
     def complain(self, text: str) -> None:
         """Print what cannot be recorded, because the disk refuses; the same once in ten seconds."""

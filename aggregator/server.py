@@ -252,6 +252,6 @@ class Aggregator:
             plan=self._chain.plan,
             devices=rounds.members,
             bar=state.bar,
-            quorum=max(quorum_of(state, self._policy), 1),
+            quorum=quorum_of(state, self._policy),
             seconds_left=max(state.deadline - time.monotonic(), 0.0),
         )

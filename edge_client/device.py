@@ -129,7 +129,7 @@ class Device:
         log(f"connected to {self._config.mqtt.host}:{self._config.mqtt.port}")
         self._outbox.hurry()
         self._download.hurry()
-        self._say("training" if self._worker.busy else "online")
+        self._say_present()
 
     def _receive(self, received: Received) -> None:
         self.wire.received_bytes += len(received.payload)
@@ -182,7 +182,7 @@ class Device:
         if self._read(received, Status).state == "online" and not received.retained:
             self._outbox.hurry()
             self._download.hurry()
-            self._say("training" if self._worker.busy else "online")
+            self._say_present()
 
     def _on_own_status(self, received: Received) -> None:
         """What was known of this name before we came: our own last status, or that of another device."""
@@ -195,7 +195,7 @@ class Device:
                 raise KeyFileError(f"{taken}, and online: choose another --id")
             log(f"warning: {taken}, last seen offline; if it is not gone for good, choose another --id")
         elif self.wire.outrank(status.seq):
-            self._say("training" if self._worker.busy else "online")
+            self._say_present()
 
     def _on_want(self, received: Received) -> None:
         want = self._read(received, Want)
@@ -261,6 +261,9 @@ class Device:
         selected = takes_part(self._id, order.phase, order.plan.seed, order.bar, order.devices)
         done = self._outbox.holds(order.phase) or self._memory.answered(order.phase)
         return decide(order, selected=selected, done=done, base=self._download.sha256, working_on=working_on)
+
+    def _say_present(self) -> None:
+        self._say("training" if self._worker.busy else "online")
 
     def _say(self, state: str) -> None:
         self.wire.status(state, self._order.phase if self._order else None)

@@ -158,3 +158,14 @@ def test_a_void_round_is_over_and_has_no_model(tmp_path: Path) -> None:
     assert log.open_phase("main", 1) is None
     assert log.last_closed("main", 1) == TRAIN
     assert log.db.execute("SELECT state, accepted, refused FROM rounds").fetchall() == [("void", 0, 1)]
+
+
+def test_an_event_that_finds_no_room_does_not_undo_what_happened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Log(tmp_path)
+    log.db.execute("PRAGMA query_only = ON")  # as a full disk does: no write is taken
+    log.event("info", "closed", "train 1 closed with 2 updates")
+    said = capsys.readouterr().err
+    assert "train 1 closed with 2 updates" in said
+    assert "this event is not in the log" in said
