@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from edge_client.own import resolve
 from floe.errors import ConfigError, DataError
 from floe.plan import Plan
 from floe.schema import Schema
@@ -52,7 +52,7 @@ def build(plan: Plan, schema: Schema, aliases: Mapping[str, str]) -> Model:
     alias = plan.model
     if alias in aliases:
         name = f"{alias!r} ({aliases[alias]})"
-        module = _own(_resolve(name, aliases[alias]), name, schema, plan)
+        module = _own(resolve(f"model {name}", aliases[alias]), name, schema, plan)
     elif alias in BUILTIN:
         name = repr(alias)
         module = BUILTIN[alias](schema.shape, schema.classes, plan)
@@ -67,17 +67,6 @@ def build(plan: Plan, schema: Schema, aliases: Mapping[str, str]) -> Model:
     _probe(model, schema)
     _can_travel(model)
     return model
-
-
-def _resolve(name: str, target: str) -> Callable[..., Any]:
-    path, _, attribute = target.partition(":")
-    try:
-        function = getattr(importlib.import_module(path), attribute)
-    except Exception as error:
-        raise ConfigError(f"model {name} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(function):
-        raise ConfigError(f"model {name} is a {type(function).__name__}; a function is needed")
-    return cast(Callable[..., Any], function)
 
 
 def _own(function: Callable[..., Any], name: str, schema: Schema, plan: Plan) -> nn.Module:

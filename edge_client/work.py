@@ -1,24 +1,24 @@
 """The work of a phase, in a thread of its own: train or measure, write the model, seal the result into the outbox.
 
-The only place that imports the trainer, and so torch, and only when there is work.
+The only place that imports Floe's trainer, and so torch, and only when there is work for it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
 from edge_client.local import LocalModels
+from edge_client.own import Arrays, Trainer, own_trainer
 from floe import weights
 from floe.errors import FloeError, Refused, StoreError
 from floe.files import write_atomically
@@ -29,8 +29,6 @@ from floe.plan import Plan
 from floe.report import Report
 from floe.schema import Schema
 from floe.settings import Config
-
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Worker:
         self._outbox = state / "outbox"
         self._local = LocalModels(state / "local")
         self._post = post
-        self._trainer: Any = None
+        self._trainer: Trainer | None = None
         self._plan: Plan | None = None
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
@@ -156,13 +154,18 @@ class Worker:
             raise Refused("schema", difference)
         return weights.read(source)
 
-    def _trainer_for(self, plan: Plan) -> Any:
-        from edge_client.trainer import Trainer
-
+    def _trainer_for(self, plan: Plan) -> Trainer:
         if self._trainer is None or self._plan != plan:
-            self._trainer = Trainer(self._features, plan, self._config.models, self._config.device.threads)
+            self._trainer = self._new_trainer(plan)
             self._plan = plan
         return self._trainer
+
+    def _new_trainer(self, plan: Plan) -> Trainer:
+        if own := self._config.trainers.get(plan.model):
+            return own_trainer(plan.model, own, self._features, plan)
+        from edge_client import trainer
+
+        return trainer.Trainer(self._features, plan, self._config.models, self._config.device.threads)
 
     def _keep(self, arrays: Arrays, report: Report, order: Round) -> None:
         """Write the model for the device's user, and beside it what they need to know; nothing here reads it."""

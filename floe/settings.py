@@ -119,6 +119,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     device: Device = Device()
     broker: Broker = Broker()
     models: dict[str, str] = {}
+    trainers: dict[str, str] = {}
     data: dict[str, str] = {}
     folder: Path = Path()
     file: Path | None = None
@@ -140,6 +141,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 }
 ALIASES = {
     "models": 'your own models: mine = "package.module:function", called with (shape, classes, plan)',
+    "trainers": 'your own training, without torch if you like: mine = "package.module:Class", see edge_client/own.py',
     "data": 'your own data: mine = "package.module:function", which returns edge_client.data Features',
 }
 

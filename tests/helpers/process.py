@@ -28,7 +28,7 @@ class Process:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "floe", *arguments],
                 cwd=folder,
-                env=environment({"PYTHONPATH": str(root), **(env or {})}),
+                env=environment({"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}", **(env or {})}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
