@@ -14,8 +14,11 @@ import msgspec
 from aggregator import results
 from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
+from aggregator.phases import Policy, first_phase, phase_after, reason_to_stop
+from aggregator.progress import read_progress
 from aggregator.registry import Model, Registry, base_of
-from aggregator.rounds import Policy, State, first_phase, phase_after
+from aggregator.states import State
+from aggregator.steering import Control
 from floe import weights
 from floe.errors import ConfigError, Refused, StoreError
 from floe.files import hash_of, storing, write_atomically
@@ -49,35 +52,43 @@ class Chain:
         self._parcel: Parcel | None = None
         self.plan = config.plan
 
-    def restore(self, policy: Policy, now: float) -> State:
+    def restore(self, policy: Policy, now: float, control: Control) -> State:
         """Where the rounds were when the last process ended."""
+        last = max(policy.rounds.count, control.last)
         row = self._log.open_phase(self._lineage, self._epoch)
         if row is None:
-            last = self._log.last_closed(self._lineage, self._epoch)
-            if last is None:
-                return self._at_the_beginning(policy)
-            following = phase_after(last, policy, has_model=self.model is not None)
-            if following is None:
-                return State(last, stage="finished")
-            return State(following, max(policy.rounds.quorum, 1))
+            return self._between_phases(policy, now, control, last)
         phase = Phase(self._lineage, self._epoch, row["round"], row["task"])
         ended = self._log.ended(phase)
         accepted = frozenset(u["device"] for u in ended if u["outcome"] == "accepted")
         refused = frozenset(u["device"] for u in ended if u["outcome"] == "rejected") - accepted
+        expected = frozenset(json.loads(row["expected"]))
         return State(
             phase,
             stage="open",
-            expected=frozenset(json.loads(row["expected"])),
+            last=last,
+            held=control.held,
+            online=expected,  # until they say otherwise: a restart of ours is no reason to close without them
+            expected=expected,
             bar=row["bar"],
             accepted=accepted,
             refused=refused,
+            merged=self._merged(phase),
             # A round that all have refused is not waited for again: the plan may have been mended meanwhile.
             deadline=now if refused and not accepted else now + policy.rounds.deadline_s,
         )
 
-    def selects(self, device: str, state: State) -> bool:
-        """Whether a device that came later may take part in the open phase."""
-        return takes_part(device, state.phase, self.plan.seed, state.bar, self._config.rounds.members)
+    def enough(self, closed: Phase, policy: Policy, control: Control) -> str:
+        """Why no more rounds are needed after a phase; empty if they are."""
+        if closed.task not in ("train", "evaluate"):
+            return ""
+        return reason_to_stop(read_progress(self._log.db, closed, policy.rounds, control.since), policy.rounds)
+
+    def selects(self, device: str, phase: Phase) -> bool:
+        """Whether a device takes, or took, part in a phase that has been opened."""
+        row = self._log.round(phase)
+        members = self._config.rounds.members
+        return row is not None and takes_part(device, phase, self.plan.seed, row["bar"], members)
 
     def check_key(self, message: Message) -> None:
         """The key that speaks for a device is the first that was seen under its name, with proof that it belongs here.
@@ -93,10 +104,11 @@ class Chain:
             raise Refused("unknown-key", f"another key was seen first under the name {message.sender!r}")
 
     def expectation(self, phase: Phase) -> Expectation:
-        """What an update of this phase must fit."""
-        base, cap = self.base(), self._config.security.max_transfer_mb * 1_000_000
+        """What an update of a phase must fit: of the open one, or of an earlier one whose updates are still taken."""
+        cap = self._config.security.max_transfer_mb * 1_000_000
         layout = self._layout if phase.task in ("train", "evaluate") else None
-        return Expectation(phase, base.sha256 if base else "", self.plan, layout, self.schema, cap)
+        row = self._log.round(phase)
+        return Expectation(phase, (row and row["base_sha256"]) or "", self.plan, layout, self.schema, cap)
 
     def accept_schema(self, schema: Schema) -> None:
         """The first accepted update gives the federation its schema."""
@@ -105,8 +117,13 @@ class Chain:
             self.schema = schema
 
     def spool(self, phase: Phase) -> Path:
-        """Where the opened updates of a phase wait for its end."""
+        """Where the opened updates that a phase will use wait for its end."""
         return self._state / "spool" / f"{phase.epoch}-{phase.round}-{phase.task}"
+
+    def spooled(self, device: str, made_in: Phase, used_in: Phase) -> Path:
+        """The file of one of them: `<device>.safetensors`, a late one `<device>@<its round>.safetensors`."""
+        late = "" if made_in == used_in else f"@{made_in.round}"
+        return self.spool(used_in) / f"{device}{late}.safetensors"
 
     def parcel(self) -> Parcel | None:
         """The transfer of the newest model, None while there is none."""
@@ -135,20 +152,24 @@ class Chain:
         assert row is not None
         self.plan = msgspec.json.decode(row["plan"], type=Plan)
 
-    def close(self, phase: Phase, *, up: int, down: int) -> None:
-        """Make what the phase makes, then record it and the end of the phase in one transaction."""
-        before = self.model
+    def close(self, phase: Phase, *, up: int, down: int) -> frozenset[str]:
+        """Make what the phase makes, then record it and the end of the phase in one transaction.
+
+        The devices whose updates were used.
+        """
         spooled = self._spooled(phase)
+        devices = frozenset(item.device for item in spooled)
         made = self._make(phase, spooled)
         row = None
         if made is not None:
             samples = sum(item.samples for item in spooled)
-            row = self._registry.row(made, phase, self._identity, devices=len(spooled), samples=samples)
-        self._log.close_round(phase, up=up, down=down, model=row, measured=before.sha256 if before else None)
+            row = self._registry.row(made, phase, self._identity, devices=len(devices), samples=samples)
+        self._log.close_round(phase, up=up, down=down, model=row)
         if made is not None:
             self.model, self._layout = made, trainable(weights.read_layout_of(made.path))
         with suppress(StoreError):  # the round is closed: `open` tries again
             self._registry.keep_uploads(self.spool(phase), keep=phase.task == "train")
+        return devices
 
     def void(self, phase: Phase) -> str:
         """Record that a phase came to nothing; the reasons that were given. Round 0 begins again in a new epoch."""
@@ -160,11 +181,26 @@ class Chain:
         self._log.void_round(phase)
         return "; ".join(reasons)[:500]
 
-    def _at_the_beginning(self, policy: Policy) -> State:
-        self._adopt_initial()
-        number = self.model.round if self.model else None
-        phase = first_phase(self._lineage, self._epoch, policy, model=number, scaled=self._scaled())
-        return State(phase, policy.rounds.devices)
+    def _between_phases(self, policy: Policy, now: float, control: Control, last: int) -> State:
+        closed = self._log.last_closed(self._lineage, self._epoch)
+        if closed is None:
+            self._adopt_initial()
+            number = self.model.round if self.model else None
+            phase = first_phase(self._lineage, self._epoch, policy, model=number, scaled=self._scaled())
+            return State(phase, policy.rounds.devices, last=last, held=control.held, not_before=now)
+        enough = self.enough(closed, policy, control)
+        following = phase_after(closed, policy, last=last, has_model=self.model is not None, enough=enough)
+        if following is None:
+            return State(closed, stage="finished", last=closed.round)
+        row = self._log.round(closed)
+        unheard = frozenset(json.loads(row["expected"])) if row else frozenset()
+        return State(
+            following, max(policy.rounds.quorum, 1), last=last, held=control.held, unheard=unheard, not_before=now,
+            merged=self._merged(following),
+        )  # fmt: skip
+
+    def _merged(self, phase: Phase) -> int:
+        return sum(row["round"] != phase.round for row in self._log.merged(phase))
 
     def _adopt_initial(self) -> None:
         """The operator's model becomes global model 0, unless its scaling has still to be gathered."""
@@ -185,7 +221,7 @@ class Chain:
         out = self._registry.path(phase)
         initial = self._config.rounds.initial
         if phase.task == "sums":
-            results.combine_sums(spooled, self._scaling)
+            results.combine_sums(sorted(spooled, key=lambda item: item.device), self._scaling)
             if not initial:
                 return None
             results.first_model(self._config.path(initial), self._scaling, self._schema_text(), out)
@@ -193,18 +229,28 @@ class Chain:
             scaling = self._scaling if self._scaled() else None
             results.first_model(spooled[0].path, scaling, self._schema_text(), out)
         elif phase.task == "train" and self.model is not None:
-            results.federated_mean(spooled, self.model.path, out)
+            rounds = self._config.rounds
+            if rounds.mode == "asynchronous":
+                mixing, power = rounds.mixing, rounds.staleness_power
+                results.merged_at_once(spooled, self.model.path, out, mixing=mixing, power=power)
+            else:
+                by_device = sorted(spooled, key=lambda item: (item.device, -item.behind))
+                results.federated_mean(by_device, self.model.path, out, rounds.staleness_power)
         else:
             return None
         return Model(phase.round, out, hash_of(out))
 
     def _spooled(self, phase: Phase) -> list[results.Spooled]:
-        folder = self.spool(phase)
-        return [
-            results.Spooled(u["device"], folder / f"{u['device']}.safetensors", u["samples"])
-            for u in self._log.ended(phase)
-            if u["outcome"] == "accepted" and u["sha256"]
-        ]
+        """What a phase uses, in the order of arrival."""
+        found = []
+        for u in self._log.merged(phase):
+            made_in = Phase(u["lineage"], u["epoch"], u["round"], u["task"])
+            base = self._log.base_of(made_in) if made_in != phase else None
+            path, behind = self.spooled(u["device"], made_in, phase), phase.round - made_in.round
+            if u["sha256"]:
+                models = self._config.path(self._config.paths.models)
+                found.append(results.Spooled(u["device"], path, u["samples"], behind, models / base if base else None))
+        return found
 
     @property
     def _scaling(self) -> Path:

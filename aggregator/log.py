@@ -141,17 +141,16 @@ class Log:
         """Record a model that no round made."""
         self.db.table("models").insert({**row, "created_at": now()}, replace=True)
 
-    def close_round(
-        self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None, measured: str | None
-    ) -> None:
-        """Close a round, with the model that it made and the metrics of the model it started from: all or nothing."""
-        key = {**msgspec.structs.asdict(phase), "now": now(), "up": up, "down": down, "measured": measured}
+    def close_round(self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None) -> None:
+        """Close a round, with the model that it made and the metrics of the models that its updates started from: all
+        or nothing.
+        """
+        key = {**msgspec.structs.asdict(phase), "now": now(), "up": up, "down": down}
         with self.db.atomic():
             self.db.execute(_CLOSE, key)
             if model is not None:
                 self.add_model(model)
-            if measured is not None:
-                self.db.execute(_MEASURE, key)
+            self.db.execute(_MEASURE, key)
 
     def void_round(self, phase: Phase) -> None:
         """Close a round that came to nothing."""
@@ -168,6 +167,37 @@ class Log:
             return Outcome(transfer, row["device"], phase, row["outcome"], row["reason"], row["detail"])
         return None
 
+    def has_ended(self, device: str, phase: Phase) -> bool:
+        """Whether an update of a device for a phase was accepted or rejected."""
+        sql = (
+            "SELECT 1 FROM updates WHERE lineage = ? AND epoch = ? AND round = ? AND task = ? "
+            "AND outcome IN ('accepted', 'rejected') AND device = ?"
+        )
+        return self._one(sql, phase.lineage, phase.epoch, phase.round, phase.task, device) is not None
+
+    def round(self, phase: Phase) -> dict[str, Any] | None:
+        """A round that has been opened."""
+        sql = "SELECT * FROM rounds WHERE lineage = ? AND epoch = ? AND round = ? AND task = ?"
+        return next(iter(self.db.query(sql, [phase.lineage, phase.epoch, phase.round, phase.task])), None)
+
+    def base_of(self, phase: Phase) -> str | None:
+        """The file, in the folder of models, of the global model that a round started from."""
+        sql = (
+            "SELECT m.file FROM rounds r JOIN models m ON (m.lineage, m.epoch, m.sha256) = "
+            "(r.lineage, r.epoch, r.base_sha256) WHERE r.lineage = ? AND r.epoch = ? AND r.round = ? AND r.task = ?"
+        )
+        return self._one(sql, phase.lineage, phase.epoch, phase.round, phase.task)
+
+    def merged(self, phase: Phase) -> list[dict[str, Any]]:
+        """The accepted updates that a phase uses, those of earlier rounds included, in the order of their arrival."""
+        return list(
+            self.db.query(
+                "SELECT * FROM updates WHERE lineage = ? AND epoch = ? AND merged = ? AND task = ? "
+                "AND outcome = 'accepted' ORDER BY id",
+                [phase.lineage, phase.epoch, phase.round, phase.task],
+            )
+        )
+
     def ended(self, phase: Phase) -> list[dict[str, Any]]:
         """The updates of a phase that have ended, in the order of device ids."""
         return list(
@@ -177,12 +207,19 @@ class Log:
             )
         )
 
-    def update(self, ended: Outcome, report: Report | None, *, bytes_: int, sha256: str | None, suite: str) -> None:
-        """Record how an update ended; a second record for the same transfer changes nothing."""
+    def update(
+        self, ended: Outcome, report: Report | None, *, bytes_: int, sha256: str | None, suite: str,
+        merged: int | None = None,
+    ) -> None:  # fmt: skip
+        """Record how an update ended; a second record for the same transfer changes nothing.
+
+        `merged` is the round that uses it, of an accepted one; by default its own.
+        """
         row = {
             "transfer": ended.transfer, "device": ended.device, **msgspec.structs.asdict(ended.phase),
             "outcome": ended.outcome, "reason": ended.reason, "detail": " ".join(ended.detail.split())[:500],
             **(_metrics(report) if report else {}), "bytes": bytes_, "sha256": sha256, "suite": suite, "time": now(),
+            "merged": (ended.phase.round if merged is None else merged) if ended.outcome == "accepted" else None,
         }  # fmt: skip
         with self.db.atomic():
             before = self.db.execute("SELECT count(*) FROM updates").fetchone()[0]
@@ -237,20 +274,27 @@ class Log:
 _CLOSE = """
 UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down = :down,
     seconds = (julianday(:now) - julianday(opened_at)) * 86400,
-    accepted = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.round = :round
+    accepted = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.merged = :round
         AND u.task = :task AND outcome = 'accepted'),
     refused = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.round = :round
         AND u.task = :task AND outcome != 'accepted')
 WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
 """
 
+# The newest measurement of every device that started from a model counts, also of one whose update came late.
 _MEASURE = """
-UPDATE models SET (loss, accuracy, roc_auc, test_samples) = (
+UPDATE models AS m SET (loss, accuracy, roc_auc, test_samples) = (
     SELECT sum(base_loss * test_samples) / sum(test_samples), sum(base_accuracy * test_samples) / sum(test_samples),
         sum(base_roc_auc * test_samples) / sum(iif(base_roc_auc IS NULL, NULL, test_samples)), sum(test_samples)
-    FROM updates WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
-        AND outcome = 'accepted' AND base_loss IS NOT NULL AND test_samples > 0
-) WHERE lineage = :lineage AND epoch = :epoch AND sha256 = :measured
+    FROM updates WHERE id IN (
+        SELECT max(u.id) FROM rounds r JOIN updates u USING (lineage, epoch, round, task)
+        WHERE r.lineage = m.lineage AND r.epoch = m.epoch AND r.base_sha256 = m.sha256
+            AND u.outcome = 'accepted' AND u.base_loss IS NOT NULL AND u.test_samples > 0
+        GROUP BY u.device)
+) WHERE lineage = :lineage AND epoch = :epoch AND sha256 IN (
+    SELECT r.base_sha256 FROM updates u JOIN rounds r USING (lineage, epoch, round, task)
+    WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.task = :task AND u.merged = :round AND u.base_loss IS NOT NULL
+)
 """
 
 

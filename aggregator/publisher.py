@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from functools import partial
+
 from floe.keyring import Keyring
 from floe.messages import Manifest, Want
 from floe.parcel import Parcel
 from floe.pump import Pump
-from floe.topics import ModelChunk, ModelChunkTo, ModelManifest, ModelManifestTo
+from floe.topics import ModelChunk, ModelChunkTo, ModelManifest, ModelManifestTo, Topic
 from floe.transfer import from_ranges
 from floe.wire import Wire
 
@@ -23,14 +26,15 @@ class Publisher:
         self._lineage = lineage
         self._pump = Pump(wire)
 
-    def publish(self, parcel: Parcel) -> None:
-        """A new model: push it to all who listen. The same again is only announced."""
+    def publish(self, parcel: Parcel, devices: Collection[str] | None = None) -> None:
+        """A new model: push it to all who listen, or to these devices. The same again is only announced."""
         new = self.parcel is None or self.parcel.name != parcel.name
         self.parcel = parcel
         self.announce()
-        if new:
-            indices = range(len(parcel.core.chunks))
-            self._pump.add(EVERYBODY, parcel, indices, lambda index: self._chunk_topic(parcel, index))
+        if new and devices is None:
+            self._push(EVERYBODY, parcel, partial(self._chunk_topic, parcel))
+        for device in sorted(devices or ()) if new else ():
+            self._push(device, parcel, partial(self._chunk_topic_to, parcel, device))
 
     def announce(self) -> None:
         """Publish the manifest, retained: after a new model, and whenever the broker may have lost it."""
@@ -45,11 +49,14 @@ class Publisher:
         if not want.ranges:
             self._send_manifest(ModelManifestTo(self._wire.federation, self._lineage, device), retain=False)
         indices = from_ranges(want.ranges, len(parcel.core.chunks))
-        self._pump.add(device, parcel, indices, lambda index: self._chunk_topic_to(parcel, device, index))
+        self._pump.add(device, parcel, indices, partial(self._chunk_topic_to, parcel, device))
 
     def run(self) -> None:
         """Publish as much as there is room for."""
         self._pump.run()
+
+    def _push(self, key: str, parcel: Parcel, topic_of: Callable[[int], Topic]) -> None:
+        self._pump.add(key, parcel, range(len(parcel.core.chunks)), topic_of)
 
     def _send_manifest(self, topic: ModelManifest | ModelManifestTo, *, retain: bool) -> None:
         assert self.parcel is not None

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from aggregator.chain import Chain
 from aggregator.intake import check_manifest, check_report, check_weights
 from aggregator.log import Log, Outcome
-from aggregator.rounds import State
+from aggregator.phases import Policy
+from aggregator.rounds import staleness_of
+from aggregator.states import State
 from aggregator.uploads import Upload, Uploads
 from floe.errors import Refused
 from floe.files import storing
 from floe.keyring import Keyring, open_meta
-from floe.messages import Answer, Core, Manifest, Want
+from floe.messages import Answer, Core, Manifest, Phase, Want
 from floe.parcel import Incoming
 from floe.report import Report
 from floe.signing import verify
@@ -36,17 +39,18 @@ class Receiver:
     """
 
     def __init__(
-        self, wire: Wire, chain: Chain, log: Log, keyring: Keyring, *, folder: Path, slots: int,
+        self, wire: Wire, chain: Chain, log: Log, keyring: Keyring, policy: Policy, *, folder: Path,
         state: Callable[[], State], ended: Callable[[Outcome], None],
     ) -> None:  # fmt: skip
         self._wire = wire
         self._chain = chain
         self._log = log
         self._keyring = keyring
+        self._policy = policy
         self._folder = folder
         self._state = state
         self._ended = ended
-        self._uploads = Uploads(slots, self._begin, self._send_want)
+        self._uploads = Uploads(policy.rounds.uploads, self._begin, self._send_want)
 
     def manifest(self, topic: DeviceManifest, manifest: Manifest, payload: bytes) -> None:
         """An update is announced, for the first time or again. Its signature has been verified."""
@@ -70,8 +74,10 @@ class Receiver:
         if self._uploads.add(upload, topic.index, sealed, time.monotonic()):
             self._complete(upload)
 
-    def close_round(self) -> None:
-        """What is still on its way when a round closes is late."""
+    def close_round(self, closing: Phase, following: Phase | None) -> None:
+        """What is still on its way when a round closes is late, unless a following round still takes it."""
+        if self._policy.max_staleness and (closing.task, following and following.task) == ("train", "train"):
+            return
         for device in self._uploads.devices():
             self._abandon(device, "late", "closed", "the round closed before the transfer was complete")
 
@@ -102,6 +108,8 @@ class Receiver:
     def _announced(self, topic: DeviceManifest, manifest: Manifest, payload: bytes) -> None:
         core, device = manifest.core, manifest.sender
         state = self._state()
+        if self._must_wait(core.phase, device, state):
+            return  # not answered: it is announced again
         try:
             report = self._admit(manifest, topic, state)
         except Refused as refusal:
@@ -116,18 +124,31 @@ class Receiver:
             with storing(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._announcement(device).write_bytes(payload)
-            self._uploads.offer(device, name_of(core), time.monotonic())
+            self._uploads.offer(device, name_of(core), core.phase, time.monotonic())
         else:
             self._complete(self._upload(manifest, report))
 
+    def _must_wait(self, phase: Phase, device: str, state: State) -> bool:
+        """Whether an update will be taken, but not now: its round is closing, or another of the device comes first."""
+        if not self._policy.max_staleness:
+            return False
+        coming = self._uploads.phase_of(device)
+        other = coming not in (None, phase) and self._takes(coming, state) is not None
+        return other or (state.stage == "closing" and phase == state.phase)
+
+    def _takes(self, phase: Phase | None, state: State) -> int | None:
+        return None if phase is None else staleness_of(phase, state, self._policy)
+
     def _admit(self, manifest: Manifest, topic: DeviceManifest, state: State) -> Report:
-        core, phase = manifest.core, state.phase
+        core, device = manifest.core, manifest.sender
+        behind = self._takes(core.phase, state)
+        phase = state.phase if behind is None else core.phase
         check_manifest(manifest, topic, self._chain.expectation(phase))
-        if state.stage != "open":
+        if behind is None:
             raise Refused("round", f"{phase.task} {phase.round} is not open")
-        if manifest.sender in state.accepted | state.refused:
+        if device in state.accepted | state.refused if behind == 0 else self._log.has_ended(device, phase):
             raise Refused("duplicate", f"an update of {phase.task} {phase.round} has its answer already")
-        if manifest.sender not in state.expected and not self._chain.selects(manifest.sender, state):
+        if not (behind == 0 and device in state.expected) and not self._chain.selects(device, phase):
             raise Refused("round", f"not selected for {phase.task} {phase.round}")
         report = open_meta(self._keyring.open(core, manifest.envelope), core, Report)
         check_report(report, core, self._chain.plan)
@@ -150,18 +171,28 @@ class Receiver:
         return Upload(device, manifest.key, name_of(core), core.phase, report, incoming)
 
     def _complete(self, upload: Upload) -> None:
+        """All is here: open it, check it, record it for the round that is open, answer."""
+        state = self._state()
+        if self._must_wait(upload.phase, upload.device, state):
+            upload.due = time.monotonic() + RETRY_S
+            return
         core, sha256 = upload.incoming.core, None
         ended = Outcome(upload.transfer, upload.device, upload.phase, "accepted", "", "")
         try:
-            if core.size:
-                sha256 = self._spool(upload)
+            if self._takes(upload.phase, state) is None:
+                ended = replace(
+                    ended, outcome="late", reason="closed", detail="the round closed before it was complete"
+                )
+            elif core.size:
+                sha256 = self._spool(upload, state.phase)
         except Refused as error:
-            ended = Outcome(upload.transfer, upload.device, upload.phase, "rejected", error.reason, error.detail)
-        self._end(ended, upload.report, core, upload.key, received_bytes=upload.received_bytes, sha256=sha256)
+            ended = replace(ended, outcome="rejected", reason=error.reason, detail=error.detail)
+        received, merged = upload.received_bytes, state.phase.round
+        self._end(ended, upload.report, core, upload.key, received_bytes=received, sha256=sha256, merged=merged)
         self._forget(upload.device)
 
-    def _spool(self, upload: Upload) -> str:
-        path = self._chain.spool(upload.phase) / f"{upload.device}.safetensors"
+    def _spool(self, upload: Upload, used_in: Phase) -> str:
+        path = self._chain.spooled(upload.device, upload.phase, used_in)
         sha256 = upload.incoming.open_to(path)
         try:
             schema = check_weights(path, upload.incoming.core, self._chain.expectation(upload.phase))
@@ -185,9 +216,10 @@ class Receiver:
         self._uploads.remove(device, time.monotonic())
 
     def _end(
-        self, ended: Outcome, report: Report | None, core: Core, key: str, *, received_bytes: int, sha256: str | None
-    ) -> None:
-        self._log.update(ended, report, bytes_=received_bytes, sha256=sha256, suite=core.suite)
+        self, ended: Outcome, report: Report | None, core: Core, key: str, *, received_bytes: int,
+        sha256: str | None, merged: int | None = None,
+    ) -> None:  # fmt: skip
+        self._log.update(ended, report, bytes_=received_bytes, sha256=sha256, suite=core.suite, merged=merged)
         self._answer(ended, key)
         self._ended(ended)
 

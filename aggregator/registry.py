@@ -6,6 +6,7 @@ that a restart serves the same transfer again.
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +84,16 @@ class Registry:
         if not spool.is_dir():
             return
         with storing(spool):
-            for path in spool.glob("*.safetensors") if keep else []:
-                path.replace(self._models / "devices" / path.name)
+            for path in sorted(spool.glob("*.safetensors"), key=_round_of) if keep else []:
+                path.replace(self._models / "devices" / f"{path.stem.partition('@')[0]}.safetensors")
             shutil.rmtree(spool)
             sync_folder(self._models / "devices")
+
+
+def _round_of(spooled: Path) -> float:
+    """The round of a late update, by the name of its file; those that are not late come last."""
+    late = spooled.stem.partition("@")[2]
+    return int(late) if late else math.inf
 
 
 def base_of(parcel: Parcel | None) -> Base | None:

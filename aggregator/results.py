@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from floe import weights
-from floe.aggregate import Update, weighted_mean
+from floe.aggregate import Update, linear_combination, weighted_mean
 from floe.errors import DataError, Refused
 from floe.scaling import scale_of
 from floe.schema import Schema
@@ -20,11 +20,16 @@ from floe.schema import Schema
 
 @dataclass(frozen=True)
 class Spooled:
-    """An accepted update with weights: its file, and the rows it was trained on."""
+    """An accepted update with weights: its file, and the rows it was trained on.
+
+    `behind` rounds ago its round was open; then `base` is the model that it was trained from.
+    """
 
     device: str
     path: Path
     samples: int
+    behind: int = 0
+    base: Path | None = None
 
 
 def combine_sums(spooled: Sequence[Spooled], out: Path) -> None:
@@ -49,17 +54,34 @@ def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> 
     weights.join(sources, out, {"schema": schema})
 
 
-def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path) -> None:
-    """The next global model: FedAvg of the updates, the scaling of the base. Without updates: the base again."""
-    metadata = weights.read_layout_of(base).metadata
-    if not spooled:
-        weights.join({base: _names(base)}, out, metadata)
-        return
-    mean = out.with_name(f".{out.name}.mean")
-    weighted_mean([Update(item.path, item.samples) for item in spooled], mean)
-    scaling = [name for name in _names(base) if name.startswith("scaling.")]
-    weights.join({mean: _names(mean), base: scaling}, out, metadata)
-    mean.unlink()
+def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path, power: float = 0.5) -> None:
+    """The next global model: FedAvg of the updates, the scaling of the base. Without updates: the base again.
+
+    An update that came s rounds late moves the base by what it learned, times (1 + s)^-power (FedBuff: Nguyen et al.
+    2022, Algorithm 1 and section 3; there power is 1/2): its weight in the mean stays, its difference shrinks.
+    """
+    rebased = [_rebased(item, base, power) for item in spooled]
+    mean = _beside(out, "mean")
+    if spooled:
+        weighted_mean([Update(path, item.samples) for path, item in zip(rebased, spooled, strict=True)], mean)
+    _with_scaling(mean if spooled else base, base, out)
+    for path in {mean, *rebased} - {item.path for item in spooled}:
+        path.unlink(missing_ok=True)
+
+
+def merged_at_once(spooled: Sequence[Spooled], base: Path, out: Path, *, mixing: float, power: float) -> None:
+    """The next global model in asynchronous operation: the updates, one after the other, mixed into the base.
+
+    FedAsync (Xie, Koyejo & Gupta 2019, Algorithm 1, polynomial staleness): w <- (1 - a) w + a w_k with
+    a = mixing (1 + s)^-power for an update that is s rounds behind. Without updates: the base again.
+    """
+    made = [_beside(out, f"mixed{place}") for place in range(len(spooled))]
+    for item, before, after in zip(spooled, [base, *made], made, strict=False):
+        share = mixing * (1 + item.behind) ** -power
+        linear_combination([(before, 1 - share), (item.path, share)], after, like=item.path)
+    _with_scaling(made[-1] if made else base, base, out)
+    for path in made:
+        path.unlink()
 
 
 def check_initial(path: Path) -> weights.Layout:
@@ -72,6 +94,29 @@ def check_initial(path: Path) -> weights.Layout:
             f"{path}: cannot be the initial model: {error}; `floe models export` writes such files"
         ) from None
     return layout
+
+
+def _rebased(item: Spooled, base: Path, power: float) -> Path:
+    """A late update as if it had been trained from `base`; one that is not late, as it is."""
+    if not item.behind or item.base is None:
+        return item.path
+    factor, out = (1 + item.behind) ** -power, item.path.with_suffix(".rebased")
+    linear_combination([(base, 1.0), (item.path, factor), (item.base, -factor)], out, like=item.path)
+    return out
+
+
+def _with_scaling(model: Path, base: Path, out: Path) -> None:
+    scaling = [name for name in _names(base) if name.startswith("scaling.")]
+    trained = [name for name in _names(model) if name not in scaling]
+    weights.join({base: scaling} | {model: [*trained, *(scaling if model == base else [])]}, out, _metadata(base))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    return dict(weights.read_layout_of(path).metadata)
+
+
+def _beside(out: Path, what: str) -> Path:
+    return out.with_name(f".{out.name}.{what}")
 
 
 def _names(path: Path) -> list[str]:

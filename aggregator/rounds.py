@@ -1,130 +1,37 @@
 """The rounds as a pure state machine: `step(state, event, policy, now) -> (state, effects)`. No clock, file or socket.
 
-The life of a federation is a chain of phases:
-
-    sums (0)  ->  init (0)  ->  train (1) ... train (n)  ->  evaluate (n)  ->  finished
-    if scaled     if no model
-
-and each phase goes through these stages:
-
-    stage      event                                         next       effects
-    waiting    enough devices online                         open       Open
-    open       every expected device has its answer          closing    Close   (init: the first accepted)
-    open       deadline, quorum accepted                     closing    Close
-    open       deadline, below the quorum                    open       Extend
-    open       deadline, every expected device was refused   closing    Void
-    closing    Closed (the model is written)                 waiting, or finished    Finish
-    closing    Voided (train, evaluate)                      waiting, or finished    Finish
-    closing    Voided (sums, init)                           waiting, in a new epoch
-
-Enough are `rounds.devices` for the first phase of an epoch and a quorum, at least one, for all others: those must not
-hang on a device that died.
+An event first becomes a fact of the state (`_note`); then the rows of `TABLE` are tried from the top, and the first
+that holds changes the stage and has an effect, until none holds any more. PROTOCOL.md, 5.3, shows the table.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-from floe.messages import Phase, Task
-from floe.plan import Plan
-from floe.selection import EVERYBODY, bar_for, takes_part
-from floe.settings import Rounds
-
-Stage = Literal["waiting", "open", "closing", "finished"]
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the operator chose. `rounds` says who, how many and how long; `plan` what is done."""
-
-    rounds: Rounds
-    plan: Plan
-
-
-@dataclass(frozen=True)
-class State:
-    """Where the federation is. `needed` devices open the phase; `deadline` is in the caller's monotonic seconds."""
-
-    phase: Phase
-    needed: int = 1
-    stage: Stage = "waiting"
-    online: frozenset[str] = frozenset()
-    expected: frozenset[str] = frozenset()
-    bar: str = EVERYBODY
-    accepted: frozenset[str] = frozenset()
-    refused: frozenset[str] = frozenset()
-    deadline: float = 0.0
-
-
-@dataclass(frozen=True)
-class Online:
-    """A device said that it is there."""
-
-    device: str
-
-
-@dataclass(frozen=True)
-class Offline:
-    """A device, or its will, said that it is not."""
-
-    device: str
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A device of the open phase has its answer: accepted, or refused for good."""
-
-    device: str
-    accepted: bool
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time has passed."""
-
-
-@dataclass(frozen=True)
-class Closed:
-    """The phase's result is written and recorded."""
-
-
-@dataclass(frozen=True)
-class Voided:
-    """It is recorded that the phase came to nothing."""
-
-
-Event = Online | Offline | Answered | Tick | Closed | Voided
-
-
-@dataclass(frozen=True)
-class Open:
-    """Record and publish the phase of the new state."""
-
-
-@dataclass(frozen=True)
-class Extend:
-    """Tell that the round goes on, and why."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Close:
-    """Aggregate what was accepted, record it, then send `Closed`."""
-
-
-@dataclass(frozen=True)
-class Void:
-    """Record that the phase came to nothing, then send `Voided`."""
-
-
-@dataclass(frozen=True)
-class Finish:
-    """Publish that all is done."""
-
-
-Effect = Open | Extend | Close | Void | Finish
+from aggregator.phases import Policy, first_phase, phase_after
+from aggregator.states import (
+    Answered,
+    Close,
+    Closed,
+    Effect,
+    Event,
+    Extend,
+    Finish,
+    Offline,
+    Online,
+    Open,
+    Stage,
+    State,
+    Steered,
+    Tick,
+    Void,
+    Voided,
+    Wait,
+)
+from floe.messages import Phase
+from floe.selection import bar_for, takes_part
 
 
 @dataclass(frozen=True)
@@ -135,87 +42,29 @@ class Next:
     effects: tuple[Effect, ...] = field(default=())
 
 
-def first_phase(lineage: str, epoch: int, policy: Policy, *, model: int | None, scaled: bool) -> Phase:
-    """Where a chain begins: `model` is the round of the newest global model, None if there is none."""
-    task: Task = "train"
-    if policy.plan.report == "weights" and model is None:
-        task = "init" if scaled or policy.plan.scaling == "none" else "sums"
-    return Phase(lineage, epoch, (model or 0) + 1 if task == "train" else 0, task)
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: in `stage`, `when` this `holds`, the stage becomes `to`."""
+
+    stage: Stage
+    when: str
+    holds: Callable[[State, Event, Policy, float], bool]
+    to: Stage
+    effect: Effect
 
 
-def phase_after(phase: Phase, policy: Policy, *, has_model: bool) -> Phase | None:
-    """The phase that follows; None after the last."""
-    if phase.task == "sums" and not has_model:
-        return Phase(phase.lineage, phase.epoch, 0, "init")
-    if phase.task in ("sums", "init"):
-        return Phase(phase.lineage, phase.epoch, 1, "train")
-    if phase.task in ("train", "evaluate") and phase.round < policy.rounds.count:
-        return Phase(phase.lineage, phase.epoch, phase.round + 1, "train")
-    if phase.task == "train" and policy.plan.report == "weights":
-        return Phase(phase.lineage, phase.epoch, phase.round, "evaluate")
-    return None
-
-
-def step(state: State, event: Event, policy: Policy, now: float, *, has_model: bool = True) -> Next:
+def step(state: State, event: Event, policy: Policy, now: float) -> Next:
     """The next state and its effects. Deterministic: the same inputs give the same result."""
-    match event:
-        case Online(device):
-            state = replace(state, online=state.online | {device})
-        case Offline(device):
-            state = replace(state, online=state.online - {device})
-        case Answered(device, accepted) if state.stage == "open" and device not in state.accepted | state.refused:
-            where = "accepted" if accepted else "refused"
-            state = replace(state, **{where: getattr(state, where) | {device}})
-        case Closed() | Voided() if state.stage == "closing":
-            following = _following(state.phase, event, policy, has_model=has_model)
-            if following is None:
-                return Next(replace(state, stage="finished"), (Finish(),))
-            begins = following.epoch != state.phase.epoch
-            needed = policy.rounds.devices if begins else max(policy.rounds.quorum, 1)
-            state = State(following, needed, online=state.online)
-    if state.stage == "waiting":
-        return _maybe_open(state, policy, now)
-    if state.stage == "open":
-        return _maybe_close(state, policy, now)
-    return Next(state)
-
-
-def _following(phase: Phase, event: Closed | Voided, policy: Policy, *, has_model: bool) -> Phase | None:
-    if isinstance(event, Voided) and phase.round == 0:
-        # Devices take part in a phase once: those that were refused get another chance in another epoch.
-        return first_phase(phase.lineage, phase.epoch + 1, policy, model=None, scaled=False)
-    return phase_after(phase, policy, has_model=has_model)
-
-
-def _maybe_open(state: State, policy: Policy, now: float) -> Next:
-    rounds, seed = policy.rounds, policy.plan.seed
-    ready = {d for d in state.online if not rounds.members or d in rounds.members}
-    if len(ready) < state.needed:
-        return Next(state)
-    fraction = rounds.fraction if state.phase.task == "train" else 1.0
-    bar = bar_for(ready, state.phase, seed, fraction, rounds.members)
-    expected = frozenset(d for d in ready if takes_part(d, state.phase, seed, bar, rounds.members))
-    opened = replace(state, stage="open", expected=expected, bar=bar, deadline=now + rounds.deadline_s)
-    return Next(opened, (Open(),))
-
-
-def _maybe_close(state: State, policy: Policy, now: float) -> Next:
-    closing, answered = replace(state, stage="closing"), state.accepted | state.refused
-    all_in = state.expected <= answered or state.phase.task == "init"
-    if all_in and state.accepted:
-        return Next(closing, (Close(),))
-    if now < state.deadline:
-        return Next(state)
-    if missing(state, policy) == 0:
-        return Next(closing, (Close(),))
-    if not state.accepted and state.expected <= state.refused:
-        return Next(closing, (Void(),))
-    reason = f"{missing(state, policy)} more updates are needed, {len(state.accepted)} were accepted"
-    return Next(replace(state, deadline=now + policy.rounds.deadline_s), (Extend(reason),))
+    state, effects = _note(state, event, policy, now), []
+    while row := next((r for r in TABLE if r.stage == state.stage and r.holds(state, event, policy, now)), None):
+        state = _enter(row, state, event, policy, now)
+        effects.append(row.effect)
+        event = Tick()
+    return Next(state, tuple(effects))
 
 
 def missing(state: State, policy: Policy) -> int:
-    """How many more accepted updates let the phase close at its deadline.
+    """How many more accepted updates let the phase close.
 
     With a quorum, whatever device they come from. Without one, those of all expected devices that are still online;
     and one at least.
@@ -226,6 +75,150 @@ def missing(state: State, policy: Policy) -> int:
     return len(silent) if state.accepted else max(len(silent), 1)
 
 
+def next_due(state: State, policy: Policy) -> float | None:
+    """When a `Tick` may change something; None: not by time alone."""
+    if state.stage == "waiting":
+        return state.not_before + (policy.rounds.grace_s if state.unheard else 0.0)
+    return min(_grace_ends(state, policy), state.deadline) if state.stage == "open" else None
+
+
 def quorum_of(state: State, policy: Policy) -> int:
     """The quorum as the round document tells it."""
     return max(missing(state, policy) + len(state.accepted), 1)
+
+
+def staleness_of(phase: Phase, state: State, policy: Policy) -> int | None:
+    """How many rounds an update of `phase` is behind what it would now be merged into; None: it is not taken."""
+    now = state.phase
+    if phase == now:
+        return 0 if state.stage == "open" else None
+    behind = now.round - phase.round
+    same_chain = (phase.lineage, phase.epoch, phase.task, now.task) == (now.lineage, now.epoch, "train", "train")
+    return behind if same_chain and state.stage != "finished" and 1 <= behind <= policy.max_staleness else None
+
+
+def _note(state: State, event: Event, policy: Policy, now: float) -> State:
+    match event:
+        case Online(device):
+            state = replace(state, online=state.online | {device}, unheard=state.unheard - {device})
+        case Offline(device):
+            state = replace(state, online=state.online - {device}, unheard=state.unheard - {device})
+        case Answered(late=True, accepted=accepted):
+            state = replace(state, merged=state.merged + accepted)
+        case Answered(device, accepted) if state.stage == "open" and device not in state.accepted | state.refused:
+            where = "accepted" if accepted else "refused"
+            state = replace(state, **{where: getattr(state, where) | {device}})
+        case Steered("start", last):
+            state = replace(state, held="", last=last, needed=1, unheard=frozenset(), not_before=now)
+        case Steered("resume"):
+            state = replace(state, held="")
+        case Steered("pause" | "stop" as action):
+            state = replace(state, held="paused" if action == "pause" else "stopped")
+    settled = state.stage == "open" and (missing(state, policy) == 0 or _all_have_answers(state))
+    since = now if state.settled_at is None else state.settled_at
+    return replace(state, settled_at=since if settled else None)
+
+
+def _enter(row: Row, state: State, event: Event, policy: Policy, now: float) -> State:
+    match row.effect:
+        case Open():
+            return _opened(state, policy, now)
+        case Extend():
+            return replace(state, deadline=now + policy.rounds.deadline_s)
+        case Wait():
+            following = _following(state, event, policy)
+            assert following is not None
+            begins = following.epoch != state.phase.epoch
+            needed = policy.rounds.devices if begins else max(policy.rounds.quorum, 1)
+            return State(
+                following, needed, last=state.last, held=state.held, online=state.online, unheard=state.unheard,
+                not_before=now + policy.rounds.pause_s,
+            )  # fmt: skip
+        case Finish():
+            return replace(state, stage="finished", last=state.phase.round)
+    return replace(state, stage=row.to)
+
+
+def _opened(state: State, policy: Policy, now: float) -> State:
+    rounds, seed, ready = policy.rounds, policy.plan.seed, _ready(state, policy)
+    fraction = rounds.fraction if state.phase.task == "train" else 1.0
+    bar = bar_for(ready, state.phase, seed, fraction, rounds.members)
+    expected = frozenset(d for d in ready if takes_part(d, state.phase, seed, bar, rounds.members))
+    return replace(state, stage="open", expected=expected, bar=bar, deadline=now + rounds.deadline_s)
+
+
+def _following(state: State, event: Event, policy: Policy) -> Phase | None:
+    phase = state.phase
+    if isinstance(event, Voided) and phase.round == 0:
+        # Devices take part in a phase once: those that were refused get another chance in another epoch.
+        return first_phase(phase.lineage, phase.epoch + 1, policy, model=None, scaled=False)
+    has_model, enough = (event.has_model, event.enough) if isinstance(event, Closed) else (True, "")
+    return phase_after(phase, policy, last=state.last, has_model=has_model, enough=enough)
+
+
+def _ready(state: State, policy: Policy) -> frozenset[str]:
+    members = policy.rounds.members
+    return state.online & frozenset(members) if members else state.online
+
+
+def _may_open(state: State, _event: Event, policy: Policy, now: float) -> bool:
+    heard = not state.unheard or now >= state.not_before + policy.rounds.grace_s
+    return not state.held and now >= state.not_before and heard and len(_ready(state, policy)) >= state.needed
+
+
+def _has_quorum(state: State, policy: Policy) -> bool:
+    return bool(state.accepted) and missing(state, policy) == 0
+
+
+def _all_have_answers(state: State) -> bool:
+    return bool(state.expected) and state.expected <= state.accepted | state.refused
+
+
+def _waited(state: State, policy: Policy, now: float) -> bool:
+    return now >= min(_grace_ends(state, policy), state.deadline)
+
+
+def _grace_ends(state: State, policy: Policy) -> float:
+    return math.inf if state.settled_at is None else state.settled_at + policy.rounds.grace_s
+
+
+def _at_once(state: State, policy: Policy) -> bool:
+    return policy.asynchronous and state.phase.task == "train" and bool(state.accepted or state.merged)
+
+
+def _ended(event: Event) -> bool:
+    return isinstance(event, Closed | Voided)
+
+
+def _more(state: State) -> bool:
+    return not state.held and state.phase.task in ("train", "evaluate") and state.phase.round < state.last
+
+
+TABLE = (
+    Row("waiting", "enough devices are online, nothing holds the rounds, the pause is over",
+        _may_open, "open", Open()),
+    Row("open", "the operator stopped the rounds, a quorum is accepted",
+        lambda s, e, p, now: s.held == "stopped" and _has_quorum(s, p), "closing", Close()),
+    Row("open", "the operator stopped the rounds",
+        lambda s, e, p, now: s.held == "stopped", "closing", Void()),
+    Row("open", "init: the first update is accepted",
+        lambda s, e, p, now: s.phase.task == "init" and bool(s.accepted), "closing", Close()),
+    Row("open", "train, asynchronous: an update is accepted, also of an earlier round",
+        lambda s, e, p, now: _at_once(s, p), "closing", Close()),
+    Row("open", "every expected device has its answer, a quorum is accepted",
+        lambda s, e, p, now: _all_have_answers(s) and _has_quorum(s, p), "closing", Close()),
+    Row("open", "a quorum is accepted, the grace or the deadline is over",
+        lambda s, e, p, now: _has_quorum(s, p) and _waited(s, p, now), "closing", Close()),
+    Row("open", "every expected device has its answer, below the quorum, the grace or the deadline is over",
+        lambda s, e, p, now: _all_have_answers(s) and _waited(s, p, now), "closing", Void()),
+    Row("open", "the deadline is over, below the quorum, `below_quorum` is `void`",
+        lambda s, e, p, now: now >= s.deadline and p.rounds.below_quorum == "void", "closing", Void()),
+    Row("open", "the deadline is over, below the quorum",
+        lambda s, e, p, now: now >= s.deadline, "open", Extend()),
+    Row("closing", "the end of the phase is recorded, another follows",
+        lambda s, e, p, now: _ended(e) and _following(s, e, p) is not None, "waiting", Wait()),
+    Row("closing", "the end of the phase is recorded, none follows",
+        lambda s, e, p, now: _ended(e), "finished", Finish()),
+    Row("finished", "the operator asks for more rounds",
+        lambda s, e, p, now: _more(s), "waiting", Wait()),
+)  # fmt: skip

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from aggregator.chain import Chain
 from aggregator.log import Log, Outcome
+from aggregator.phases import Policy
 from aggregator.publisher import Publisher
 from aggregator.receiver import RETRY_S, Receiver
-from aggregator.rounds import (
+from aggregator.rounds import missing, next_due, quorum_of, step
+from aggregator.states import (
     Answered,
     Close,
     Closed,
@@ -27,18 +29,17 @@ from aggregator.rounds import (
     Offline,
     Online,
     Open,
-    Policy,
     State,
     Tick,
     Void,
     Voided,
-    quorum_of,
-    step,
+    Wait,
 )
+from aggregator.steering import Steering
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.identity import Identity
 from floe.keyring import Keyring
-from floe.messages import Manifest, Round, Status, Want
+from floe.messages import Command, Manifest, Reply, Round, Status, Want
 from floe.sequence import Sequence
 from floe.session import Connected, Disconnected, Published, Received
 from floe.settings import Config
@@ -49,6 +50,8 @@ from floe.topics import (
     DeviceManifest,
     DeviceStatus,
     DeviceWant,
+    OperatorCommand,
+    ReplyTo,
     filter_of,
     parse,
 )
@@ -73,13 +76,15 @@ class Aggregator:
         self._chain = Chain(config, log, state, identity, keyring)
         self._publisher = Publisher(self.wire, keyring, self._lineage)
         self._receiver = Receiver(
-            self.wire, self._chain, log, keyring, folder=state / "incoming", slots=config.rounds.uploads,
+            self.wire, self._chain, log, keyring, self._policy, folder=state / "incoming",
             state=lambda: self._state, ended=self._on_ended,
         )  # fmt: skip
-        self._state: State = self._chain.restore(self._policy, time.monotonic())
+        self._steering = Steering(log.db, self._lineage, config.path(config.security.operators))
+        self._state: State = self._chain.restore(self._policy, time.monotonic(), self._steering.control())
         self._effects: deque[Effect] = deque([Open()] if self._state.stage == "open" else [])
         self._retry_at = 0.0
         self._counted = (0, 0)
+        self._served: frozenset[str] | None = None
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Serve until told to stop. Raises `BrokerError`."""
@@ -96,13 +101,13 @@ class Aggregator:
         return [
             filter_of(AggregatorStatus, **of_lineage),
             filter_of(DeviceStatus, federation=self._federation),
-            *(filter_of(kind, **of_lineage) for kind in (DeviceManifest, DeviceChunk, DeviceWant)),
+            *(filter_of(kind, **of_lineage) for kind in (DeviceManifest, DeviceChunk, DeviceWant, OperatorCommand)),
         ]
 
     def _turn(self) -> None:
         now = time.monotonic()
-        deadline = self._state.deadline if self._state.stage == "open" else None
-        due = min(filter(None, [self._receiver.next_due(), deadline, now + POLL_S]))
+        tick = next_due(self._state, self._policy)
+        due = min(filter(None, [self._receiver.next_due(), tick if tick and tick > now else None, now + POLL_S]))
         event = self.wire.session.next(due - now)
         try:
             match event:
@@ -115,7 +120,8 @@ class Aggregator:
                 case Received():
                     self._receive(event)
             self._receiver.tick(time.monotonic())
-            self._step(Tick())
+            if tick and time.monotonic() >= tick:
+                self._step(Tick())
             self._perform()
         except (StoreError, sqlite3.Error) as error:
             # Nothing was answered, so nothing is lost: devices announce again, effects are tried again.
@@ -141,6 +147,8 @@ class Aggregator:
                     self._on_aggregator(received)
                 case DeviceWant():
                     self._on_want(self.wire.read(received, Want, topic.device))
+                case OperatorCommand():
+                    self._on_command(self.wire.read(received, Command, topic.operator))
         except Refused as refusal:
             self._log.event("warning", "refused", f"{device}: {refusal}", device=device, reason=refusal.reason)
         finally:
@@ -175,9 +183,40 @@ class Aggregator:
             raise Refused("not-for-us", f"a want for {want.to!r}")
         self._publisher.serve(want)
 
+    def _on_command(self, command: Command) -> None:
+        done, detail = True, ""
+        try:
+            steered, detail = self._steering.handle(command, self._state, self._policy)
+            if steered:
+                self._log.event("info", "control", f"operator {command.sender!r}: {command.action}: {detail}")
+                self._step(steered)
+        except Refused as refusal:
+            done, detail = False, refusal.detail
+            self._log.event("warning", "refused", f"operator {command.sender!r}: {command.action}: {refusal}")
+        state = self._state
+        self.wire.send(
+            ReplyTo(self._federation, self._lineage, command.sender),
+            Reply,
+            to=command.sender,
+            to_key=command.key,
+            command=command.seq,
+            done=done,
+            detail=detail[:500],
+            phase=state.phase,
+            stage=state.stage,
+            held=state.held,
+            last=state.last,
+            online=len(state.online),
+            expected=len(state.expected),
+            accepted=len(state.accepted),
+            refused=len(state.refused),
+            quorum=quorum_of(state, self._policy),
+            seconds_left=self._seconds_left(),
+        )
+
     def _on_ended(self, ended: Outcome) -> None:
-        if ended.phase == self._state.phase and ended.outcome in ("accepted", "rejected"):
-            self._step(Answered(ended.device, ended.outcome == "accepted"))
+        if ended.outcome in ("accepted", "rejected"):
+            self._step(Answered(ended.device, ended.outcome == "accepted", late=ended.phase != self._state.phase))
         what = f"{ended.device}: {ended.phase.task} {ended.phase.round} {ended.outcome}"
         # One initial model is enough: that others come too late is no fault.
         level = "info" if ended.outcome == "accepted" or ended.phase.task == "init" else "warning"
@@ -185,8 +224,7 @@ class Aggregator:
         self._log.event(level, ended.outcome, text, device=ended.device, reason=ended.reason or None)
 
     def _step(self, event: Event) -> None:
-        has_model = self._chain.model is not None
-        following = step(self._state, event, self._policy, time.monotonic(), has_model=has_model)
+        following = step(self._state, event, self._policy, time.monotonic())
         self._state = following.state
         self._effects.extend(following.effects)
 
@@ -195,21 +233,28 @@ class Aggregator:
             match self._effects[0]:
                 case Open():
                     self._open()
+                case Wait():
+                    if Open() not in self._effects:  # what follows at once needs no announcement
+                        self._publish_round()
                 case Close():
                     self._close()
                 case Void():
                     self._void()
-                case Extend(reason):
-                    phase = self._state.phase
-                    self._log.event("warning", "extended", f"{phase.task} {phase.round} goes on: {reason}")
+                case Extend():
+                    phase, more = self._state.phase, missing(self._state, self._policy)
+                    goes_on = f"{phase.task} {phase.round} goes on: {more} more updates are needed"
+                    self._log.event("warning", "extended", f"{goes_on}, {len(self._state.accepted)} were accepted")
                     self._publish_round()
                 case Finish():
-                    self._log.event("info", "finished", f"all {self._policy.rounds.count} rounds are closed")
+                    self._receiver.close_round(self._state.phase, None)
+                    self._log.event("info", "finished", f"all {self._state.last} rounds are closed")
                     self._publish_round()
             self._effects.popleft()
 
     def _open(self) -> None:
         state = self._state
+        if state.phase.task != "train":
+            self._receiver.close_round(state.phase, state.phase)
         self._chain.open(state)
         self._counted = (self.wire.received_bytes, self.wire.sent_bytes)
         devices = ", ".join(sorted(state.expected))
@@ -217,16 +262,22 @@ class Aggregator:
         self._publish_round()
 
     def _close(self) -> None:
-        phase, accepted = self._state.phase, len(self._state.accepted)
-        self._receiver.close_round()
+        state = self._state
+        phase, used = state.phase, len(state.accepted) + state.merged
+        self._receiver.close_round(phase, phase)
         up, down = self.wire.received_bytes - self._counted[0], self.wire.sent_bytes - self._counted[1]
-        self._chain.close(phase, up=up, down=down)
-        self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {accepted} updates")
-        self._step(Closed())
+        devices = self._chain.close(phase, up=up, down=down)
+        # In asynchronous operation a model is for those whose updates made it; the others ask when they are ready.
+        self._served = devices if self._policy.asynchronous and phase.task == "train" else None
+        self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {used} updates")
+        enough = self._chain.enough(phase, self._policy, self._steering.control())
+        if enough and phase.task == "train":
+            self._log.event("info", "enough", f"no more rounds are needed: {enough}")
+        self._step(Closed(self._chain.model is not None, enough))
 
     def _void(self) -> None:
         phase = self._state.phase
-        self._receiver.close_round()
+        self._receiver.close_round(phase, phase)
         reasons = self._chain.void(phase)
         self._log.event("warning", "void", f"{phase.task} {phase.round} came to nothing: {reasons}")
         self._step(Voided())
@@ -235,23 +286,28 @@ class Aggregator:
         """Connected, maybe to a broker that has lost what was retained."""
         self.wire.status("online")
         self._publisher.announce()
-        if self._state.stage in ("open", "finished"):
+        if self._state.stage != "closing":
             self._publish_round()
 
     def _publish_round(self) -> None:
         if (parcel := self._chain.parcel()) is not None:
-            self._publisher.publish(parcel)
+            self._publisher.publish(parcel, self._served)
         state, rounds = self._state, self._policy.rounds
         self.wire.send(
             CurrentRound(self._federation, self._lineage),
             Round,
             retain=True,
             phase=state.phase,
-            state="finished" if state.stage == "finished" else "open",
+            state="open" if state.stage == "closing" else state.stage,
             base=self._chain.base(),
             plan=self._chain.plan,
             devices=rounds.members,
             bar=state.bar,
             quorum=quorum_of(state, self._policy),
-            seconds_left=max(state.deadline - time.monotonic(), 0.0),
+            seconds_left=self._seconds_left(),
+            staleness=self._policy.max_staleness if state.phase.task == "train" else 0,
         )
+
+    def _seconds_left(self) -> float:
+        until = self._state.deadline if self._state.stage == "open" else self._state.not_before
+        return max(until - time.monotonic(), 0.0)

@@ -18,7 +18,7 @@ from floe.files import replacing
 COLUMNS = [
     *("time", "device", "lineage", "epoch", "round", "task", "outcome", "reason", "detail", "samples", "test_samples"),
     *("accuracy", "loss", "roc_auc", "base_accuracy", "base_loss", "base_roc_auc", "train_loss", "threshold"),
-    *("bytes", "seconds", "sha256", "suite", "transfer"),
+    *("bytes", "seconds", "sha256", "suite", "merged", "transfer"),
 ]
 
 

@@ -48,12 +48,17 @@ class Uploads:
         self._begin = begin
         self._want = want
         self._active: dict[str, Upload] = {}
-        self._waiting: dict[str, str] = {}
+        self._waiting: dict[str, tuple[str, Phase]] = {}
 
     def transfer_of(self, device: str) -> str | None:
         """The transfer that a device is uploading, or waits to upload."""
         active = self._active.get(device)
-        return active.transfer if active else self._waiting.get(device)
+        return active.transfer if active else self._waiting.get(device, (None, None))[0]
+
+    def phase_of(self, device: str) -> Phase | None:
+        """The phase that this transfer is for."""
+        active = self._active.get(device)
+        return active.phase if active else self._waiting.get(device, (None, None))[1]
 
     def get(self, device: str) -> Upload | None:
         """The upload of a device whose turn it is."""
@@ -66,9 +71,9 @@ class Uploads:
         """Uploads that are all there and due: what could not be finished before is to be tried again."""
         return [u for u in self._active.values() if u.incoming.assembly.complete and now >= u.due]
 
-    def offer(self, device: str, transfer: str, now: float) -> None:
+    def offer(self, device: str, transfer: str, phase: Phase, now: float) -> None:
         """A device announced a new update."""
-        self._waiting[device] = transfer
+        self._waiting[device] = (transfer, phase)
         self._fill(now)
 
     def repeat(self, device: str, now: float) -> None:
@@ -115,7 +120,7 @@ class Uploads:
 
     def _to_the_end(self, upload: Upload) -> None:
         del self._active[upload.device]
-        self._waiting[upload.device] = upload.transfer
+        self._waiting[upload.device] = (upload.transfer, upload.phase)
 
     def _fill(self, now: float) -> None:
         while self._waiting and len(self._active) < self._slots:

@@ -60,11 +60,21 @@ def decide(order: Round | None, *, selected: bool, done: bool, base: str, workin
     `done`: its result of this phase is in the outbox or was answered. `base`: the SHA-256 of the model it holds.
     `working_on`: the phase that its worker is busy with.
     """
-    if order is None or order.state != "open" or not selected or done:
+    if order is None:
         return "nothing" if working_on is None else "cancel"
+    asked = order.state == "open" and selected and not done
     if working_on is not None:
-        return "nothing" if working_on == order.phase else "cancel"
-    return "fetch" if order.base is not None and order.base.sha256 != base else "work"
+        return "nothing" if (asked and working_on == order.phase) or still_taken(working_on, order) else "cancel"
+    if order.base is not None and order.base.sha256 != base and (asked or order.state != "open"):
+        return "fetch"  # also between rounds, and after the last: every device ends with the newest model
+    return "work" if asked else "nothing"
+
+
+def still_taken(phase: Phase, order: Round) -> bool:
+    """Whether an update of an earlier training round will still be merged."""
+    now, behind = order.phase, order.phase.round - phase.round
+    same_chain = (phase.lineage, phase.epoch, phase.task, now.task) == (now.lineage, now.epoch, "train", "train")
+    return same_chain and order.state != "finished" and 1 <= behind <= order.staleness
 
 
 class Device:
@@ -224,6 +234,7 @@ class Device:
         self._memory.remember_answer(parcel.core.phase)
         self._pump.drop(answer.transfer)
         self._outbox.forget(answer.transfer)
+        self._outbox.hurry()  # the next may have had to wait for this one
 
     def _finished(self, result: Done | Failed) -> None:
         if isinstance(result, Failed):

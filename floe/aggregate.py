@@ -44,7 +44,32 @@ def weighted_mean(updates: Sequence[Update], out: Path, metadata: dict[str, str]
         for tensor in layout.tensors:
             for at in range(0, max(tensor.elements, 1), PIECE):
                 mean = _weighted_sum(updates, shares, tensor, at) / shares.sum()
-                file.write((np.rint(mean) if tensor.dtype.kind == "i" else mean).astype(tensor.dtype).tobytes())
+                file.write(_rounded(mean, tensor).tobytes())
+
+
+def linear_combination(terms: Sequence[tuple[Path, float]], out: Path, *, like: Path) -> None:
+    """Write sum_i c_i x_i over the files x_i with their factors c_i, for the tensors of `like`, which all must have.
+
+    float64 in the order given, in the dtype of the tensor at the end; integers are rounded. Raises `StoreError`,
+    and `ValueError` if a file has not all tensors of `like`.
+    """
+    layout = weights.read_layout_of(like)
+    sources = [(path, {t.name: t for t in weights.read_layout_of(path).tensors}, factor) for path, factor in terms]
+    for path, found, _ in sources:
+        if absent := [t.name for t in layout.tensors if t.name not in found or found[t.name].shape != t.shape]:
+            raise ValueError(f"{path}: tensor {absent[0]!r} is missing or of another shape")
+    with replacing(out) as file:
+        file.write(weights.header(layout))
+        for tensor in layout.tensors:
+            for at in range(0, max(tensor.elements, 1), PIECE):
+                total = np.zeros(min(PIECE, tensor.elements - at), np.float64)
+                for path, found, factor in sources:
+                    total += weights.read_piece(path, found[tensor.name], at, PIECE) * np.float64(factor)
+                file.write(_rounded(total, tensor).tobytes())
+
+
+def _rounded(values: npt.NDArray[np.float64], tensor: weights.Tensor) -> weights.AnyArray:
+    return (np.rint(values) if tensor.dtype.kind == "i" else values).astype(tensor.dtype)
 
 
 def _common_layout(updates: Sequence[Update]) -> weights.Layout:

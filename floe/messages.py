@@ -134,16 +134,18 @@ class Round(Message, frozen=True, tag="round", kw_only=True):
     """What the aggregator asks for now, and of whom (`selection.takes_part`). Retained, one a lineage.
 
     `base` is None only before there is a model. `seconds_left` counts from the arrival: devices' clocks are wrong.
+    `staleness` says for how many rounds an update of an earlier `train` phase is still taken.
     """
 
     phase: Phase
-    state: Literal["open", "finished"]
+    state: Literal["open", "waiting", "finished"]
     base: Base | None
     plan: Plan
     devices: tuple[Name, ...] = ()
     bar: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")] = "ffffffffffffffff"
     quorum: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     seconds_left: Seconds = 0.0
+    staleness: Annotated[int, Meta(ge=0, le=1000)] = 0
 
 
 class Manifest(Message, frozen=True, tag="manifest", kw_only=True):
@@ -174,6 +176,34 @@ class Answer(Message, frozen=True, tag="answer", kw_only=True):
     outcome: Outcome
     reason: Reason = ""
     detail: Annotated[str, Meta(max_length=500)] = ""
+
+
+class Command(Message, frozen=True, tag="command", kw_only=True):
+    """What an operator asks of an aggregator. `rounds`: with `start`, so many more than are done."""
+
+    to: Name
+    action: Literal["start", "stop", "pause", "resume", "status"]
+    rounds: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+
+
+class Reply(Message, frozen=True, tag="reply", kw_only=True):
+    """The answer to the command with sequence number `command`, and how the rounds stand."""
+
+    to: Name
+    to_key: Text64
+    command: Sequence
+    done: bool
+    detail: Annotated[str, Meta(max_length=500)]
+    phase: Phase
+    stage: Literal["waiting", "open", "closing", "finished"]
+    held: Literal["", "paused", "stopped"]
+    last: Annotated[int, Meta(ge=1, le=2**31)]
+    online: Count
+    expected: Count
+    accepted: Count
+    refused: Count
+    quorum: Count
+    seconds_left: Seconds
 
 
 M = TypeVar("M", bound=Message)

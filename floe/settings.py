@@ -51,6 +51,12 @@ class Security(Section, frozen=True):
     secret_key: Annotated[str, Meta(description="the shared key (`floe key new`), looked for beside floe.toml")] = (
         "secret.key"
     )
+    operator_key: Annotated[
+        str, Meta(description="signs the commands of `floe round` (`floe key operator`); only where they are given")
+    ] = "operator.pem"
+    operators: Annotated[
+        str, Meta(description="public keys of the operators that the aggregator obeys, one `name key` a line")
+    ] = "operators.pub"
 
 
 class Paths(Section, frozen=True):
@@ -65,18 +71,54 @@ class Rounds(Section, frozen=True):
     """How the aggregator runs its rounds."""
 
     lineage: Annotated[Name, Meta(description="name of this aggregator's chain of models")] = "main"
+    mode: Annotated[
+        Literal["rounds", "asynchronous"],
+        Meta(description="asynchronous: every update makes the next model at once, and counts as a round (FedAsync)"),
+    ] = "rounds"
     count: Annotated[int, Meta(ge=1, le=1_000_000, description="training rounds to run")] = 10
     devices: Annotated[int, Meta(ge=1, le=1_000_000, description="start when so many devices are online")] = 2
+    members: Annotated[tuple[Name, ...], Meta(description="device ids that may take part; empty: all")] = ()
+    fraction: Annotated[float, Meta(gt=0, le=1, description="share of the devices that takes part in a round")] = 1.0
     quorum: Annotated[
         int,
-        Meta(ge=0, le=1_000_000, description="updates that a round needs; 0: from every participant"),
+        Meta(ge=0, le=1_000_000, description="updates that a round needs; 0: from every participant that is online"),
     ] = 0
-    deadline_s: Annotated[
+    grace_s: Annotated[
         float,
-        Meta(gt=0, le=1e7, description="a round with its quorum closes after so many seconds"),
+        Meta(ge=0, le=1e7, description="a round that has its quorum waits so many seconds for the others"),
+    ] = 30.0
+    deadline_s: Annotated[
+        float, Meta(gt=0, le=1e7, description="no round waits longer than so many seconds for its quorum")
     ] = 600.0
-    fraction: Annotated[float, Meta(gt=0, le=1, description="share of the devices that takes part in a round")] = 1.0
-    members: Annotated[tuple[Name, ...], Meta(description="device ids that may take part; empty: all")] = ()
+    below_quorum: Annotated[
+        Literal["extend", "void"],
+        Meta(description="at the deadline, below the quorum: extend the round, or close it without a model"),
+    ] = "extend"
+    late: Annotated[
+        Literal["drop", "merge"],
+        Meta(description="updates that come after their round: drop, or merge into the open one, weighted down"),
+    ] = "drop"
+    max_staleness: Annotated[
+        int, Meta(ge=1, le=1000, description="rounds that a late update may be behind to be merged")
+    ] = 10
+    staleness_power: Annotated[
+        float, Meta(ge=0, le=10, description="a: an update that is s rounds behind counts (1 + s)^-a")
+    ] = 0.5
+    mixing: Annotated[
+        float, Meta(gt=0, le=1, description="asynchronous: share of an update that is not behind in the next model")
+    ] = 0.6
+    pause_s: Annotated[float, Meta(ge=0, le=1e7, description="seconds between two rounds")] = 0.0
+    metric: Annotated[
+        Literal["accuracy", "loss", "roc_auc"],
+        Meta(description="metric of the global model that target and patience use"),
+    ] = "accuracy"
+    target: Annotated[float, Meta(ge=0, le=1e9, description="stop when the metric has reached this; 0: no target")] = (
+        0.0
+    )
+    patience: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="stop after so many rounds in which the metric got no better; 0: never"),
+    ] = 0
     uploads: Annotated[int, Meta(ge=1, le=1000, description="devices that upload at the same time")] = 4
     initial: Annotated[
         str, Meta(description="global model to begin with (.safetensors); empty: the first device's")

@@ -61,6 +61,33 @@ def m001_the_log(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m002_late_updates_and_operators(db: Database) -> None:
+    """Into which round an accepted update went; what the operator asked for, and who may ask."""
+    for statement in _M002.split(";\n\n"):
+        db.execute(statement)
+
+
+_M002 = """
+ALTER TABLE updates ADD COLUMN merged INTEGER;
+
+UPDATE updates SET merged = round WHERE outcome = 'accepted';
+
+CREATE INDEX updates_by_merged ON updates (lineage, epoch, merged, task);
+
+CREATE INDEX rounds_by_base ON rounds (lineage, epoch, base_sha256);
+
+CREATE TABLE control (
+    lineage TEXT PRIMARY KEY, held TEXT NOT NULL, last INTEGER, since INTEGER NOT NULL
+);
+
+CREATE TABLE operators (
+    operator TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, last_seen TEXT NOT NULL,
+    PRIMARY KEY (operator, key)
+)
+"""
+
+
 _M001 = """
 CREATE TABLE federations (
     federation TEXT NOT NULL, lineage TEXT NOT NULL, epoch INTEGER NOT NULL,

@@ -1,8 +1,8 @@
 """Topics as types: `str(topic)` builds, `parse(text)` is its inverse, `filter_of` gives the subscription.
 
 Who writes a topic is in its third level: `device/<id>/` is written by that device alone, `lineage/<lineage>/` by
-that lineage's aggregator alone. So an ACL needs two patterns,
-and a receiver knows from the topic whose signature to ask for.
+that lineage's aggregator, `operator/<name>/` by that operator. So an ACL needs three patterns, and a receiver knows
+from the topic whose signature to ask for.
 """
 
 from __future__ import annotations
@@ -146,6 +146,24 @@ class ModelChunkTo(Topic):
     index: int
 
 
+@dataclass(frozen=True)
+class OperatorCommand(Topic):
+    """`Command` of an operator to an aggregator."""
+
+    PATTERN = "floe/{federation}/operator/{operator}/{lineage}/command"
+    operator: str
+    lineage: str
+
+
+@dataclass(frozen=True)
+class ReplyTo(Topic):
+    """`Reply` of the aggregator to an operator."""
+
+    PATTERN = "floe/{federation}/lineage/{lineage}/to/{operator}/reply"
+    lineage: str
+    operator: str
+
+
 ALL: tuple[type[Topic], ...] = (
     DeviceStatus,
     DeviceManifest,
@@ -159,6 +177,8 @@ ALL: tuple[type[Topic], ...] = (
     AnswerTo,
     ModelManifestTo,
     ModelChunkTo,
+    OperatorCommand,
+    ReplyTo,
 )
 
 

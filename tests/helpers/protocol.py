@@ -60,7 +60,8 @@ def allowed(hint: Any) -> str:
         kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         words = [f"`{word}`" for word in get_args(kind) if word]
-        return "see section 10" if len(words) > 10 else ", ".join(words)
+        empty = ["or empty"] if "" in get_args(kind) else []
+        return "see section 10" if len(words) > 10 else ", ".join([*words, *empty])
     if get_origin(kind) in (types.UnionType, Union):
         return f"{allowed(get_args(kind)[0])}, or null"
     if get_origin(kind) is tuple:

@@ -14,6 +14,7 @@ import pytest
 from aggregator.log import Log, Outcome
 from floe.cli import COMMANDS, floe
 from floe.messages import Phase
+from floe.plan import Plan
 from floe.report import Metrics, Report
 from floe.settings import ALIASES
 
@@ -80,7 +81,8 @@ def log(tmp_path: Path) -> Iterator[Log]:
     log.add_model({**model, "round": 1, "sha256": "f" * 64, "devices": 1, "samples": 7})
     measured = Report(test_samples=2, before=metrics)
     log.update(Outcome("3", "a", evaluate, "accepted", "", ""), measured, bytes_=2, sha256=None, suite="plaintext")
-    log.close_round(evaluate, up=0, down=0, model=None, measured="f" * 64)
+    log.open_round(evaluate, "f" * 64, Plan(), "f" * 16, ["a", "b"])
+    log.close_round(evaluate, up=0, down=0, model=None)
     yield log
     log.close()
 

@@ -198,6 +198,8 @@ PATTERNS = {
     "WantTo": LINEAGE + "/to/{device}/want",
     "AnswerTo": LINEAGE + "/to/{device}/answer",
     "ModelManifestTo": LINEAGE + "/to/{device}/model",
+    "OperatorCommand": "floe/{federation}/operator/{operator}/{lineage}/command",
+    "ReplyTo": LINEAGE + "/to/{operator}/reply",
     "ModelChunkTo": LINEAGE + "/to/{device}/{round}/chunk/{transfer}/{index}",
 }
 

@@ -129,11 +129,20 @@ def proofs() -> list[Json]:
 
 
 def topics() -> list[Json]:
-    levels: Json = {"federation": "floe", "device": "ann", "lineage": "main", "round": 7, "transfer": NAME, "index": 0}
+    levels: Json = {
+        "federation": "floe",
+        "device": "ann",
+        "lineage": "main",
+        "round": 7,
+        "transfer": NAME,
+        "index": 0,
+        "operator": "opa",
+    }
     longest: Json = {
         **levels,
         "federation": "f" * 64,
         "device": "-",
+        "operator": "o" * 64,
         "lineage": "0_9",
         "round": 0,
         "index": 9_999_999_999,

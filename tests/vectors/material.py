@@ -34,7 +34,7 @@ def identity(name: str) -> Identity:
     return Identity(name, Ed25519PrivateKey.from_private_bytes(fixed(f"key of {name}")))
 
 
-ANN, MAIN, EVE = identity("ann"), identity("main"), identity("eve")
+ANN, MAIN, EVE, OPA = identity("ann"), identity("main"), identity("eve"), identity("opa")
 SECRET = fixed("secret")
 PHASE = m.Phase("main", 1, 1, "train")
 
@@ -150,6 +150,13 @@ def signed() -> dict[str, bytes]:
                           outcome="accepted"),
         "answer-rejected": message(MAIN, m.Answer, session + 6, to="ann", to_key=ANN.key, transfer=NAME, phase=PHASE,
                                    outcome="rejected", reason="schema", detail='3 features, "café" \U0001f600'),
+        "round-waiting": message(MAIN, m.Round, session + 7, phase=PHASE, state="waiting", base=BASE, plan=Plan(),
+                                 staleness=10),
+        "command": message(OPA, m.Command, session + 1, to="main", action="pause"),
+        "command-start": message(OPA, m.Command, session + 2, to="main", action="start", rounds=5),
+        "reply": message(MAIN, m.Reply, session + 8, to="opa", to_key=OPA.key, command=session + 1, done=True,
+                         detail="the open round goes on, no other opens", phase=PHASE, stage="open", held="paused",
+                         last=10, online=2, expected=2, accepted=1, refused=0, quorum=2, seconds_left=590.5),
     }  # fmt: skip
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from aggregator.chain import Chain
 from aggregator.log import Log, Outcome
-from aggregator.rounds import Policy, State
+from aggregator.phases import Policy
+from aggregator.states import State
+from aggregator.steering import Control
 from floe.identity import load_identity
 from floe.keyring import Keyring
 from floe.messages import Phase
@@ -27,7 +29,7 @@ def chain(folder: Path, rounds: Rounds, log: Log) -> Chain:
 def restored(folder: Path, rounds: Rounds) -> State:
     log = Log(folder / "log")
     try:
-        return chain(folder, rounds, log).restore(Policy(rounds, Plan()), 100.0)
+        return chain(folder, rounds, log).restore(Policy(rounds, Plan()), 100.0, Control())
     finally:
         log.close()
 
@@ -74,7 +76,7 @@ def test_a_restart_between_two_phases_still_waits_for_the_quorum(tmp_path: Path)
     started = chain(tmp_path, rounds, log)
     train = Phase("main", 1, 1, "train")
     started.open(State(train, stage="open"))
-    log.close_round(train, up=0, down=0, model=None, measured=None)
+    log.close_round(train, up=0, down=0, model=None)
     log.close()
     following = restored(tmp_path, rounds)
     assert (following.phase, following.needed) == (Phase("main", 1, 2, "train"), 2)

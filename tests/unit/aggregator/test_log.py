@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_the_metrics_of_a_model_are_measured_by_the_phase_that_starts_from_it(tm
     log.open_round(TRAIN, "0" * 64, Plan(), "f" * 16, ["a", "b", "c"])
     record(log, (outcome("t1"), report(0.5, 10, 0.8)), (outcome("t2", "b"), report(1.0, 30)))
     record(log, (outcome("t3", "c", "rejected"), report(0.0, 1000)))
-    log.close_round(TRAIN, up=5, down=6, model=None, measured="0" * 64)
+    log.close_round(TRAIN, up=5, down=6, model=None)
     measured = log.newest_model("main", 1)
     assert measured is not None
     assert (measured["accuracy"], measured["roc_auc"], measured["test_samples"]) == (0.875, 0.8, 40)
@@ -83,11 +84,34 @@ def test_the_metrics_of_a_model_are_measured_by_the_phase_that_starts_from_it(tm
     assert log.open_phase("main", 1) is None
 
 
+def test_a_model_is_measured_again_with_each_device_s_newest_measurement(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    row = {"lineage": "main", "epoch": 1, "bytes": 1, "devices": 1, "samples": 0, "signature": "s"}
+    for number in (0, 1):
+        log.add_model({**row, "round": number, "sha256": str(number) * 64, "file": f"global/{number}.safetensors"})
+    second = Phase("main", 1, 2, "train")
+    log.open_round(TRAIN, "0" * 64, Plan(), "f" * 16, ["a", "b"])
+    record(log, (outcome("t1"), report(0.5, 10)))
+    log.close_round(TRAIN, up=0, down=0, model=None)
+    log.open_round(second, "1" * 64, Plan(), "f" * 16, ["a", "b"])
+    late = report(0.9, 30)
+    log.update(outcome("t2", "b"), late, bytes_=1, sha256="s", suite="plaintext", merged=2)
+    log.update(replace(outcome("t3"), phase=second), report(0.25, 8), bytes_=1, sha256="s", suite="plaintext")
+    log.close_round(second, up=0, down=0, model=None)
+    found = list(log.db.query("SELECT accuracy, test_samples FROM models ORDER BY round"))
+    assert [tuple(row.values()) for row in found] == [((0.5 * 10 + 0.9 * 30) / 40, 40), (0.25, 8)]
+    assert [row["accepted"] for row in log.db.query("SELECT accepted FROM rounds ORDER BY round")] == [1, 2]
+    assert [u["transfer"] for u in log.merged(second)] == ["t2", "t3"]
+    assert log.base_of(TRAIN) == "global/0.safetensors"
+    assert log.has_ended("b", TRAIN)
+    assert not log.has_ended("b", second)
+
+
 def test_the_last_closed_phase_follows_the_order_of_tasks_not_of_the_alphabet(tmp_path: Path) -> None:
     log = Log(tmp_path)
     for phase in (Phase("main", 1, 0, "init"), Phase("main", 1, 0, "sums")):
         log.open_round(phase, None, Plan(), "f" * 16, [])
-        log.close_round(phase, up=0, down=0, model=None, measured=None)
+        log.close_round(phase, up=0, down=0, model=None)
     assert log.last_closed("main", 1) == Phase("main", 1, 0, "init")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from aggregator.results import Spooled, check_initial, combine_sums, federated_mean, first_model
+from aggregator.results import Spooled, check_initial, combine_sums, federated_mean, first_model, merged_at_once
 from floe import weights
 from floe.errors import DataError
 from floe.schema import Schema
@@ -93,3 +93,52 @@ def test_an_initial_model_without_a_schema_is_refused_with_the_way_out(tmp_path:
         check_initial(tmp_path / "m.safetensors")
     with pytest.raises(DataError, match="cannot be the initial model"):
         check_initial(tmp_path / "absent.safetensors")
+
+
+def model_of(folder: Path, name: str, *values: float, **others: np.ndarray) -> Path:
+    weights.write(folder / name, {"w": np.array(values, np.float32), **others}, {"schema": SCHEMA.to_json()})
+    return folder / name
+
+
+def test_a_late_update_moves_the_base_by_what_it_learned_times_its_discount(tmp_path: Path) -> None:
+    """FedBuff, by hand: base 10, fresh 16 with one row; late 5 from 1, three rounds behind: 10 + (5 - 1) / 2 = 12."""
+    scaling = {"scaling.mean": np.array([1.0]), "scaling.scale": np.array([2.0])}
+    base, old = model_of(tmp_path, "base", 10.0, **scaling), model_of(tmp_path, "old", 1.0, **scaling)
+    fresh, late = model_of(tmp_path, "fresh", 16.0), model_of(tmp_path, "late", 5.0)
+    spooled = [Spooled("a", late, 3, behind=3, base=old), Spooled("a", fresh, 1)]
+    federated_mean(spooled, base, tmp_path / "out", power=0.5)
+    out = weights.read(tmp_path / "out")
+    assert out["w"].tolist() == [(3 * 12 + 1 * 16) / 4]
+    assert out["scaling.scale"].tolist() == [2.0]
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "old", "fresh", "late", "out"}
+
+
+def test_an_update_that_is_not_late_is_taken_as_it_is_to_the_last_bit(tmp_path: Path) -> None:
+    base, fresh = model_of(tmp_path, "base", 1e8), model_of(tmp_path, "fresh", 1e-8)
+    federated_mean([Spooled("a", fresh, 1)], base, tmp_path / "out")
+    assert weights.read(tmp_path / "out")["w"].tolist() == weights.read(fresh)["w"].tolist()
+
+
+def test_asynchronous_updates_are_mixed_in_one_after_the_other(tmp_path: Path) -> None:
+    """FedAsync, by hand: base 8; first 16 with half a share: 12; then 0, three rounds behind, a quarter: 9."""
+    scaling = {"scaling.mean": np.array([1.0]), "scaling.scale": np.array([2.0])}
+    base, old = model_of(tmp_path, "base", 8.0, **scaling), model_of(tmp_path, "old", 1.0, **scaling)
+    spooled = [
+        Spooled("b", model_of(tmp_path, "b", 16.0), 1),
+        Spooled("a", model_of(tmp_path, "a", 0.0), 100, behind=3, base=old),
+    ]
+    merged_at_once(spooled, base, tmp_path / "out", mixing=0.5, power=0.5)
+    out = weights.read(tmp_path / "out")
+    assert out["w"].tolist() == [9.0]
+    assert out["scaling.mean"].tolist() == [1.0]
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "old", "a", "b", "out"}
+    merged_at_once([], base, tmp_path / "same", mixing=0.5, power=0.5)
+    assert (tmp_path / "same").read_bytes() == base.read_bytes()
+
+
+def test_integers_of_late_updates_are_rounded(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("base", "old", "late")}
+    for value, path in zip((10, 0, 3), files.values(), strict=True):
+        weights.write(path, {"n": np.array([value])}, {"schema": SCHEMA.to_json()})
+    federated_mean([Spooled("a", files["late"], 1, 3, files["old"])], files["base"], tmp_path / "out", 0.5)
+    assert weights.read(tmp_path / "out")["n"].tolist() == [12]  # 10 + 3 / 2 = 11.5, halves to even

@@ -1,190 +1,413 @@
-"""The state machine of the rounds, row by row of the table in its docstring."""
+"""The state machine of the rounds: every row of its table, and what must hold whatever comes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import msgspec
+import pytest
+from helpers.protocol import tables_under
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.rounds import (
+from aggregator.phases import Policy, Progress, first_phase, phase_after, reason_to_stop
+from aggregator.rounds import TABLE, next_due, staleness_of, step
+from aggregator.states import (
     Answered,
     Close,
     Closed,
+    Effect,
+    Event,
     Extend,
     Finish,
-    Next,
     Offline,
     Online,
     Open,
-    Policy,
     State,
+    Steered,
     Tick,
     Void,
     Voided,
-    first_phase,
-    phase_after,
-    step,
+    Wait,
 )
 from floe.messages import Phase
 from floe.plan import Plan
 from floe.settings import Rounds
 
-POLICY = Policy(Rounds(count=2, devices=2, deadline_s=10), Plan())
 TRAIN = Phase("main", 1, 1, "train")
+SUMS, INIT = Phase("main", 1, 0, "sums"), Phase("main", 1, 0, "init")
+GRACE, DEADLINE = 5.0, 60.0
 
 
-def opened(*devices: str, policy: Policy = POLICY, phase: Phase = TRAIN) -> State:
-    state = State(phase, needed=len(devices))
-    for device in devices:
-        state = step(state, Online(device), policy, 0.0).state
-    assert state.stage == "open"
-    return state
+def policy(**rounds: Any) -> Policy:
+    return Policy(Rounds(**({"count": 2, "devices": 2, "grace_s": GRACE, "deadline_s": DEADLINE} | rounds)), Plan())
 
 
-def test_a_round_waits_until_enough_devices_are_online() -> None:
-    one = step(State(TRAIN, needed=2), Online("a"), POLICY, 0.0)
-    assert one == Next(State(TRAIN, 2, online=frozenset({"a"})))
-    two = step(one.state, Online("b"), POLICY, 5.0)
-    assert two.effects == (Open(),)
-    assert two.state.expected == {"a", "b"}
-    assert two.state.deadline == 15.0
+def yes(device: str, *, late: bool = False) -> Answered:
+    return Answered(device, accepted=True, late=late)
+
+
+def no(device: str) -> Answered:
+    return Answered(device, accepted=False)
+
+
+class Run:
+    """A federation of devices a, b, c, all online, and its effects so far, without those of the beginning."""
+
+    def __init__(self, phase: Phase = TRAIN, devices: str = "abc", **rounds: Any) -> None:
+        self.policy, self.now, self.effects = policy(**rounds), 0.0, list[Effect]()
+        self.state = State(phase, needed=len(devices), last=self.policy.rounds.count)
+        for device in devices:
+            self.after(Online(device))
+        assert self.effects == [Open()]
+        self.effects.clear()
+
+    def after(self, *events: Event | float) -> list[Effect]:
+        """The effects after these events; a number lets so many seconds pass."""
+        for event in events:
+            if not isinstance(event, Event):
+                self.now += event
+            following = step(self.state, event if isinstance(event, Event) else Tick(), self.policy, self.now)
+            self.state = following.state
+            self.effects += following.effects
+        return self.effects
+
+
+# One story for each row of the table: its effects must end with that row's.
+def opens() -> Run:
+    return Run()
+
+
+def stopped_with_quorum() -> Run:
+    run = Run(quorum=1)
+    run.after(yes("a"), Steered("stop", 2))
+    return run
+
+
+def stopped_below() -> Run:
+    run = Run(quorum=2)
+    run.after(yes("a"), Steered("stop", 2))
+    return run
+
+
+def first_initial() -> Run:
+    run = Run(INIT)
+    run.after(yes("b"))
+    return run
+
+
+def asynchronous() -> Run:
+    run = Run(mode="asynchronous")
+    run.after(yes("c", late=True))
+    return run
+
+
+def all_in() -> Run:
+    run = Run()
+    run.after(yes("a"), yes("b"), no("c"))
+    return run
+
+
+def grace() -> Run:
+    run = Run(quorum=2)
+    assert run.after(yes("a"), 3.0, yes("b"), GRACE - 0.1) == []
+    run.after(0.1)
+    return run
+
+
+def hopeless() -> Run:
+    run = Run(quorum=2)
+    assert run.after(no("a"), yes("b"), no("c"), GRACE - 0.1) == []
+    run.after(0.1)
+    return run
+
+
+def void_below() -> Run:
+    run = Run(quorum=2, below_quorum="void")
+    assert run.after(yes("a"), DEADLINE - 0.1) == []
+    run.after(0.1)
+    return run
+
+
+def extended() -> Run:
+    run = Run(quorum=2)
+    assert run.after(yes("a"), DEADLINE - 0.1) == []
+    run.after(0.1)
+    assert run.state.deadline == 2 * DEADLINE
+    return run
+
+
+def followed() -> Run:
+    run = Run(pause_s=1.0)
+    run.after(yes("a"), yes("b"), yes("c"), Closed())
+    assert run.state.phase == Phase("main", 1, 2, "train")
+    return run
+
+
+def ended() -> Run:
+    run = Run(replace_phase(TRAIN, task="evaluate"), count=1)
+    run.after(yes("a"), yes("b"), yes("c"), Closed())
+    return run
+
+
+def asked_for_more() -> Run:
+    run = Run(replace_phase(TRAIN, task="evaluate"), count=1, pause_s=1.0)
+    run.after(yes("a"), yes("b"), yes("c"), Closed())
+    run.state = replace(run.state, online=frozenset())
+    run.after(Steered("start", 3))
+    assert (run.state.phase.round, run.state.last) == (2, 3)
+    return run
+
+
+def replace_phase(phase: Phase, **changes: Any) -> Phase:
+    return msgspec.structs.replace(phase, **changes)
+
+
+STORIES: list[Callable[[], Run]] = [
+    opens, stopped_with_quorum, stopped_below, first_initial, asynchronous, all_in, grace, hopeless, void_below,
+    extended, followed, ended, asked_for_more,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "story"), list(zip(TABLE, STORIES, strict=True)), ids=lambda v: getattr(v, "when", ""))
+def test_every_row_of_the_table(row: Any, story: Callable[[], Run]) -> None:
+    run = story()
+    assert run.state.stage == row.to
+    assert [*run.effects, Open()][0 if story is opens else -2] == row.effect
+
+
+def test_the_table_in_the_document_is_the_code_s() -> None:
+    written = tables_under("### 5.3 When a phase opens and closes")[0]
+    assert written == [[row.stage, row.when, row.to, type(row.effect).__name__] for row in TABLE]
 
 
 def test_a_device_that_left_before_the_start_does_not_count() -> None:
-    state = step(step(State(TRAIN, 2), Online("a"), POLICY, 0.0).state, Offline("a"), POLICY, 0.0).state
-    assert step(state, Online("b"), POLICY, 0.0).effects == ()
+    state = State(TRAIN, 2)
+    for event in (Online("a"), Offline("a"), Online("b")):
+        state = step(state, event, policy(), 0.0).state
+    assert state.stage == "waiting"
 
 
 def test_only_the_first_phase_of_a_chain_waits_for_all_the_devices() -> None:
-    sums = State(Phase("main", 1, 0, "sums"), 2, "closing", online=frozenset({"a"}))
-    following = step(sums, Closed(), POLICY, 0.0, has_model=False)
-    assert following.state.phase == Phase("main", 1, 0, "init")
-    assert following.effects == (Open(),)
+    run = Run(SUMS)
+    run.after(Offline("b"), Offline("c"), yes("a"), GRACE, Closed(has_model=False))
+    assert run.state.phase == INIT
+    assert run.effects[-1] == Open()
 
 
 def test_later_phases_wait_for_a_quorum() -> None:
-    policy = replace(POLICY, rounds=Rounds(count=2, devices=3, quorum=2))
-    closing = State(TRAIN, stage="closing", online=frozenset({"a"}))
-    waiting = step(closing, Closed(), policy, 0.0)
-    assert (waiting.state.stage, waiting.effects) == ("waiting", ())
-    assert step(waiting.state, Online("b"), policy, 0.0).effects == (Open(),)
+    run = Run(quorum=2)
+    run.after(yes("a"), yes("b"), Offline("b"), Offline("c"), GRACE, Closed())
+    assert run.effects == [Close(), Wait()]
+    assert run.after(Online("b"))[-1] == Open()
 
 
-def test_a_round_closes_when_every_expected_device_has_its_answer() -> None:
-    state = step(opened("a", "b"), Answered("a", True), POLICY, 1.0)
-    assert state.effects == ()
-    done = step(state.state, Answered("b", False), POLICY, 2.0)
-    assert done.effects == (Close(),)
-    assert done.state.stage == "closing"
-    assert (done.state.accepted, done.state.refused) == ({"a"}, {"b"})
+def test_after_a_restart_those_who_were_there_are_waited_for_as_long_as_the_grace() -> None:
+    restored = State(TRAIN, 1, unheard=frozenset("ab"), not_before=100.0)
+    one = step(restored, Online("a"), policy(), 100.0).state
+    assert one.stage == "waiting"
+    assert next_due(one, policy()) == 105.0
+    assert step(one, Online("b"), policy(), 101.0).state.expected == {"a", "b"}
+    assert step(one, Offline("b"), policy(), 101.0).state.expected == {"a"}
+    assert step(one, Tick(), policy(), 105.0).state.expected == {"a"}
+
+
+def test_nothing_opens_before_the_pause_is_over() -> None:
+    run = Run(pause_s=7.0)
+    assert run.after(yes("a"), yes("b"), yes("c"), Closed()) == [Close(), Wait()]
+    assert next_due(run.state, run.policy) == 7.0
+    assert run.after(6.9) == [Close(), Wait()]
+    assert run.after(0.1) == [Close(), Wait(), Open()]
 
 
 def test_an_answer_to_an_accepted_device_is_not_taken_back() -> None:
-    state = step(opened("a", "b"), Answered("a", True), POLICY, 1.0).state
-    assert step(state, Answered("a", False), POLICY, 2.0).state.refused == frozenset()
+    run = Run()
+    run.after(yes("a"), no("a"))
+    assert (run.state.accepted, run.state.refused) == ({"a"}, frozenset())
 
 
-def test_the_first_initial_model_closes_the_init_phase() -> None:
-    init = opened("a", "b", phase=Phase("main", 1, 0, "init"))
-    assert step(init, Answered("b", True), POLICY, 1.0).effects == (Close(),)
+def test_without_a_number_a_dead_device_is_waited_for_as_long_as_the_grace() -> None:
+    run = Run()
+    assert run.after(yes("a"), yes("b"), 1.0, Offline("c"), GRACE - 1) == []
+    assert run.after(1.0) == [Close()]
 
 
-def test_at_the_deadline_a_quorum_closes_the_round() -> None:
-    policy = replace(POLICY, rounds=Rounds(count=2, devices=3, quorum=2, deadline_s=10))
-    state = opened("a", "b", "c", policy=policy)
-    state = step(state, Answered("a", True), policy, 1.0).state
-    state = step(state, Answered("b", True), policy, 1.0).state
-    assert step(state, Tick(), policy, 9.9).effects == ()
-    assert step(state, Tick(), policy, 10.0).effects == (Close(),)
+def test_a_device_that_comes_back_within_the_grace_is_waited_for_again() -> None:
+    run = Run()
+    assert run.after(yes("a"), yes("b"), Offline("c"), GRACE - 1, Online("c"), GRACE + 1) == []
+    assert run.after(yes("c")) == [Close()]
 
 
-def test_below_the_quorum_the_deadline_is_extended() -> None:
-    state = step(opened("a", "b"), Answered("a", True), POLICY, 1.0).state
-    late = step(state, Tick(), POLICY, 10.0)
-    assert late.effects == (Extend("1 more updates are needed, 1 were accepted"),)
-    assert late.state.deadline == 20.0
-
-
-def test_without_a_number_a_dead_device_is_waited_for_until_the_deadline_only() -> None:
-    state = step(opened("a", "b"), Answered("a", True), POLICY, 1.0).state
-    state = step(state, Offline("b"), POLICY, 2.0).state
-    assert step(state, Tick(), POLICY, 9.0).effects == ()
-    assert step(state, Tick(), POLICY, 10.0).effects == (Close(),)
+def test_the_grace_never_outlasts_the_deadline() -> None:
+    run = Run(quorum=1, grace_s=1000.0)
+    assert run.after(yes("a"), DEADLINE - 0.1) == []
+    assert run.after(0.1) == [Close()]
 
 
 def test_a_stranger_s_update_does_not_stand_in_for_an_expected_device() -> None:
-    state = opened("a", "b")
-    for device in "cd":
-        state = step(state, Answered(device, True), POLICY, 1.0).state
-    assert isinstance(step(state, Tick(), POLICY, 10.0).effects[0], Extend)
+    run = Run()
+    for device in "xyz":
+        run.after(yes(device))
+    assert run.after(DEADLINE) == [Extend()]
 
 
-def test_a_round_that_all_refused_is_void_at_its_deadline() -> None:
-    state = opened("a", "b")
-    for device in "ab":
-        state = step(state, Answered(device, False), POLICY, 1.0).state
-    assert step(state, Tick(), POLICY, 9.0).effects == ()
-    assert step(state, Tick(), POLICY, 10.0).effects == (Void(),)
+def test_a_late_update_is_no_part_of_the_quorum() -> None:
+    run = Run(late="merge")
+    assert run.after(yes("a", late=True), yes("b", late=True), yes("c", late=True), GRACE) == []
+    assert run.state.merged == 3
+
+
+def test_asynchronous_operation_waits_in_the_other_phases() -> None:
+    run = Run(SUMS, mode="asynchronous")
+    assert run.after(yes("a"), yes("b")) == []
+    assert run.after(yes("c")) == [Close()]
+
+
+def test_a_late_update_that_came_between_two_phases_closes_the_next_at_once() -> None:
+    run = Run(mode="asynchronous", pause_s=5.0)
+    run.after(yes("a"), Closed(), yes("b", late=True))
+    assert run.after(5.0)[-2:] == [Open(), Close()]
 
 
 def test_a_void_round_of_training_is_followed_by_the_next() -> None:
-    following = step(State(TRAIN, stage="closing"), Voided(), POLICY, 0.0)
-    assert following.state.phase == Phase("main", 1, 2, "train")
+    run = hopeless()
+    run.after(Voided())
+    assert run.state.phase == Phase("main", 1, 2, "train")
 
 
 def test_a_void_first_round_begins_again_in_a_new_epoch() -> None:
-    void = State(Phase("main", 1, 0, "init"), stage="closing", online=frozenset({"a"}))
-    again = step(void, Voided(), POLICY, 0.0, has_model=False)
-    assert again.state.phase == Phase("main", 2, 0, "sums")
-    assert again.effects == ()  # as at the first beginning, it waits for all the devices
-    assert step(again.state, Online("b"), POLICY, 0.0).effects == (Open(),)
+    run = Run(INIT, devices="ab")
+    run.after(no("a"), no("b"), GRACE, Offline("b"), Voided())
+    assert run.state.phase == Phase("main", 2, 0, "sums")
+    assert run.state.stage == "waiting"  # as at the first beginning, it waits for all the devices
+    assert run.after(Online("b"))[-1] == Open()
 
 
-def test_a_closed_round_is_followed_by_the_next_and_the_last_by_the_end() -> None:
-    closing = State(TRAIN, stage="closing", online=frozenset({"a"}))
-    following = step(closing, Closed(), POLICY, 0.0)
-    assert (following.state.phase, following.effects) == (Phase("main", 1, 2, "train"), (Open(),))
-    last = State(Phase("main", 1, 2, "evaluate"), stage="closing")
-    assert step(last, Closed(), POLICY, 0.0) == Next(replace(last, stage="finished"), (Finish(),))
+def test_paused_rounds_end_what_is_open_and_open_no_other() -> None:
+    run = Run()
+    run.after(Steered("pause", 2), yes("a"), yes("b"), yes("c"), Closed(), 1000.0)
+    assert run.effects == [Close(), Wait()]
+    assert run.after(Steered("resume", 2))[-1] == Open()
+
+
+def test_stopped_rounds_go_on_with_whoever_is_there() -> None:
+    run = Run(quorum=3)
+    run.after(Steered("stop", 2), Voided(), Offline("a"), Offline("b"), 1000.0)
+    assert run.effects == [Void(), Wait()]
+    run.after(Steered("start", 2))
+    assert run.state.expected == {"c"}
+
+
+def test_enough_is_followed_by_the_evaluation_and_the_end() -> None:
+    run = Run(count=9)
+    run.after(yes("a"), yes("b"), yes("c"), Closed(enough="accuracy has reached the target"))
+    assert run.state.phase == Phase("main", 1, 1, "evaluate")
+    run.after(yes("a"), yes("b"), yes("c"), Closed(enough="accuracy has reached the target"))
+    assert run.effects[-1] == Finish()
+    assert run.after(Tick(), 1000.0)[-1] == Finish()
+
+
+@pytest.mark.parametrize(
+    ("progress", "rounds", "reason"),
+    [
+        (Progress(), {"target": 0.1, "patience": 1}, ""),
+        (Progress(0.94), {"target": 0.95}, ""),
+        (Progress(0.95), {"target": 0.95}, "accuracy 0.95 has reached the target 0.95"),
+        (Progress(0.2), {"metric": "loss", "target": 0.3}, "loss 0.2 has reached the target 0.3"),
+        (Progress(0.4), {"metric": "loss", "target": 0.3}, ""),
+        (Progress(0.0), {"metric": "loss"}, ""),
+        (Progress(0.9, 2), {"patience": 3}, ""),
+        (Progress(0.9, 3), {"patience": 3, "metric": "roc_auc"}, "roc_auc got no better in 3 rounds"),
+    ],
+)
+def test_reasons_to_stop(progress: Progress, rounds: dict[str, Any], reason: str) -> None:
+    assert reason_to_stop(progress, Rounds(**rounds)) == reason
+
+
+@pytest.mark.parametrize(
+    ("phase", "stage", "behind"),
+    [
+        (Phase("main", 1, 8, "train"), "open", 0),
+        (Phase("main", 1, 8, "train"), "closing", None),
+        (Phase("main", 1, 7, "train"), "open", 1),
+        (Phase("main", 1, 7, "train"), "waiting", 1),
+        (Phase("main", 1, 7, "train"), "finished", None),
+        (Phase("main", 1, 5, "train"), "open", 3),
+        (Phase("main", 1, 4, "train"), "open", None),
+        (Phase("main", 1, 9, "train"), "open", None),
+        (Phase("main", 2, 7, "train"), "open", None),
+        (Phase("other", 1, 7, "train"), "open", None),
+        (Phase("main", 1, 0, "init"), "open", None),
+        (Phase("main", 1, 7, "evaluate"), "open", None),
+    ],
+)
+def test_what_is_still_taken(phase: Phase, stage: Any, behind: int | None) -> None:
+    state = State(Phase("main", 1, 8, "train"), stage=stage)
+    assert staleness_of(phase, state, policy(late="merge", max_staleness=3)) == behind
+    dropping = staleness_of(phase, state, policy(max_staleness=3))
+    assert dropping == (behind if behind == 0 else None)
 
 
 def test_the_chain_of_phases() -> None:
-    phase = first_phase("main", 1, POLICY, model=None, scaled=False)
+    phase: Phase | None = first_phase("main", 1, policy(), model=None, scaled=False)
     chain = []
     while phase is not None:
         chain.append((phase.task, phase.round))
-        phase = phase_after(phase, POLICY, has_model=len(chain) > 1)
+        phase = phase_after(phase, policy(), last=2, has_model=len(chain) > 1)
     assert chain == [("sums", 0), ("init", 0), ("train", 1), ("train", 2), ("evaluate", 2)]
 
 
 def test_accuracy_reports_need_neither_sums_nor_a_model() -> None:
-    policy = replace(POLICY, plan=Plan(report="accuracy"))
-    assert first_phase("main", 1, policy, model=None, scaled=False) == TRAIN
-    assert phase_after(Phase("main", 1, 2, "train"), policy, has_model=False) is None
+    reports = replace(policy(), plan=Plan(report="accuracy"))
+    assert first_phase("main", 1, reports, model=None, scaled=False) == TRAIN
+    assert phase_after(Phase("main", 1, 2, "train"), reports, last=2, has_model=False) is None
 
 
 def test_more_rounds_may_be_asked_for_after_the_end() -> None:
-    longer = replace(POLICY, rounds=Rounds(count=3))
-    following = phase_after(Phase("main", 1, 2, "evaluate"), longer, has_model=True)
+    following = phase_after(Phase("main", 1, 2, "evaluate"), policy(), last=3, has_model=True)
     assert following == Phase("main", 1, 3, "train")
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["on", "off", "yes", "no", "tick"])), max_size=30))
-def test_whatever_comes_a_round_closes_once_and_only_with_an_accepted_update(events: list[tuple[str, str]]) -> None:
-    state, closes, now = State(TRAIN, 2), 0, 0.0
-    for device, what in events:
-        now += 3.0
-        event = {
-            "on": Online(device),
-            "off": Offline(device),
-            "yes": Answered(device, True),
-            "no": Answered(device, False),
-            "tick": Tick(),
-        }[what]
-        following = step(state, event, POLICY, now)
+EVENTS: list[Event] = [
+    *(kind(device) for kind in (Online, Offline) for device in "abc"),
+    *(Answered(device, accepted=a, late=late) for device in "abc" for a in (True, False) for late in (True, False)),
+    *(Steered(action, 5) for action in ("start", "stop", "pause", "resume")),
+    *(Closed(), Closed(enough="it is"), Voided(), Tick()),
+]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(EVENTS), st.floats(0, 70)), max_size=40),
+    st.sampled_from(["rounds", "asynchronous"]),
+    st.integers(0, 3),
+    st.sampled_from(["extend", "void"]),
+)
+def test_whatever_comes_phases_only_go_on_and_close_once(
+    events: list[tuple[Event, float]], mode: Any, quorum: int, below: Any
+) -> None:
+    chosen = policy(mode=mode, quorum=quorum, below_quorum=below, late="merge", count=5)
+    state, now = State(SUMS, 2, last=5), 0.0
+    for event, seconds in events:
+        before, now = state, now + seconds
+        following = step(state, event, chosen, now)
         state = following.state
-        closes += following.effects.count(Close())
+        ends = [e for e in following.effects if isinstance(e, Close | Void)]
+        assert len(ends) <= 1
+        if Close() in ends:
+            assert state.accepted or state.merged
+            assert (
+                quorum == 0
+                or len(state.accepted) >= min(quorum, len(state.expected))
+                or (state.phase.task == "init" or mode == "asynchronous")
+            )
         assert not state.accepted & state.refused
-        assert following.effects.count(Close()) == 0 or state.accepted
-    assert closes <= 1
+        order = (state.phase.epoch, state.phase.round, ["sums", "init", "train", "evaluate"].index(state.phase.task))
+        was = (before.phase.epoch, before.phase.round, ["sums", "init", "train", "evaluate"].index(before.phase.task))
+        assert order >= was
+        assert state.phase == before.phase or before.stage in ("closing", "finished")
+        if state.stage == "open":
+            due = next_due(state, chosen)
+            assert due is not None
+            assert due > now, "what is due now has been done"

@@ -38,7 +38,7 @@ class Line:
 
     def offer(self, *devices: str) -> None:
         for device in devices:
-            self.uploads.offer(device, device * 32, 0.0)
+            self.uploads.offer(device, device * 32, PHASE, 0.0)
 
     def chunk(self, device: str, index: int, now: float = 0.0) -> bool:
         active = self.uploads.get(device)

@@ -20,6 +20,8 @@ HEADINGS: dict[str, type[msgspec.Struct]] = {
     "### Manifest, type `manifest`": messages.Manifest,
     "### Want, type `want`": messages.Want,
     "### Answer, type `answer`": messages.Answer,
+    "### Command, type `command`": messages.Command,
+    "### Reply, type `reply`": messages.Reply,
     "### Phase": messages.Phase,
     "### Base": messages.Base,
     "### Core": messages.Core,
@@ -58,7 +60,7 @@ def test_the_table_of_topics_is_the_topics_of_the_code_in_their_order() -> None:
 
 def test_who_writes_a_topic_is_its_third_level() -> None:
     for pattern, writer, *_ in tables_under("## 2. Topics")[0]:
-        assert pattern.strip("`").split("/")[2] == {"device": "device", "aggregator": "lineage"}[writer]
+        assert pattern.strip("`").split("/")[2] == {"aggregator": "lineage"}.get(writer, writer)
 
 
 def test_the_payload_of_a_topic_is_the_one_its_docstring_names() -> None:

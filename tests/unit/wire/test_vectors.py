@@ -29,6 +29,8 @@ KINDS: dict[str, type[m.Message]] = {
     "manifest": m.Manifest,
     "want": m.Want,
     "answer": m.Answer,
+    "command": m.Command,
+    "reply": m.Reply,
 }
 
 
