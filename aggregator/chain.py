@@ -131,8 +131,10 @@ class Chain:
             return None
         if self._parcel is None or self._parcel.core.base != self.model.sha256:
             phase = Phase(self._lineage, self._epoch, self.model.round, "train")
-            federation = self._config.federation.name
-            self._parcel = self._registry.parcel(self.model, phase, self._keyring, federation, self._identity.name)
+            self._parcel = self._registry.parcel(
+                self.model, phase, self._keyring, federation=self._config.federation.name,
+                sender=self._identity.name, keep=Policy(self._config.rounds, self._config.plan).models_held - 1,
+            )  # fmt: skip
         return self._parcel
 
     def base(self) -> Base | None:

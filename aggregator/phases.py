@@ -31,6 +31,11 @@ class Policy:
         """For how many rounds an update that comes late is still taken."""
         return self.rounds.max_staleness if self.asynchronous or self.rounds.late == "merge" else 0
 
+    @property
+    def models_held(self) -> int:
+        """How many models are served: where late updates are taken, a slow device may finish what it has begun."""
+        return 1 + min(self.max_staleness, 3)
+
 
 @dataclass(frozen=True)
 class Progress:

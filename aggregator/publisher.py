@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -17,10 +18,10 @@ EVERYBODY = "*"
 
 
 class Publisher:
-    """Serves the newest global model of one lineage."""
+    """Serves the newest global model of one lineage, and to who asks those before it, `holds` in all."""
 
-    def __init__(self, wire: Wire, keyring: Keyring, lineage: str) -> None:
-        self.parcel: Parcel | None = None
+    def __init__(self, wire: Wire, keyring: Keyring, lineage: str, *, holds: int) -> None:
+        self._parcels: deque[Parcel] = deque(maxlen=holds)
         self._wire = wire
         self._keyring = keyring
         self._lineage = lineage
@@ -28,8 +29,9 @@ class Publisher:
 
     def publish(self, parcel: Parcel, devices: Collection[str] | None = None) -> None:
         """A new model: push it to all who listen, or to these devices. The same again is only announced."""
-        new = self.parcel is None or self.parcel.name != parcel.name
-        self.parcel = parcel
+        new = not self._parcels or self._parcels[-1].name != parcel.name
+        if new:
+            self._parcels.append(parcel)
         self.announce()
         if new and devices is None:
             self._push(EVERYBODY, parcel, partial(self._chunk_topic, parcel))
@@ -38,16 +40,18 @@ class Publisher:
 
     def announce(self) -> None:
         """Publish the manifest, retained: after a new model, and whenever the broker may have lost it."""
-        if self.parcel is not None:
-            self._send_manifest(ModelManifest(self._wire.federation, self._lineage), retain=True)
+        if self._parcels:
+            topic = ModelManifest(self._wire.federation, self._lineage)
+            self._send_manifest(topic, self._parcels[-1], retain=True)
 
     def serve(self, want: Want) -> None:
         """Send a device what it asks for; a want without ranges asks for the manifest. Raises `Refused`."""
-        parcel, device = self.parcel, want.sender
-        if parcel is None or want.transfer != parcel.name:
+        device = want.sender
+        parcel = next((held for held in self._parcels if held.name == want.transfer), None)
+        if parcel is None:
             return  # of an older model: the device learns of the newer one by its manifest
         if not want.ranges:
-            self._send_manifest(ModelManifestTo(self._wire.federation, self._lineage, device), retain=False)
+            self._send_manifest(ModelManifestTo(self._wire.federation, self._lineage, device), parcel, retain=False)
         indices = from_ranges(want.ranges, len(parcel.core.chunks))
         self._pump.add(device, parcel, indices, partial(self._chunk_topic_to, parcel, device))
 
@@ -58,10 +62,9 @@ class Publisher:
     def _push(self, key: str, parcel: Parcel, topic_of: Callable[[int], Topic]) -> None:
         self._pump.add(key, parcel, range(len(parcel.core.chunks)), topic_of)
 
-    def _send_manifest(self, topic: ModelManifest | ModelManifestTo, *, retain: bool) -> None:
-        assert self.parcel is not None
-        envelope = self.parcel.envelope(self._keyring, EVERYBODY)
-        self._wire.send(topic, Manifest, retain=retain, core=self.parcel.core, envelope=envelope)
+    def _send_manifest(self, topic: ModelManifest | ModelManifestTo, parcel: Parcel, *, retain: bool) -> None:
+        envelope = parcel.envelope(self._keyring, EVERYBODY)
+        self._wire.send(topic, Manifest, retain=retain, core=parcel.core, envelope=envelope)
 
     def _chunk_topic(self, parcel: Parcel, index: int) -> ModelChunk:
         return ModelChunk(self._wire.federation, self._lineage, parcel.core.round, parcel.name, index)

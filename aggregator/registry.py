@@ -66,15 +66,16 @@ class Registry:
             "signature": to_text(identity.private.sign(text)),
         }
 
-    def parcel(self, model: Model, phase: Phase, keyring: Keyring, federation: str, sender: str) -> Parcel:
-        """The transfer of a model: what was published before, or sealed now. Older ones are removed."""
-        found: Parcel | None = None
-        for saved in saved_parcels(self._published):
-            if found is None and saved.core.base == model.sha256 and keyring.suite == saved.core.suite:
-                found = saved
-            else:
-                forget(saved)
-        return found or pack(
+    def parcel(
+        self, model: Model, phase: Phase, keyring: Keyring, *, federation: str, sender: str, keep: int
+    ) -> Parcel:
+        """The transfer of a model: what was published before, or sealed now. At most `keep` older ones stay."""
+        saved = saved_parcels(self._published)
+        of_model = [p for p in saved if p.core.base == model.sha256 and p.core.suite == keyring.suite]
+        others = [p for p in saved if p not in of_model[:1]]
+        for old in others[: max(len(others) - keep, 0)]:
+            forget(old)
+        return of_model[0] if of_model else pack(
             self._published, model.path, "{}", keyring, federation=federation,
             phase=phase, kind="model", sender=sender, base=model.sha256,
         )  # fmt: skip

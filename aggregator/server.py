@@ -74,7 +74,7 @@ class Aggregator:
             config.mqtt, self._federation, identity, keyring, Sequence(state / "sequence"), status, self._filters()
         )
         self._chain = Chain(config, log, state, identity, keyring)
-        self._publisher = Publisher(self.wire, keyring, self._lineage)
+        self._publisher = Publisher(self.wire, keyring, self._lineage, holds=self._policy.models_held)
         self._receiver = Receiver(
             self.wire, self._chain, log, keyring, self._policy, folder=state / "incoming",
             state=lambda: self._state, ended=self._on_ended,

@@ -15,6 +15,7 @@ from aggregator.rounds import missing
 from aggregator.states import Held, State, Steered
 from floe.errors import Refused
 from floe.messages import Command
+from floe.operators import known_operators
 from floe.store import now
 
 HELD: dict[str, Held] = {"start": "", "resume": "", "pause": "paused", "stop": "stopped"}
@@ -98,16 +99,6 @@ class Steering:
     def _remember(self, control: Control) -> None:
         row = {"lineage": self._lineage, "held": control.held, "last": control.last, "since": control.since}
         self._db.table("control").upsert(row, pk="lineage")
-
-
-def known_operators(path: Path) -> set[tuple[str, str]]:
-    """Names and public keys of those who may give commands: a line each, `#` begins a comment. Nobody without file."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return set()
-    words = [line.partition("#")[0].split() for line in lines]
-    return {(name, key) for name, key in (found for found in words if len(found) == 2)}
 
 
 def describe(state: State, policy: Policy) -> str:

@@ -73,7 +73,7 @@ sys_interval 5
 
 
 def access(config: Config) -> str:
-    """The text of the ACL: Floe's two branches of this federation, and the broker's own statistics to read.
+    """The text of the ACL: Floe's three branches of this federation, and the broker's own statistics to read.
 
     All share one login (or none), so the broker cannot tell a device from another; signatures do.
     """
@@ -84,6 +84,7 @@ def access(config: Config) -> str:
 # Rendered by `floe broker`. One login for all: who may say what is settled by signatures, not here.
 {user}topic readwrite {branch}/device/#
 topic readwrite {branch}/lineage/#
+topic readwrite {branch}/operator/#
 topic read $SYS/#
 """
 

@@ -64,17 +64,20 @@ def decide(order: Round | None, *, selected: bool, done: bool, base: str, workin
         return "nothing" if working_on is None else "cancel"
     asked = order.state == "open" and selected and not done
     if working_on is not None:
-        return "nothing" if (asked and working_on == order.phase) or still_taken(working_on, order) else "cancel"
+        return "nothing" if asked and working_on == order.phase else "cancel"
     if order.base is not None and order.base.sha256 != base and (asked or order.state != "open"):
         return "fetch"  # also between rounds, and after the last: every device ends with the newest model
     return "work" if asked else "nothing"
 
 
-def still_taken(phase: Phase, order: Round) -> bool:
-    """Whether an update of an earlier training round will still be merged."""
-    now, behind = order.phase, order.phase.round - phase.round
-    same_chain = (phase.lineage, phase.epoch, phase.task, now.task) == (now.lineage, now.epoch, "train", "train")
-    return same_chain and order.state != "finished" and 1 <= behind <= order.staleness
+def follow(newest: Round | None, begun: Round | None, *, under_way: bool) -> Round | None:
+    """The order to follow: the newest, unless one before it is under way whose update will still be merged."""
+    if newest is None or begun is None or not under_way:
+        return newest
+    now, then = newest.phase, begun.phase
+    same_chain = (then.lineage, then.epoch, then.task, now.task) == (now.lineage, now.epoch, "train", "train")
+    late = same_chain and newest.state != "finished" and 1 <= now.round - then.round <= newest.staleness
+    return begun if late else newest
 
 
 class Device:
@@ -101,7 +104,8 @@ class Device:
         )
         self._worker = Worker(config, features, keyring, state, self.wire.session.post)
         self._pump = Pump(self.wire)
-        self._order: Round | None = None
+        self._newest: Round | None = None
+        self._order: Round | None = None  # the one that is followed
         self._retry_at = 0.0
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -177,15 +181,15 @@ class Device:
             raise Refused("not-for-us", f"a round of {order.phase.lineage!r}")
         if not self._memory.newer("round", order.seq):
             raise Refused("round", "older than a round document that was seen before")
-        if self._order is None or order.phase != self._order.phase or order.state != self._order.state:
+        if self._newest is None or order.phase != self._newest.phase or order.state != self._newest.state:
             log(f"round {order.phase.round}: {order.phase.task}, {order.state}")
-        self._order = order
+        self._newest = order
 
     def _on_model(self, received: Received) -> None:
         manifest = self._read(received, Manifest)
         if not self._memory.newer("model", manifest.seq):
             raise Refused("round", "older than a model's manifest that was seen before")
-        self._download.announce(manifest, retained=received.retained, now=time.monotonic())
+        self._download.announce(manifest, retained=received.retained, now=time.monotonic(), keep=self._late_base())
 
     def _on_aggregator(self, received: Received) -> None:
         """An aggregator that comes back has forgotten who was about to send what, and maybe who is there."""
@@ -245,7 +249,7 @@ class Device:
 
     def _go_on(self) -> None:
         now = time.monotonic()
-        order = self._order
+        order = self._order = follow(self._newest, self._order, under_way=self._under_way(now))
         match self._decide(order):
             case "cancel":
                 self._worker.cancel()
@@ -265,13 +269,35 @@ class Device:
                 envelope = parcel.envelope(self._keyring, phase.lineage)
                 self.wire.send(topic_of, Manifest, core=parcel.core, envelope=envelope)
 
+    def _under_way(self, now: float) -> bool:
+        """Whether what the followed order asks for has been begun, and not been done."""
+        order = self._order
+        if order is None or order.state != "open" or self._done(order.phase):
+            return False
+        if self._worker.busy:
+            return self._worker.phase == order.phase
+        return order.base is not None and self._download.has_begun(order.base, now)
+
+    def _late_base(self) -> str:
+        """The transfer that is to be received to its end although a newer model has been announced."""
+        order = self._order
+        return (
+            order.base.transfer
+            if order and order.base and order.staleness and self._under_way(time.monotonic())
+            else ""
+        )
+
+    def _done(self, phase: Phase) -> bool:
+        return self._outbox.holds(phase) or self._memory.answered(phase)
+
     def _decide(self, order: Round | None) -> Action:
         working_on = self._worker.phase if self._worker.busy else None
         if order is None:
             return decide(None, selected=False, done=False, base="", working_on=working_on)
         selected = takes_part(self._id, order.phase, order.plan.seed, order.bar, order.devices)
-        done = self._outbox.holds(order.phase) or self._memory.answered(order.phase)
-        return decide(order, selected=selected, done=done, base=self._download.sha256, working_on=working_on)
+        return decide(
+            order, selected=selected, done=self._done(order.phase), base=self._download.sha256, working_on=working_on
+        )
 
     def _say_present(self) -> None:
         self._say("training" if self._worker.busy else "online")

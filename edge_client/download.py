@@ -15,6 +15,7 @@ from floe.parcel import Incoming
 from floe.transfer import Ranges, check_core, name_of
 
 REPAIR_S, LONGEST_S = 1.0, 30.0
+STALLED_S = 10.0  # without a new chunk for so long, a model is not on its way
 
 
 @dataclass
@@ -43,19 +44,21 @@ class Download:
         self._incoming: Incoming | None = None
         self._transfer = ""
         self._pace = _Pace()
+        self._progress_at = 0.0
         self._unusable = ("", "")
         with storing(self.path):
             self.sha256 = hash_of(self.path) if self.path.exists() else ""
 
-    def announce(self, manifest: Manifest, *, retained: bool, now: float) -> None:
+    def announce(self, manifest: Manifest, *, retained: bool, now: float, keep: str = "") -> None:
         """A manifest of a global model, already verified. Raises `Refused`.
 
-        A retained one is from before we came: its chunks have gone by, so they are asked for at once.
+        A retained one is from before we came: its chunks have gone by, so they are asked for at once. While the
+        transfer `keep` is being received, another is not begun.
         """
         core = manifest.core
         if (core.kind, core.lineage, core.federation) != ("model", self._lineage, manifest.federation):
             raise Refused("not-for-us", f"a {core.kind} of {core.lineage!r}")
-        if core.base == self.sha256 or name_of(core) == self._transfer:
+        if core.base == self.sha256 or name_of(core) == self._transfer or (keep and keep == self._transfer):
             return
         try:
             check_core(core, self._max_bytes)
@@ -78,6 +81,7 @@ class Download:
             return False
         if self._incoming.add(index, sealed):
             self._pace.progress(now)
+            self._progress_at = now
         return self._finish_if_complete()
 
     def wanted(self, base: Base, now: float) -> Ranges | None:
@@ -88,6 +92,11 @@ class Download:
         if self._incoming is None or self._transfer != base.transfer:
             return ()
         return self._incoming.assembly.missing()
+
+    def has_begun(self, base: Base, now: float) -> bool:
+        """Whether a model is here, or on its way and lately came nearer."""
+        on_its_way = self._transfer == base.transfer and now < self._progress_at + STALLED_S
+        return base.sha256 == self.sha256 or (on_its_way and bool(self._incoming and self._incoming.assembly.have))
 
     def fault(self, base: Base | None) -> str:
         """Why a base cannot be had, however often it is asked for; empty if it can."""

@@ -26,9 +26,12 @@ COMMANDS = {
     "client": ("edge_client.command", "run one device"),
     "prepare": ("edge_client.data.command", "CSV to features"),
     "data": ("edge_client.data.command", "split a data set over devices"),
+    "round": ("floe.steer", "steer the rounds: start, stop, pause, resume, status"),
     "models": ("aggregator.models_command", "list, show and export global models"),
     "tail": ("floe.tail", "print what travels over the broker, checked"),
 }
+
+_ATTRIBUTES = {"round": "round_"}  # `round` is a built-in
 
 
 class _Commands(click.Group):
@@ -38,7 +41,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), _ATTRIBUTES.get(cmd_name, cmd_name))
         assert isinstance(command, click.Command)
         return command
 

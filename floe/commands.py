@@ -1,4 +1,4 @@
-"""`floe init` and `floe key new`: the two files that a federation begins with."""
+"""`floe init` and `floe key`: the files that a federation begins with."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
+from floe.cli import config_options
 from floe.config import FILE
 from floe.errors import ConfigError
 from floe.files import write_atomically
 from floe.identity import new_secret
-from floe.settings import ALIASES, SECTIONS, describe
+from floe.operators import new_operator
+from floe.settings import ALIASES, SECTIONS, Config, describe
 
 
 @click.command()
@@ -32,7 +34,7 @@ def init(only_print: bool, force: bool) -> None:
 
 @click.group()
 def key() -> None:
-    """The shared key of a federation that does without enrolment."""
+    """Keys: the shared one of a federation that does without enrolment, and an operator's."""
 
 
 @key.command("new")
@@ -43,6 +45,17 @@ def key_new(path: Path) -> None:
     click.echo(
         f"{path} written: copy it to every device and the aggregator, over a safe way; the broker never needs it"
     )
+
+
+@key.command("operator")
+@click.argument("name", default="operator")
+@config_options()
+def key_operator(config: Config, name: str) -> None:
+    """Make an operator's key (operator.pem), and add NAME with its public key to operators.pub."""
+    private, known = config.path(config.security.operator_key), config.path(config.security.operators)
+    new_operator(name, private, known)
+    click.echo(f"{private} written: it signs the commands of `floe round`; keep it to yourself")
+    click.echo(f"{known} names whom an aggregator obeys: it belongs beside the aggregator's floe.toml too")
 
 
 def commented() -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from floe.errors import Refused
-from floe.messages import MAX_CHUNKS, Answer, Manifest, Message, Phase, Round, Status, Want
+from floe.messages import MAX_CHUNKS, Answer, Command, Manifest, Message, Phase, Reply, Round, Status, Want
 from floe.session import Received
 from floe.signing import verify
 from floe.terminal import size_words
@@ -26,6 +26,8 @@ from floe.topics import (
     ModelChunkTo,
     ModelManifest,
     ModelManifestTo,
+    OperatorCommand,
+    ReplyTo,
     Topic,
     WantTo,
     parse,
@@ -47,6 +49,8 @@ KINDS: dict[type[Topic], type[Message]] = {
     WantTo: Want,
     CurrentRound: Round,
     AnswerTo: Answer,
+    OperatorCommand: Command,
+    ReplyTo: Reply,
 }
 Chunk = DeviceChunk | ModelChunk | ModelChunkTo
 
@@ -153,6 +157,10 @@ class Watch:
             case Answer(to=to, transfer=transfer, phase=phase, outcome=outcome, reason=reason, detail=detail):
                 said = ": ".join(filter(None, (outcome, reason, detail)))
                 return f"to {to}: {_phase(phase)} {said} ({transfer[:12]})"
+            case Command(to=to, action=action, rounds=rounds):
+                return f"tells {to} to {action}" + (f", {rounds} rounds" if rounds else "")
+            case Reply(to=to, done=done, detail=detail, stage=stage, phase=phase):
+                return f"to {to}: {'done' if done else 'not done'}: {detail} ({_phase(phase)} {stage})"
             case Manifest(core=core):
                 transfer = name_of(core)
                 _remember(self._totals, transfer, len(core.chunks))

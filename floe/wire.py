@@ -18,7 +18,10 @@ from floe.topics import AggregatorStatus, DeviceStatus, Topic
 
 
 class Wire:
-    """The voice of one identity in one federation: its session, its sequence, its status and last will."""
+    """The voice of one identity in one federation: its session, its sequence, its status and last will.
+
+    Without a status topic it leaves neither status nor will: an operator comes and goes.
+    """
 
     def __init__(
         self,
@@ -27,7 +30,7 @@ class Wire:
         identity: Identity,
         keyring: Keyring,
         sequence: Sequence,
-        status_topic: DeviceStatus | AggregatorStatus,
+        status_topic: DeviceStatus | AggregatorStatus | None,
         filters: Filters[str],
     ) -> None:
         self.federation = federation
@@ -38,11 +41,16 @@ class Wire:
         self._sequence = sequence
         self._status_topic = status_topic
         client_id = f"floe-{identity.name}-{identity.key[:8]}"
-        self.session = Session(mqtt, client_id, filters, self._will)
+        self.session = Session(mqtt, client_id, filters, self._will if status_topic else None)
 
     def send(self, topic: Topic, kind: type[M], *, retain: bool = False, **fields: Any) -> None:
         """Sign a message of this identity, with the next sequence number, and publish it."""
-        self.send_bytes(topic, self.identity.sign(self._message(kind, **fields)), retain=retain)
+        self.send_bytes(topic, self.make(kind, **fields)[1], retain=retain)
+
+    def make(self, kind: type[M], **fields: Any) -> tuple[M, bytes]:
+        """A message of this identity, with the next sequence number, and its signed payload."""
+        message = self._message(kind, **fields)
+        return message, self.identity.sign(message)
 
     def send_bytes(self, topic: Topic, payload: bytes, *, retain: bool = False) -> None:
         self.sent_bytes += len(payload)
@@ -50,7 +58,8 @@ class Wire:
 
     def status(self, state: str, phase: Phase | None = None) -> None:
         """Publish how this process is, retained."""
-        self.send(self._status_topic, Status, retain=True, state=state, phase=phase, software=__version__)
+        if self._status_topic is not None:
+            self.send(self._status_topic, Status, retain=True, state=state, phase=phase, software=__version__)
 
     def outrank(self, seq: int) -> bool:
         """Speak above a sequence number of ours that was seen on the wire; whether ours was lower."""

@@ -6,20 +6,23 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_client.data.features import Features
+from edge_client.interrupted import Interrupted
 from floe.plan import Plan
 from floe.report import Metrics, Report
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 SECTIONS: Mapping[str, Mapping[str, object]] = {
     "plan": {"model": "plain", "scaling": "none"},
-    "trainers": {"plain": "helpers.plain:Plain"},
+    "trainers": {"plain": "helpers.plain:Plain", "held": "helpers.plain:Held"},
 }
 
 
@@ -69,6 +72,17 @@ class Plain:
         shares = _softmax(x @ arrays["weight"] + arrays["bias"])
         loss = float(-np.log(shares[np.arange(len(y)), y] + 1e-12).mean())
         return Metrics(loss=loss, accuracy=float((shares.argmax(axis=1) == y).mean()))
+
+
+class Held(Plain):
+    """The same, but it does not begin a round while `hold-<device>-<round>` is in the working directory."""
+
+    def train(self, base: Arrays, *, device: str, round: int, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
+        while Path(f"hold-{device}-{round}").exists():
+            if stop():
+                raise Interrupted
+            time.sleep(0.02)
+        return super().train(base, device=device, round=round, stop=stop)
 
 
 def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -62,7 +62,12 @@ def test_with_a_login_nobody_is_anonymous_and_the_password_is_not_in_the_text() 
 def test_only_the_two_branches_of_the_federation_are_open() -> None:
     rendered = options(access(Config(federation=Federation(name="north"))))
     assert rendered == {
-        "topic": ["readwrite floe/north/device/#", "readwrite floe/north/lineage/#", "read $SYS/#"],
+        "topic": [
+            "readwrite floe/north/device/#",
+            "readwrite floe/north/lineage/#",
+            "readwrite floe/north/operator/#",
+            "read $SYS/#",
+        ],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from helpers.wire import ANN, EVE, keyring
 
 from edge_client.data.features import Features
-from edge_client.device import Device, decide
+from edge_client.device import Device, decide, follow
 from floe.errors import KeyFileError
 from floe.identity import Identity
 from floe.keyring import Keyring
@@ -48,6 +49,33 @@ def test_work_for_a_round_that_is_over_is_cancelled() -> None:
     assert decide(ORDER, selected=True, done=False, base="b" * 64, working_on=old) == "cancel"
     over = msgspec.structs.replace(ORDER, state="finished")
     assert decide(over, selected=True, done=False, base="b" * 64, working_on=PHASE) == "cancel"
+
+
+def test_between_the_rounds_and_after_the_last_the_newest_model_is_fetched() -> None:
+    for state in ("waiting", "finished"):
+        rest = msgspec.structs.replace(ORDER, state=state)
+        assert decide(rest, selected=False, done=False, base="", working_on=None) == "fetch"
+        assert decide(rest, selected=True, done=False, base="b" * 64, working_on=None) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("changes", "late"),
+    [
+        ({"staleness": 2}, True),
+        ({"staleness": 1}, False),
+        ({"staleness": 0}, False),
+        ({"staleness": 2, "state": "waiting"}, True),
+        ({"staleness": 2, "state": "finished"}, False),
+        ({"staleness": 2, "phase": Phase("main", 1, 5, "evaluate")}, False),
+        ({"staleness": 9, "phase": Phase("main", 2, 5, "train")}, False),
+        ({"staleness": 9, "phase": Phase("main", 1, 2, "train")}, False),
+    ],
+)
+def test_what_was_begun_is_followed_as_long_as_it_will_be_merged(changes: dict[str, Any], late: bool) -> None:
+    newest = msgspec.structs.replace(ORDER, **({"phase": Phase("main", 1, 5, "train")} | changes))
+    assert follow(newest, ORDER, under_way=True) == (ORDER if late else newest)
+    assert follow(newest, ORDER, under_way=False) == newest
+    assert follow(newest, None, under_way=False) == newest
 
 
 RING = keyring("chacha20-poly1305")

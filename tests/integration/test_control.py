@@ -1,0 +1,146 @@
+"""`floe round`: an operator's signed commands, through a real broker, to a real aggregator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.federation import Federation
+from helpers.plain import SECTIONS
+from helpers.process import environment
+
+from floe.identity import load_identity, new_secret
+from floe.messages import Command
+from floe.operators import known_operators
+from floe.session import Session
+from floe.settings import Mqtt
+from floe.topics import OperatorCommand
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def floe(federation: Federation, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    env = environment({"PYTHONPATH": str(ROOT)})
+    command = [sys.executable, "-m", "floe", *arguments]
+    folder = folder or federation.folder
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def asked(federation: Federation, *arguments: str) -> dict[str, Any]:
+    done = floe(federation, "round", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture
+def steered(federation: Federation) -> Federation:
+    """A federation of a and b with an operator, whose trainers may be held; nothing runs yet."""
+    rounds = {"count": 3, "quorum": 2, "grace_s": 600.0}
+    federation.configure({**SECTIONS, "plan": {**SECTIONS["plan"], "model": "held"}, "rounds": rounds})
+    assert floe(federation, "key", "operator", "opa").returncode == 0
+    return federation
+
+
+def start(federation: Federation) -> None:
+    federation.aggregator()
+    for device in "ab":
+        federation.client(device)
+
+
+def test_rounds_are_paused_and_resumed_also_over_a_restart(steered: Federation) -> None:
+    gate = steered.folder / "hold-a-1"
+    gate.touch()
+    start(steered)
+    steered.until("SELECT * FROM devices WHERE device = 'a' AND state = 'training' AND task = 'train'")
+    assert asked(steered, "pause")["held"] == "paused"
+    gate.unlink()
+    steered.until("SELECT * FROM rounds WHERE task = 'train' AND state = 'closed'")
+    steered.processes[0].kill()
+    steered.aggregator()
+    for device in "ab":
+        steered.until("SELECT * FROM devices WHERE device = ? AND state NOT IN ('unknown', 'offline')", device)
+    status = asked(steered, "status")
+    assert (status["stage"], status["held"], status["phase"]["round"]) == ("waiting", "paused", 2)
+    assert "nothing changes" in asked(steered, "pause")["detail"]
+    assert steered.query("SELECT * FROM rounds WHERE round = 2") == []
+    asked(steered, "resume")
+    steered.finish()
+    assert max(steered.models()) == 3
+
+
+def test_stop_closes_what_is_open_and_start_goes_on_for_more_rounds(steered: Federation) -> None:
+    (steered.folder / "hold-b-1").touch()
+    start(steered)
+    steered.until("SELECT * FROM updates WHERE device = 'a' AND task = 'train' AND outcome = 'accepted'")
+    assert asked(steered, "stop")["held"] == "stopped"
+    assert steered.until("SELECT state FROM rounds WHERE round = 1 AND task = 'train'")["state"] == "void"
+    refused = floe(steered, "round", "resume")
+    assert refused.returncode == 1
+    assert "the rounds are stopped, not paused" in refused.stderr
+    (steered.folder / "hold-b-1").unlink()
+    asked(steered, "start", "--rounds", "1")
+    steered.finish()
+    assert max(steered.models()) == 2
+    text = floe(steered, "round", "status")
+    assert text.returncode == 0
+    assert "all is done, 2 rounds" in text.stdout
+    asked(steered, "start", "--rounds", "2")
+    steered.until("SELECT * FROM rounds WHERE round = 4 AND task = 'evaluate' AND state = 'closed'")
+    assert floe(steered, "round", "stop").returncode == 1
+
+
+def test_only_operators_that_the_aggregator_knows_are_followed(steered: Federation, tmp_path: Path) -> None:
+    start(steered)
+    steered.until("SELECT * FROM devices")
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    (stranger / "secret.key").write_bytes((steered.folder / "secret.key").read_bytes())
+    (stranger / "secret.key").chmod(0o600)
+    (stranger / "floe.toml").write_text(f"[mqtt]\nport = {steered.port}\n")
+    assert floe(steered, "key", "operator", "opa", folder=stranger).returncode == 0
+    refused = floe(steered, "round", "stop", folder=stranger)
+    assert refused.returncode == 1
+    assert "operator 'opa' with this key is not in operators.pub" in refused.stderr
+    assert asked(steered, "status")["held"] == ""
+
+
+def test_a_command_that_is_replayed_is_followed_once(steered: Federation) -> None:
+    start(steered)
+    steered.finish()
+    operator = replace(load_identity(steered.folder, "operator"), name="opa")
+    topic = str(OperatorCommand("floe", "opa", "main"))
+    old, new = (operator.sign(command(operator.key, seq, action)) for seq, action in ((2, "pause"), (3, "start")))
+    session = Session(Mqtt(port=steered.port), "replayer", [], None)
+    session.connect(lambda: False, print)
+    session.publish(topic, new)
+    steered.until("SELECT * FROM rounds WHERE round = 6 AND state = 'closed'")
+    session.publish(topic, new)
+    session.publish(topic, old)
+    steered.until("SELECT * FROM events WHERE kind = 'refused' AND text LIKE '%older than a command%'")
+    session.close()
+    assert asked(steered, "status")["last"] == 6
+
+
+def command(key: str, seq: int, action: Any) -> Command:
+    return Command(federation="floe", sender="opa", key=key, proof="", seq=seq, to="main", action=action)
+
+
+def test_without_an_aggregator_or_a_key_the_command_says_so(steered: Federation, tmp_path: Path) -> None:
+    nobody = floe(steered, "round", "status", "--wait", "1")
+    assert nobody.returncode == 4
+    assert "no reply from aggregator 'main'" in nobody.stderr
+    new_secret(tmp_path / "secret.key")
+    keyless = floe(steered, "round", "status", folder=tmp_path)
+    assert keyless.returncode == 5
+    assert "floe key operator" in keyless.stderr
+    again = floe(steered, "key", "operator", "opa")
+    assert again.returncode == 5
+    assert "has an operator 'opa' already" in again.stderr
+    assert len(known_operators(steered.folder / "operators.pub")) == 1
