@@ -49,7 +49,8 @@ class Log:
         self._csv = UpdatesCsv(folder / CSV)
         self._clock = clock
         self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
-        self._csv.restore(self.db)
+        if aside := self._csv.restore(self.db):
+            self.event("error", "damaged", aside)
 
     def federation(self, federation: str, lineage: str, epoch: int, suite: str) -> None:
         """Record the chain of models that begins, or goes on."""
@@ -198,6 +199,18 @@ class Log:
             )
         )
 
+    def unused(self, lineage: str, epoch: int) -> list[dict[str, Any]]:
+        """The accepted updates with weights that no closed round has used yet."""
+        return list(
+            self.db.query(
+                "SELECT * FROM updates u WHERE lineage = :lineage AND epoch = :epoch AND outcome = 'accepted' "
+                "AND sha256 IS NOT NULL AND merged >= (SELECT coalesce(max(round), 0) FROM rounds "
+                "WHERE lineage = :lineage AND epoch = :epoch) AND NOT EXISTS (SELECT * FROM rounds r WHERE state != 'open' "
+                "AND (r.lineage, r.epoch, r.round, r.task) = (u.lineage, u.epoch, u.merged, u.task)) ORDER BY device, id",
+                {"lineage": lineage, "epoch": epoch},
+            )
+        )
+
     def ended(self, phase: Phase) -> list[dict[str, Any]]:
         """The updates of a phase that have ended, in the order of device ids."""
         return list(
@@ -234,12 +247,21 @@ class Log:
         if new and not self._csv.append(row, self.db):
             self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
 
+    def lost(self, transfer: str, detail: str) -> None:
+        """An accepted update whose file the disk has damaged before its round closed: it is not in the model."""
+        with self.db.atomic():
+            self.db.execute(
+                "UPDATE updates SET outcome = 'rejected', reason = 'storage', merged = NULL, detail = ? WHERE transfer = ?",
+                (" ".join(detail.split())[:500], transfer),
+            )
+        self._csv.renew(self.db)
+
     def event(self, level: str, kind: str, text: str, *, device: str | None = None, reason: str | None = None) -> None:
-        """Print what happened, and record it; one like it within ten seconds is counted instead.
+        """Print what happened, and record it; a warning like it, or the same error, is counted within ten seconds.
 
         Never raises: what happened has happened, and must not be done again because its record found no room.
         """
-        key, moment = (kind, device, reason), self._clock()
+        key, moment = (kind, device, text if level == "error" else reason), self._clock()
         since, more = self._told.get(key, (-REPEAT_S, 0))
         if level != "info" and moment - since < REPEAT_S:
             self._told[key] = (since, more + 1)

@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -52,7 +53,7 @@ def load_identity(folder: Path, name: str) -> Identity:
     pem = _read_private(path)
     try:
         loaded = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyFileError(f"{path}: not a private key in PEM; restore it from a backup, or move it away") from None
     if not isinstance(loaded, Ed25519PrivateKey):
         raise KeyFileError(f"{path}: {type(loaded).__name__}, an Ed25519 key is needed")

@@ -31,13 +31,19 @@ def open_log(path: Path) -> Database:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.stat().st_size and (wal := path.with_name(f"{path.name}-wal")).exists():
+            raise OSError(f"it is empty, but {wal.name} is there")
         db = Database(path)
+        if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(f"damaged: {fault}")
         db.enable_wal()
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA busy_timeout=10000")
         migrations.apply(db)
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"{path}: cannot be opened as Floe's log ({error}); move it away to begin a new one") from None
+        raise StoreError(
+            f"{path}: cannot be opened as Floe's log ({error}); restore a backup, or move it away to begin a new one"
+        ) from None
     known = {migration.name for migration in migrations._migrations}
     newer = {migration.name for migration in migrations.applied(db)} - known
     if newer:
