@@ -6,15 +6,19 @@ A method that returns has its rows on disk. Only the aggregator writes; whoever 
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from aggregator.refusals import Refusals
 from aggregator.updates_csv import UpdatesCsv
 from floe.messages import Phase, Status
 from floe.plan import Plan
@@ -23,6 +27,7 @@ from floe.service import log
 from floe.store import CSV, FILE, now, open_log
 
 REPEAT_S = 10.0  # an event like one of the last seconds is counted, not written
+STRANGERS = 16  # names without a key whose events are told apart
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Log:
         self.path = folder / FILE
         self.db = open_log(self.path)
         self._csv = UpdatesCsv(folder / CSV)
+        self._refusals = Refusals(self.db)
         self._clock = clock
         self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
         if aside := self._csv.restore(self.db):
@@ -88,6 +94,9 @@ class Log:
         """Record a device's state; False for one that is older than what is known. The newest again is news to us:
         after a restart the retained status, known from before, is what says that the device is there.
         """
+        known = self.db.execute("SELECT seq, state FROM devices WHERE device = ?", (status.sender,)).fetchone()
+        if known == (status.seq, status.state):
+            return True  # played again, maybe very often: nothing to write
         with self.db.atomic():
             changed = self.db.execute(
                 "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? "
@@ -256,12 +265,20 @@ class Log:
             )
         self._csv.renew(self.db)
 
+    def refused(self, device: str | None, reason: str) -> None:
+        """Count a refusal; names without a key are one."""
+        self._refusals.count(device if device and self.key_of(device) else "", reason)
+
+    def flush(self, now: float) -> None:
+        """Write the counters, at most once a second. Raises `sqlite3.Error`."""
+        self._refusals.flush(now)
+
     def event(self, level: str, kind: str, text: str, *, device: str | None = None, reason: str | None = None) -> None:
         """Print what happened, and record it; a warning like it, or the same error, is counted within ten seconds.
 
         Never raises: what happened has happened, and must not be done again because its record found no room.
         """
-        key, moment = (kind, device, text if level == "error" else reason), self._clock()
+        key, moment = (kind, self._place(device), text if level == "error" else reason), self._clock()
         since, more = self._told.get(key, (-REPEAT_S, 0))
         if level != "info" and moment - since < REPEAT_S:
             self._told[key] = (since, more + 1)
@@ -277,6 +294,14 @@ class Log:
         except sqlite3.Error as error:
             self.complain(f"{self.path}: {error}; this event is not in the log")
 
+    def _place(self, device: str | None) -> str | None:
+        """What events are told apart by: a device that has a key; other names, of which anybody can make up millions,
+        share a few places."""
+        with suppress(sqlite3.Error):
+            if device is None or self.key_of(device) is not None:
+                return device
+        return f"stranger {zlib.crc32(device.encode()) % STRANGERS}"
+
     def complain(self, text: str) -> None:
         """Print what cannot be recorded, because the disk refuses; the same once in ten seconds."""
         moment = self._clock()
@@ -286,6 +311,10 @@ class Log:
             log(f"error {text}")
 
     def close(self) -> None:
+        try:
+            self._refusals.flush(math.inf)
+        except sqlite3.Error as error:
+            self.complain(f"{self.path}: {error}; the last counts of refusals are lost")
         self.db.close()
 
     def _one(self, sql: str, *parameters: str | int) -> str | None:

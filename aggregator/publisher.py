@@ -14,6 +14,7 @@ from floe.transfer import from_ranges
 from floe.wire import Wire
 
 EVERYBODY = "*"
+PAUSE_S = 0.5  # a manifest is sent to one device no more often: devices ask again after a second
 
 
 class Publisher:
@@ -25,10 +26,13 @@ class Publisher:
         self._keyring = keyring
         self._lineage = lineage
         self._pump = Pump(wire)
+        self._told: dict[str, float] = {}
 
     def publish(self, parcel: Parcel, devices: Collection[str] | None = None) -> None:
         """A new model: push it to all who listen, or to these devices. The same again is only announced."""
         new = self.parcel is None or self.parcel.name != parcel.name
+        if new:
+            self._told.clear()
         self.parcel = parcel
         self.announce()
         if new and devices is None:
@@ -41,12 +45,16 @@ class Publisher:
         if self.parcel is not None:
             self._send_manifest(ModelManifest(self._wire.federation, self._lineage), retain=True)
 
-    def serve(self, want: Want) -> None:
-        """Send a device what it asks for; a want without ranges asks for the manifest. Raises `Refused`."""
+    def serve(self, want: Want, now: float) -> None:
+        """Send a device what it asks for; a want without ranges asks for the manifest. Raises `Refused`.
+
+        However often it asks: chunks that wait to be sent go once, the manifest twice a second.
+        """
         parcel, device = self.parcel, want.sender
         if parcel is None or want.transfer != parcel.name:
             return  # of an older model: the device learns of the newer one by its manifest
-        if not want.ranges:
+        if not want.ranges and now >= self._told.get(device, 0.0):
+            self._told[device] = now + PAUSE_S
             self._send_manifest(ModelManifestTo(self._wire.federation, self._lineage, device), retain=False)
         indices = from_ranges(want.ranges, len(parcel.core.chunks))
         self._pump.add(device, parcel, indices, partial(self._chunk_topic_to, parcel, device))

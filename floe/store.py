@@ -94,6 +94,15 @@ CREATE TABLE operators (
 """
 
 
+@migrations()
+def m003_refusals(db: Database) -> None:
+    """How often what was refused, by device ('': names without a key) and reason."""
+    db.execute(
+        "CREATE TABLE refusals (device TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, "
+        "first TEXT NOT NULL, last TEXT NOT NULL, PRIMARY KEY (device, reason))"
+    )
+
+
 _M001 = """
 CREATE TABLE federations (
     federation TEXT NOT NULL, lineage TEXT NOT NULL, epoch INTEGER NOT NULL,
