@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,7 @@ class Parcel:
     content_key: bytes
     chunks: Path
 
-    @property
+    @cached_property  # it is asked for with every chunk, and hashes up to 70 kB
     def name(self) -> str:
         return name_of(self.core)
 
