@@ -27,6 +27,7 @@ from floe.service import log
 from floe.store import CSV, FILE, now, open_log
 
 REPEAT_S = 10.0  # an event like one of the last seconds is counted, not written
+FLUSH_S = 1.0  # what is no promise is written no more often
 STRANGERS = 16  # names without a key whose events are told apart
 
 
@@ -52,7 +53,9 @@ class Log:
         self.path = folder / FILE
         self.db = open_log(self.path)
         self._csv = UpdatesCsv(folder / CSV)
-        self._refusals = Refusals(self.db)
+        self._refusals = Refusals()
+        self._statuses: dict[str, Status] = {}
+        self._flush_at = 0.0
         self._clock = clock
         self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
         if aside := self._csv.restore(self.db):
@@ -91,21 +94,17 @@ class Log:
         self.db.table("devices").insert(row, ignore=True)
 
     def status(self, status: Status) -> bool:
-        """Record a device's state; False for one that is older than what is known. The newest again is news to us:
-        after a restart the retained status, known from before, is what says that the device is there.
+        """Take note of a device's state; False for one that is older than what is known. The newest again is news to
+        us: after a restart the retained status, known from before, is what says that the device is there.
+
+        On disk with one of the next `flush`: a status is no promise, and a fleet says thousands at once.
         """
-        known = self.db.execute("SELECT seq, state FROM devices WHERE device = ?", (status.sender,)).fetchone()
-        if known == (status.seq, status.state):
-            return True  # played again, maybe very often: nothing to write
-        with self.db.atomic():
-            changed = self.db.execute(
-                "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? "
-                "WHERE device = ? AND seq <= ?",
-                (status.state, status.seq, status.software, now(),
-                 status.phase.task if status.phase else None, status.phase.round if status.phase else None,
-                 status.sender, status.seq),
-            )  # fmt: skip
-            return changed.rowcount == 1
+        newest = self._statuses.get(status.sender)
+        seq = newest.seq if newest else self._one("SELECT seq FROM devices WHERE device = ?", status.sender)
+        if seq is None or status.seq < int(seq):
+            return False
+        self._statuses[status.sender] = status
+        return True
 
     def all_unknown(self) -> None:
         """At a start nobody is known to be there: retained statuses tell it anew. Sequences stay: no roll-back."""
@@ -269,9 +268,18 @@ class Log:
         """Count a refusal; names without a key are one."""
         self._refusals.count(device if device and self.key_of(device) else "", reason)
 
-    def flush(self, now: float) -> None:
-        """Write the counters, at most once a second. Raises `sqlite3.Error`."""
-        self._refusals.flush(now)
+    def flush(self, moment: float) -> None:
+        """Write statuses and counters, at most once a second. Raises `sqlite3.Error`: then they are written later."""
+        if moment < self._flush_at or not (self._statuses or self._refusals.new):
+            return
+        self._flush_at = moment + FLUSH_S
+        with self.db.atomic():
+            for s in self._statuses.values():
+                task, round = (s.phase.task, s.phase.round) if s.phase else (None, None)
+                self.db.execute(_STATUS, (s.state, s.seq, s.software, now(), task, round, s.sender))
+            self._refusals.write(self.db)
+        self._statuses.clear()
+        self._refusals.new.clear()
 
     def event(self, level: str, kind: str, text: str, *, device: str | None = None, reason: str | None = None) -> None:
         """Print what happened, and record it; a warning like it, or the same error, is counted within ten seconds.
@@ -297,8 +305,10 @@ class Log:
     def _place(self, device: str | None) -> str | None:
         """What events are told apart by: a device that has a key; other names, of which anybody can make up millions,
         share a few places."""
+        if device is None:
+            return None
         with suppress(sqlite3.Error):
-            if device is None or self.key_of(device) is not None:
+            if self.key_of(device) is not None:
                 return device
         return f"stranger {zlib.crc32(device.encode()) % STRANGERS}"
 
@@ -312,15 +322,17 @@ class Log:
 
     def close(self) -> None:
         try:
-            self._refusals.flush(math.inf)
+            self.flush(math.inf)
         except sqlite3.Error as error:
-            self.complain(f"{self.path}: {error}; the last counts of refusals are lost")
+            self.complain(f"{self.path}: {error}; the last statuses and counts of refusals are lost")
         self.db.close()
 
     def _one(self, sql: str, *parameters: str | int) -> str | None:
         row = self.db.execute(sql, parameters).fetchone()
         return None if row is None or row[0] is None else str(row[0])
 
+
+_STATUS = "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? WHERE device = ?"
 
 _CLOSE = """
 UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down = :down,

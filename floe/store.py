@@ -31,7 +31,8 @@ def open_log(path: Path) -> Database:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.stat().st_size and (wal := path.with_name(f"{path.name}-wal")).exists():
+        wal = path.with_name(f"{path.name}-wal")
+        if path.exists() and not path.stat().st_size and wal.exists() and wal.stat().st_size:
             raise OSError(f"it is empty, but {wal.name} is there")
         db = Database(path)
         if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":

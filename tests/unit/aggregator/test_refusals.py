@@ -66,16 +66,23 @@ def test_what_finds_no_room_is_kept_and_written_later(tmp_path: Path) -> None:
         log.flush(1.0)
     log.db.execute("PRAGMA query_only = OFF")
     log.flush(3.0)
+    log.flush(5.0)
     assert counted(log) == {("", "malformed"): 1}
     log.close()
 
 
-def test_a_status_that_is_played_again_is_not_written_again(tmp_path: Path) -> None:
+def test_a_flood_of_statuses_is_written_once_a_second_and_the_newest_stays(tmp_path: Path) -> None:
     log = Log(tmp_path)
     log.pin("a", "key")
-    status = Status(federation="f", sender="a", key="key", proof="", seq=5, state="online")
-    assert log.status(status)
-    before = log.db.conn.total_changes
-    assert all(log.status(status) for _ in range(1000))
-    assert log.db.conn.total_changes == before
+    statements: list[str] = []
+    log.db.conn.set_trace_callback(lambda text: statements.append(text) if text.startswith("COMMIT") else None)
+    for number in range(10_000):
+        status = Status(federation="f", sender="a", key="key", proof="", seq=number, state="online")
+        assert log.status(status)
+        log.flush(100 + number / 5000)  # two seconds
+    log.db.conn.set_trace_callback(None)
+    assert len(statements) == 2
+    log.close()
+    log = Log(tmp_path)
+    assert log.db.execute("SELECT seq, state FROM devices").fetchall() == [(9999, "online")]
     log.close()
