@@ -69,6 +69,8 @@ def _parts(config: Config) -> list[tuple[str, str]]:
 def _check_secret(config: Config, found: Findings) -> None:
     path = config.path(config.security.secret_key)
     sealed = [witness.parent for witness in config.path(config.paths.state).glob("*/sealed")]
-    with found.looking_at(path, "shared key"):
-        if read_secret(path) is None and sealed:
-            found.damage(path, f"missing, but {sealed[0]} has used it", "bring the key back")
+    if present(path):
+        with found.looking_at(path, "shared key"):
+            read_secret(path)
+    elif sealed:
+        found.damage(path, f"missing, but {sealed[0]} has used it", "bring the key back")

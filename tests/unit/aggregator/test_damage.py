@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.chain import INIT, SUMS, TRAIN, accept, killed_in_round_1, opened, started
 from helpers.damage import DAMAGE, content_of
 
-from aggregator.chain import Chain
-from aggregator.log import Log, Outcome
-from aggregator.rounds import Policy, State
+from aggregator.log import Log
 from floe import weights
 from floe.errors import FloeError, KeyFileError, StoreError
-from floe.files import hash_of
-from floe.identity import load_identity
-from floe.keyring import Keyring
 from floe.messages import Phase
-from floe.plan import Plan
-from floe.report import Report
-from floe.schema import Schema
-from floe.settings import Config, Rounds
-
-ROUNDS = Rounds(devices=2)
-SCHEMA = Schema((2,), 2)
-SUMS, INIT, TRAIN = Phase("main", 1, 0, "sums"), Phase("main", 1, 0, "init"), Phase("main", 1, 1, "train")
-
-
-@contextmanager
-def started(folder: Path, scaling: str = "none") -> Iterator[tuple[Chain, State, Log]]:
-    """The chain as `floe aggregator` makes it, restored."""
-    plan = Plan(scaling=scaling)  # type: ignore[arg-type]
-    config = Config(rounds=ROUNDS, plan=plan, folder=folder)
-    with closing(Log(folder / "log")) as log:
-        identity = load_identity(folder / "state" / "keys", "main")
-        chain = Chain(config, log, folder / "state", identity, Keyring("chacha20-poly1305", bytes(32)))
-        yield chain, chain.restore(Policy(ROUNDS, plan), 0.0), log
-
-
-def accept(chain: Chain, log: Log, phase: Phase, device: str, **arrays: np.ndarray) -> None:
-    path = chain.spool(phase) / f"{device}.safetensors"
-    weights.write(path, arrays, {"schema": SCHEMA.to_json()})
-    ended = Outcome(f"{phase.task} {device}".ljust(32, "0"), device, phase, "accepted", "", "")
-    log.pin(device, f"key of {device}")
-    log.update(ended, Report(samples=10), bytes_=1, sha256=hash_of(path), suite="plaintext")
-    chain.accept_schema(SCHEMA)
-
-
-def opened(phase: Phase) -> State:
-    return State(phase, stage="open", expected=frozenset({"a", "b"}))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Killed in round 1: model 0 is there and published, the updates of a and b are spooled."""
-    with started(tmp_path) as (chain, _, log):
-        chain.open(opened(INIT))
-        accept(chain, log, INIT, "a", w=np.zeros(100, np.float32))
-        chain.close(INIT, up=0, down=0)
-        chain.open(opened(TRAIN))
-        accept(chain, log, TRAIN, "a", w=np.full(100, 1, np.float32))
-        accept(chain, log, TRAIN, "b", w=np.full(100, 3, np.float32))
+    killed_in_round_1(tmp_path)
     return tmp_path
 
 
@@ -90,7 +46,7 @@ def test_undamaged_it_goes_on_and_tells_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [*DAMAGE, "missing"])
 def test_a_damaged_spool_file_is_not_in_the_mean_and_the_round_goes_on_without_it(folder: Path, damage: str) -> None:
-    path = folder / "state/spool/1-1-train/a.safetensors"
+    path = folder / "state/aggregator-main/spool/1-1-train/a.safetensors"
     (DAMAGE | {"missing": Path.unlink})[damage](path)
     with started(folder) as (_, state, log):
         assert (state.accepted, state.refused) == (frozenset({"b"}), frozenset({"a"}))
@@ -109,7 +65,7 @@ def test_a_damaged_spool_file_is_not_in_the_mean_and_the_round_goes_on_without_i
 
 def test_all_spool_files_damaged_leave_no_update(folder: Path) -> None:
     for device in ("a", "b"):
-        DAMAGE["flipped"](folder / f"state/spool/1-1-train/{device}.safetensors")
+        DAMAGE["flipped"](folder / f"state/aggregator-main/spool/1-1-train/{device}.safetensors")
     with started(folder) as (_, state, _log):
         assert (state.accepted, state.refused) == (frozenset(), frozenset({"a", "b"}))
 
@@ -117,7 +73,7 @@ def test_all_spool_files_damaged_leave_no_update(folder: Path) -> None:
 def test_what_is_damaged_while_it_runs_makes_no_model(folder: Path) -> None:
     with started(folder) as (chain, state, _):
         chain.open(state)
-        DAMAGE["cut"](folder / "state/spool/1-1-train/a.safetensors")
+        DAMAGE["cut"](folder / "state/aggregator-main/spool/1-1-train/a.safetensors")
         with pytest.raises(StoreError, match=r"1-1-train: .*a restart sets aside what is damaged"):
             chain.close(TRAIN, up=0, down=0)
         assert chain.model is not None
@@ -141,7 +97,7 @@ def test_a_damaged_model_without_its_transfer_stops_the_start_and_stays_set_asid
     path = folder / "models/global/0.safetensors"
     DAMAGE["flipped"](path)
     bad = path.read_bytes()
-    for part in (folder / "state/published").iterdir():
+    for part in (folder / "state/aggregator-main/published").iterdir():
         part.unlink()
     for _ in range(2):
         with pytest.raises(StoreError, match=r"0\.safetensors: .*; restore it from a backup"), started(folder):
@@ -152,7 +108,7 @@ def test_a_damaged_model_without_its_transfer_stops_the_start_and_stays_set_asid
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("ending", ["json", "chunks"])
 def test_a_damaged_published_transfer_is_sealed_anew(folder: Path, ending: str, damage: str) -> None:
-    [path] = (folder / "state/published").glob(f"*.{ending}")
+    [path] = (folder / "state/aggregator-main/published").glob(f"*.{ending}")
     DAMAGE[damage](path)
     bad = content_of(path)
     with started(folder) as (chain, _, _log):
@@ -185,7 +141,7 @@ def test_a_damaged_csv_is_set_aside_and_written_anew(folder: Path, damage: str) 
 
 @pytest.mark.parametrize("damage", ["empty", "random", "folder", "unreadable"])
 def test_a_damaged_epoch_is_set_aside_where_the_log_knows_it(folder: Path, damage: str) -> None:
-    path = folder / "state/epoch"
+    path = folder / "state/aggregator-main/epoch"
     DAMAGE[damage](path)
     assert mean_of_the_round(folder) == 2.0
     assert path.read_text() == "1"
@@ -195,10 +151,10 @@ def test_a_damaged_epoch_is_set_aside_where_the_log_knows_it(folder: Path, damag
 def test_a_damaged_epoch_without_a_log_stops_the_start_and_stays(folder: Path) -> None:
     for path in (folder / "log").iterdir():
         path.unlink()
-    (folder / "state/epoch").write_text("x")
+    (folder / "state/aggregator-main/epoch").write_text("x")
     with pytest.raises(StoreError, match=r"epoch: not the number of an epoch.*restore one of the two"), started(folder):
         pass
-    assert (folder / "state/epoch").read_text() == "x"
+    assert (folder / "state/aggregator-main/epoch").read_text() == "x"
 
 
 def test_a_log_that_is_gone_begins_a_new_epoch_and_touches_no_old_model(folder: Path) -> None:
@@ -235,7 +191,7 @@ def test_an_empty_log_beside_its_journal_is_damaged_and_not_new(folder: Path) ->
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "random", "folder", "unreadable"])
 def test_a_damaged_key_is_named_and_not_replaced(folder: Path, damage: str) -> None:
-    path = folder / "state/keys/main.pem"
+    path = folder / "state/aggregator-main/keys/main.pem"
     DAMAGE[damage](path)
     before = content_of(path)
     with pytest.raises(KeyFileError, match=r"main\.pem"), started(folder):
@@ -244,7 +200,7 @@ def test_a_damaged_key_is_named_and_not_replaced(folder: Path, damage: str) -> N
 
 
 def test_a_key_that_still_reads_but_is_another_is_found_by_the_signature_of_the_model(folder: Path) -> None:
-    path = folder / "state/keys/main.pem"
+    path = folder / "state/aggregator-main/keys/main.pem"
     lines = path.read_text().splitlines()
     at = 40
     lines[1] = lines[1][:at] + ("A" if lines[1][at] != "A" else "B") + lines[1][at + 1 :]
@@ -264,7 +220,7 @@ def test_a_damaged_scaling_is_gathered_again_in_a_new_epoch(tmp_path: Path, dama
         chain.close(SUMS, up=0, down=0)
         if init_is_open:
             chain.open(opened(INIT))
-    path = tmp_path / "state/scaling-1.safetensors"
+    path = tmp_path / "state/aggregator-main/scaling-1.safetensors"
     DAMAGE[damage](path)
     bad = content_of(path)
     with started(tmp_path, "standard") as (chain, state, _):
