@@ -88,13 +88,17 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 def test_the_queries_answer_their_questions(log: Log) -> None:
-    models, updates, devices = (log.db.execute(query).fetchall() for query in blocks("sql"))
+    log.refused("b", "device")
+    log.refused("nobody", "signature")
+    log.flush(1.0)
+    models, updates, devices, refusals = (log.db.execute(query).fetchall() for query in blocks("sql"))
     assert models == [(1, 1, 7, 0.5, 0.75, 0.875, "f" * 12)]
     assert updates == [
         ("a", "evaluate", "accepted", "", 1, 2, ""),
         ("a", "train", "accepted", "", 1, 10, ""),
         ("b", "train", "rejected", "device", 1, 1, "too few rows"),
     ]
+    assert sorted(row[:3] for row in refusals) == [("", "signature", 1), ("b", "device", 1)]
     seen = {name: (state, *rest) for name, state, _, *rest in devices}
     assert seen == {"a": ("unknown", 1, 7, 0.75, 0.25), "b": ("unknown", None, None, None, None)}
 
