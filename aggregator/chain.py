@@ -6,22 +6,24 @@ Owns the files of the aggregator's state (spool, scaling, epoch) and the registr
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
-from aggregator import results
+from aggregator import mend, results
 from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
 from aggregator.phases import Policy, first_phase, phase_after, reason_to_stop
 from aggregator.progress import read_progress
-from aggregator.registry import Model, Registry, base_of
+from aggregator.registry import Model, Registry, base_of, is_signed
 from aggregator.states import State
 from aggregator.steering import Control
-from floe import weights
-from floe.errors import ConfigError, Refused, StoreError
-from floe.files import hash_of, storing, write_atomically
+from floe import kept, weights
+from floe.errors import ConfigError, KeyFileError, Refused, StoreError
+from floe.files import hash_of, set_aside, storing, write_atomically
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Message, Phase
@@ -41,7 +43,7 @@ class Chain:
         self._state = state
         self._identity = identity
         self._keyring = keyring
-        self._registry = Registry(config.path(config.paths.models), state / "published")
+        self._registry = Registry(config.path(config.paths.models), state / "published", self._tell_damaged)
         self._lineage = config.rounds.lineage
         self._check_owner()
         self._epoch = self._begin_epoch()
@@ -53,7 +55,8 @@ class Chain:
         self.plan = config.plan
 
     def restore(self, policy: Policy, now: float, control: Control) -> State:
-        """Where the rounds were when the last process ended."""
+        """Where the rounds were when the last process ended, without what the disk has damaged since."""
+        self._mend()
         last = max(policy.rounds.count, control.last)
         row = self._log.open_phase(self._lineage, self._epoch)
         if row is None:
@@ -161,7 +164,11 @@ class Chain:
         """
         spooled = self._spooled(phase)
         devices = frozenset(item.device for item in spooled)
-        made = self._make(phase, spooled)
+        try:
+            with storing(self.spool(phase)):
+                made = self._make(phase, spooled)
+        except (Refused, ValueError) as error:
+            raise StoreError(f"{self.spool(phase)}: {error}; a restart sets aside what is damaged") from None
         row = None
         if made is not None:
             samples = sum(item.samples for item in spooled)
@@ -203,6 +210,27 @@ class Chain:
 
     def _merged(self, phase: Phase) -> int:
         return sum(row["round"] != phase.round for row in self._log.merged(phase))
+
+    def _mend(self) -> None:
+        row, last = self._log.open_phase(self._lineage, self._epoch), self._log.last_closed(self._lineage, self._epoch)
+        scales = self.model is None and last is not None and last.task == "sums"
+        if scales and self._config.plan.scaling == "standard" and (fault := kept.fault_of(self._scaling)):
+            aside = f"; set aside as {set_aside(self._scaling).name}" if os.path.lexists(self._scaling) else ""
+            self._tell_damaged(f"{self._scaling}: {fault}{aside}: the sums are gathered again, in a new epoch")
+            self.void(Phase(self._lineage, self._epoch, 0, row["task"] if row else "sums"))
+            return
+        for update in self._log.unused(self._lineage, self._epoch):
+            made_in = Phase(update["lineage"], update["epoch"], update["round"], update["task"])
+            path = self.spooled(update["device"], made_in, replace(made_in, round=update["merged"]))
+            if fault := mend.fault_of(path, update["sha256"]):
+                # Out of the spool, which is removed when its phase has closed.
+                aside = f"; set aside as {set_aside(path, self._state)}" if os.path.lexists(path) else ""
+                self._log.lost(update["transfer"], f"{path}: {fault}{aside}")
+                text = f"{path}: {fault}{aside}: the round goes on without this update"
+                self._log.event("error", "damaged", text, device=update["device"], reason="storage")
+
+    def _tell_damaged(self, text: str) -> None:
+        self._log.event("error", "damaged", text)
 
     def _adopt_initial(self) -> None:
         """The operator's model becomes global model 0, unless its scaling has still to be gathered."""
@@ -278,10 +306,17 @@ class Chain:
         if row is None:
             return None
         path = self._config.path(self._config.paths.models) / row["file"]
-        with storing(path):
-            found = hash_of(path)
-        if found != row["sha256"]:
-            raise StoreError(f"{path}: not the model that the log knows (another SHA-256); restore it from a backup")
+        if not is_signed(row, self._identity.private.public_key()):
+            raise KeyFileError(
+                f"the key of {self._lineage!r} in {self._state / 'keys'} is not the one that signed {path}: devices "
+                "trust that one; restore it from a backup"
+            )
+        if fault := mend.fault_of(path, row["sha256"]):
+            aside = f"; set aside as {set_aside(path).name}" if os.path.lexists(path) else ""
+            self._tell_damaged(f"{path}: {fault}{aside}")
+            if not self._registry.recover(row["sha256"], path):
+                raise StoreError(f"{path}: {fault}; restore it from a backup, then start again")
+            self._tell_damaged(f"{path}: made again from the transfer that was published")
         return Model(row["round"], path, row["sha256"])
 
     def _read_layout(self) -> weights.Layout | None:
@@ -290,9 +325,10 @@ class Chain:
     def _begin_epoch(self) -> int:
         # A log that was lost begins a new epoch: devices remember what they did in the old one.
         known = self._log.known_epoch(self._lineage)
-        path = self._state / "epoch"
-        kept = int(path.read_text()) if path.exists() else 0
-        return self._next_epoch(known if known is not None else kept + 1)
+        remembered = mend.kept_epoch(self._state / "epoch", known, self._tell_damaged)
+        if known is None and remembered:
+            self._tell_damaged(f"the log of epoch {remembered} is gone: a new one begins, in epoch {remembered + 1}")
+        return self._next_epoch(known if known is not None else remembered + 1)
 
     def _next_epoch(self, epoch: int) -> int:
         write_atomically(self._state / "epoch", str(epoch).encode())

@@ -6,15 +6,19 @@ A method that returns has its rows on disk. Only the aggregator writes; whoever 
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from aggregator.refusals import Refusals
 from aggregator.updates_csv import UpdatesCsv
 from floe.messages import Phase, Status
 from floe.plan import Plan
@@ -23,6 +27,8 @@ from floe.service import log
 from floe.store import CSV, FILE, now, open_log
 
 REPEAT_S = 10.0  # an event like one of the last seconds is counted, not written
+FLUSH_S = 1.0  # what is no promise is written no more often
+STRANGERS = 16  # names without a key whose events are told apart
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,13 @@ class Log:
         self.path = folder / FILE
         self.db = open_log(self.path)
         self._csv = UpdatesCsv(folder / CSV)
+        self._refusals = Refusals()
+        self._statuses: dict[str, Status] = {}
+        self._flush_at = 0.0
         self._clock = clock
         self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
-        self._csv.restore(self.db)
+        if aside := self._csv.restore(self.db):
+            self.event("error", "damaged", aside)
 
     def federation(self, federation: str, lineage: str, epoch: int, suite: str) -> None:
         """Record the chain of models that begins, or goes on."""
@@ -84,18 +94,17 @@ class Log:
         self.db.table("devices").insert(row, ignore=True)
 
     def status(self, status: Status) -> bool:
-        """Record a device's state; False for one that is older than what is known. The newest again is news to us:
-        after a restart the retained status, known from before, is what says that the device is there.
+        """Take note of a device's state; False for one that is older than what is known. The newest again is news to
+        us: after a restart the retained status, known from before, is what says that the device is there.
+
+        On disk with one of the next `flush`: a status is no promise, and a fleet says thousands at once.
         """
-        with self.db.atomic():
-            changed = self.db.execute(
-                "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? "
-                "WHERE device = ? AND seq <= ?",
-                (status.state, status.seq, status.software, now(),
-                 status.phase.task if status.phase else None, status.phase.round if status.phase else None,
-                 status.sender, status.seq),
-            )  # fmt: skip
-            return changed.rowcount == 1
+        newest = self._statuses.get(status.sender)
+        seq = newest.seq if newest else self._one("SELECT seq FROM devices WHERE device = ?", status.sender)
+        if seq is None or status.seq < int(seq):
+            return False
+        self._statuses[status.sender] = status
+        return True
 
     def all_unknown(self) -> None:
         """At a start nobody is known to be there: retained statuses tell it anew. Sequences stay: no roll-back."""
@@ -198,6 +207,19 @@ class Log:
             )
         )
 
+    def unused(self, lineage: str, epoch: int) -> list[dict[str, Any]]:
+        """The accepted updates with weights that no closed round has used yet."""
+        return list(
+            self.db.query(
+                "SELECT * FROM updates u WHERE lineage = :lineage AND epoch = :epoch AND outcome = 'accepted' "
+                "AND sha256 IS NOT NULL AND merged >= (SELECT coalesce(max(round), 0) FROM rounds "
+                "WHERE lineage = :lineage AND epoch = :epoch) AND NOT EXISTS (SELECT * FROM rounds r "
+                "WHERE state != 'open' AND (r.lineage, r.epoch, r.round, r.task) = "
+                "(u.lineage, u.epoch, u.merged, u.task)) ORDER BY device, id",
+                {"lineage": lineage, "epoch": epoch},
+            )
+        )
+
     def ended(self, phase: Phase) -> list[dict[str, Any]]:
         """The updates of a phase that have ended, in the order of device ids."""
         return list(
@@ -234,12 +256,39 @@ class Log:
         if new and not self._csv.append(row, self.db):
             self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
 
+    def lost(self, transfer: str, detail: str) -> None:
+        """An accepted update whose file the disk has damaged before its round closed: it is not in the model."""
+        with self.db.atomic():
+            self.db.execute(
+                "UPDATE updates SET outcome = 'rejected', reason = 'storage', merged = NULL, detail = ? "
+                "WHERE transfer = ?",
+                (" ".join(detail.split())[:500], transfer),
+            )
+        self._csv.renew(self.db)
+
+    def refused(self, device: str | None, reason: str) -> None:
+        """Count a refusal; names without a key are one."""
+        self._refusals.count(device if device and self.key_of(device) else "", reason)
+
+    def flush(self, moment: float) -> None:
+        """Write statuses and counters, at most once a second. Raises `sqlite3.Error`: then they are written later."""
+        if moment < self._flush_at or not (self._statuses or self._refusals.new):
+            return
+        self._flush_at = moment + FLUSH_S
+        with self.db.atomic():
+            for s in self._statuses.values():
+                task, round = (s.phase.task, s.phase.round) if s.phase else (None, None)
+                self.db.execute(_STATUS, (s.state, s.seq, s.software, now(), task, round, s.sender))
+            self._refusals.write(self.db)
+        self._statuses.clear()
+        self._refusals.new.clear()
+
     def event(self, level: str, kind: str, text: str, *, device: str | None = None, reason: str | None = None) -> None:
-        """Print what happened, and record it; one like it within ten seconds is counted instead.
+        """Print what happened, and record it; a warning like it, or the same error, is counted within ten seconds.
 
         Never raises: what happened has happened, and must not be done again because its record found no room.
         """
-        key, moment = (kind, device, reason), self._clock()
+        key, moment = (kind, self._place(device), text if level == "error" else reason), self._clock()
         since, more = self._told.get(key, (-REPEAT_S, 0))
         if level != "info" and moment - since < REPEAT_S:
             self._told[key] = (since, more + 1)
@@ -255,6 +304,16 @@ class Log:
         except sqlite3.Error as error:
             self.complain(f"{self.path}: {error}; this event is not in the log")
 
+    def _place(self, device: str | None) -> str | None:
+        """What events are told apart by: a device that has a key; other names, of which anybody can make up millions,
+        share a few places."""
+        if device is None:
+            return None
+        with suppress(sqlite3.Error):
+            if self.key_of(device) is not None:
+                return device
+        return f"stranger {zlib.crc32(device.encode()) % STRANGERS}"
+
     def complain(self, text: str) -> None:
         """Print what cannot be recorded, because the disk refuses; the same once in ten seconds."""
         moment = self._clock()
@@ -264,12 +323,18 @@ class Log:
             log(f"error {text}")
 
     def close(self) -> None:
+        try:
+            self.flush(math.inf)
+        except sqlite3.Error as error:
+            self.complain(f"{self.path}: {error}; the last statuses and counts of refusals are lost")
         self.db.close()
 
     def _one(self, sql: str, *parameters: str | int) -> str | None:
         row = self.db.execute(sql, parameters).fetchone()
         return None if row is None or row[0] is None else str(row[0])
 
+
+_STATUS = "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? WHERE device = ?"
 
 _CLOSE = """
 UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down = :down,

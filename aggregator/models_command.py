@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-from cryptography.exceptions import InvalidSignature
 from rich.console import Console
 from rich.table import Table
 from sqlite_utils import Database
 
 from aggregator.export import WRITERS
-from aggregator.registry import signed_text
+from aggregator.registry import is_signed
 from floe import weights
 from floe.cli import config_options
 from floe.errors import ConfigError, DataError, Refused, StoreError
 from floe.files import hash_of
 from floe.identity import load_identity
 from floe.settings import Config
-from floe.signing import from_text
 from floe.store import FILE, read_log
 from floe.terminal import printable, size_words
 
@@ -168,12 +166,7 @@ def _signature(config: Config, row: Row) -> str:
     if not (keys / f"{lineage}.pem").exists():
         return f"not checked: the aggregator's key is not in {keys}"
     public = load_identity(keys, lineage).private.public_key()
-    try:
-        text = signed_text(lineage, row["epoch"], row["round"], row["sha256"])
-        public.verify(from_text(row["signature"]), text)
-    except (InvalidSignature, Refused):
-        return "BAD: not made with this aggregator's key"
-    return "ok"
+    return "ok" if is_signed(row, public) else "BAD: not made with this aggregator's key"
 
 
 def _updates(config: Config, row: Row) -> list[Row]:

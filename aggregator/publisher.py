@@ -15,6 +15,7 @@ from floe.transfer import from_ranges
 from floe.wire import Wire
 
 EVERYBODY = "*"
+PAUSE_S = 0.5  # a manifest is sent to one device no more often: devices ask again after a second
 
 
 class Publisher:
@@ -26,11 +27,13 @@ class Publisher:
         self._keyring = keyring
         self._lineage = lineage
         self._pump = Pump(wire)
+        self._told: dict[str, float] = {}
 
     def publish(self, parcel: Parcel, devices: Collection[str] | None = None) -> None:
         """A new model: push it to all who listen, or to these devices. The same again is only announced."""
         new = not self._parcels or self._parcels[-1].name != parcel.name
         if new:
+            self._told.clear()
             self._parcels.append(parcel)
         self.announce()
         if new and devices is None:
@@ -44,13 +47,17 @@ class Publisher:
             topic = ModelManifest(self._wire.federation, self._lineage)
             self._send_manifest(topic, self._parcels[-1], retain=True)
 
-    def serve(self, want: Want) -> None:
-        """Send a device what it asks for; a want without ranges asks for the manifest. Raises `Refused`."""
+    def serve(self, want: Want, now: float) -> None:
+        """Send a device what it asks for; a want without ranges asks for the manifest. Raises `Refused`.
+
+        However often it asks: chunks that wait to be sent go once, the manifest twice a second.
+        """
         device = want.sender
         parcel = next((held for held in self._parcels if held.name == want.transfer), None)
         if parcel is None:
             return  # of an older model: the device learns of the newer one by its manifest
-        if not want.ranges:
+        if not want.ranges and now >= self._told.get(device, 0.0):
+            self._told[device] = now + PAUSE_S
             self._send_manifest(ModelManifestTo(self._wire.federation, self._lineage, device), parcel, retain=False)
         indices = from_ranges(want.ranges, len(parcel.core.chunks))
         self._pump.add(device, parcel, indices, partial(self._chunk_topic_to, parcel, device))

@@ -29,6 +29,7 @@ from floe.topics import AnswerTo, DeviceChunk, DeviceManifest, WantTo
 from floe.transfer import Ranges, name_of
 from floe.wire import Wire
 
+RECORDED = 8  # rows in `updates` for what one device sends in vain while a phase is open; the rest is counted
 RETRY_S = 5.0  # pause before a write that the disk refused is tried again
 
 
@@ -50,6 +51,7 @@ class Receiver:
         self._folder = folder
         self._state = state
         self._ended = ended
+        self._recorded: dict[str, int] = {}
         self._uploads = Uploads(policy.rounds.uploads, self._begin, self._send_want)
 
     def manifest(self, topic: DeviceManifest, manifest: Manifest, payload: bytes) -> None:
@@ -70,12 +72,14 @@ class Receiver:
         """One chunk; of an update that has its answer already (sent twice, or late) it is passed over."""
         upload = self._uploads.get(topic.device)
         if upload is None or upload.transfer != topic.transfer:
+            self._log.refused(topic.device, "unasked")
             return
         if self._uploads.add(upload, topic.index, sealed, time.monotonic()):
             self._complete(upload)
 
     def close_round(self, closing: Phase, following: Phase | None) -> None:
         """What is still on its way when a round closes is late, unless a following round still takes it."""
+        self._recorded.clear()
         if self._policy.max_staleness and (closing.task, following and following.task) == ("train", "train"):
             return
         for device in self._uploads.devices():
@@ -219,9 +223,23 @@ class Receiver:
         self, ended: Outcome, report: Report | None, core: Core, key: str, *, received_bytes: int,
         sha256: str | None, merged: int | None = None,
     ) -> None:  # fmt: skip
+        if ended.outcome != "accepted":
+            self._log.refused(ended.device, ended.reason)
+            if not self._has_room(ended):
+                self._answer(ended, key)
+                return
         self._log.update(ended, report, bytes_=received_bytes, sha256=sha256, suite=core.suite, merged=merged)
         self._answer(ended, key)
         self._ended(ended)
+
+    def _has_room(self, ended: Outcome) -> bool:
+        """Whether a refusal gets a row: the one that counts in the open phase does, of others only so many a phase."""
+        state = self._state()
+        counts = ended.outcome == "rejected" and ended.phase == state.phase
+        if counts and ended.device not in state.accepted | state.refused:
+            return True
+        self._recorded[ended.device] = self._recorded.get(ended.device, 0) + 1
+        return self._recorded[ended.device] <= RECORDED
 
     def _answer(self, ended: Outcome, key: str) -> None:
         self._wire.send(

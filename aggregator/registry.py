@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from floe.errors import Refused
 from floe.files import storing, sync_folder
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Phase
-from floe.parcel import Parcel, forget, pack, saved_parcels
-from floe.signing import to_text
+from floe.parcel import Incoming, Parcel, forget, pack, saved_parcels
+from floe.seal import sealer
+from floe.signing import from_text, to_text
 
 MODEL_DOMAIN = b"floe-v1 model\n"
 
@@ -36,10 +42,21 @@ def signed_text(lineage: str, epoch: int, round: int, sha256: str) -> bytes:
     return MODEL_DOMAIN + f"{lineage}\n{epoch}\n{round}\n{sha256}".encode()
 
 
-class Registry:
-    """Where global models, devices' last uploads and published transfers are kept."""
+def is_signed(row: Mapping[str, Any], public: Ed25519PublicKey) -> bool:
+    """Whether the signature in a row of `models` is that of this key."""
+    try:
+        text = signed_text(row["lineage"], row["epoch"], row["round"], row["sha256"])
+        public.verify(from_text(row["signature"]), text)
+    except (InvalidSignature, Refused):
+        return False
+    return True
 
-    def __init__(self, models: Path, published: Path) -> None:
+
+class Registry:
+    """Where global models, devices' last uploads and published transfers are kept; `tell` is told what is set aside."""
+
+    def __init__(self, models: Path, published: Path, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         self._models = models
         self._published = published
         with storing(published):
@@ -70,7 +87,7 @@ class Registry:
         self, model: Model, phase: Phase, keyring: Keyring, *, federation: str, sender: str, keep: int
     ) -> Parcel:
         """The transfer of a model: what was published before, or sealed now. At most `keep` older ones stay."""
-        saved = saved_parcels(self._published)
+        saved = saved_parcels(self._published, self._tell)
         of_model = [p for p in saved if p.core.base == model.sha256 and p.core.suite == keyring.suite]
         others = [p for p in saved if p not in of_model[:1]]
         for old in others[: max(len(others) - keep, 0)]:
@@ -79,6 +96,13 @@ class Registry:
             self._published, model.path, "{}", keyring, federation=federation,
             phase=phase, kind="model", sender=sender, base=model.sha256,
         )  # fmt: skip
+
+    def recover(self, sha256: str, out: Path) -> bool:
+        """Open the published transfer of a model into the file that was lost; False if it is not there."""
+        for saved in saved_parcels(self._published, self._tell):
+            if saved.core.base == sha256:
+                return Incoming(saved.core, sealer(saved.core, saved.content_key), saved.chunks).open_to(out) == sha256
+        return False
 
     def keep_uploads(self, spool: Path, *, keep: bool) -> None:
         """Remove a phase's spool; if `keep`, its updates become each device's last upload."""

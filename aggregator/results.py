@@ -14,6 +14,7 @@ import numpy as np
 from floe import weights
 from floe.aggregate import Update, linear_combination, weighted_mean
 from floe.errors import DataError, Refused
+from floe.kept import keep
 from floe.scaling import scale_of
 from floe.schema import Schema
 
@@ -45,7 +46,7 @@ def combine_sums(spooled: Sequence[Spooled], out: Path) -> None:
         mean = mean + delta * (n / (count + n))
         m2 = m2 + sums["sums.m2"] + delta**2 * (count * n / (count + n))
         count += n
-    weights.write(out, {"scaling.mean": np.asarray(mean), "scaling.scale": scale_of(mean, m2, count)})
+    keep(out, {"scaling.mean": np.asarray(mean), "scaling.scale": scale_of(mean, m2, count)})
 
 
 def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aggregator.chain import Chain
+from aggregator.limits import Limits
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
 from aggregator.publisher import Publisher
@@ -52,6 +53,7 @@ from floe.topics import (
     DeviceWant,
     OperatorCommand,
     ReplyTo,
+    Topic,
     filter_of,
     parse,
 )
@@ -82,6 +84,7 @@ class Aggregator:
         self._steering = Steering(log.db, self._lineage, config.path(config.security.operators))
         self._state: State = self._chain.restore(self._policy, time.monotonic(), self._steering.control())
         self._effects: deque[Effect] = deque([Open()] if self._state.stage == "open" else [])
+        self._limits = Limits()
         self._retry_at = 0.0
         self._counted = (0, 0)
         self._served: frozenset[str] | None = None
@@ -120,6 +123,7 @@ class Aggregator:
                 case Received():
                     self._receive(event)
             self._receiver.tick(time.monotonic())
+            self._log.flush(time.monotonic())
             if tick and time.monotonic() >= tick:
                 self._step(Tick())
             self._perform()
@@ -135,6 +139,8 @@ class Aggregator:
         try:
             topic = parse(received.topic)
             device = getattr(topic, "device", None)
+            if not isinstance(topic, DeviceChunk) and not self._hears(topic, device):
+                return
             match topic:
                 case DeviceChunk():
                     self._receiver.chunk(topic, received.payload)
@@ -150,9 +156,21 @@ class Aggregator:
                 case OperatorCommand():
                     self._on_command(self.wire.read(received, Command, topic.operator))
         except Refused as refusal:
+            self._log.refused(device, refusal.reason)
             self._log.event("warning", "refused", f"{device}: {refusal}", device=device, reason=refusal.reason)
         finally:
             self.wire.session.ack(received)
+
+    def _hears(self, topic: Topic, device: str | None) -> bool:
+        """Whether a message is looked at: before its signature is verified, for that is what costs."""
+        name = device or type(topic).__name__
+        known = device is None or self._log.key_of(device) is not None
+        if self._limits.admits(name if known else None, time.monotonic()):
+            return True
+        self._log.refused(device, "flood")
+        text = f"{name}: too many messages; some are dropped"
+        self._log.event("warning", "flood", text, device=device, reason="flood")
+        return False
 
     def _on_status(self, status: Status) -> None:
         self._chain.check_key(status)
@@ -181,7 +199,7 @@ class Aggregator:
         self._chain.check_key(want)
         if want.to != self._lineage:
             raise Refused("not-for-us", f"a want for {want.to!r}")
-        self._publisher.serve(want)
+        self._publisher.serve(want, time.monotonic())
 
     def _on_command(self, command: Command) -> None:
         done, detail = True, ""

@@ -1,19 +1,21 @@
 """updates.csv: the rows of `updates` for whoever has no SQLite at hand; appended and flushed, readable while it grows.
 
-The database is the record: what a crash left short, or long, is written anew from it.
+The database is the record: what a crash has cut is written anew from it.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from floe.errors import StoreError
-from floe.files import replacing
+from floe.files import replacing, set_aside
 
 COLUMNS = [
     *("time", "device", "lineage", "epoch", "round", "task", "outcome", "reason", "detail", "samples", "test_samples"),
@@ -45,21 +47,27 @@ class UpdatesCsv:
             self._behind = True
         return not self._behind
 
-    def restore(self, db: Database) -> None:
-        """Make the file say what the table `updates` says, if it does not. Raises `StoreError`."""
+    def restore(self, db: Database) -> str:
+        """Make the file say what the table `updates` says, if it does not. Raises `StoreError`.
+
+        One that a crash has cut is written anew; one that says anything else is set aside first, and named.
+        """
+        told = ""
         if self._agrees(db):
-            return
+            return told
+        if os.path.lexists(self.path) and difference(self.path, db) != "cut":
+            told = f"{self.path}: not what the database says; set aside as {set_aside(self.path).name} and written anew"
+        self.renew(db)
+        return told
+
+    def renew(self, db: Database) -> None:
+        """Write the file anew from the table. Raises `StoreError`."""
         with replacing(self.path) as out:
-            text = io.TextIOWrapper(out, encoding="utf-8", newline="")
-            writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(db.query("SELECT * FROM updates ORDER BY id"))
-            text.flush()
-            text.detach()
+            out.writelines(_lines(db))
 
     def _agrees(self, db: Database) -> bool:
         # Lines only ever get lost at the end, or at a full disk: the number of lines and the last one tell.
-        if not self.path.exists():
+        if not self.path.is_file():
             return False
         rows = db.execute("SELECT count(*) FROM updates").fetchone()[0]
         last = db.execute("SELECT transfer FROM updates ORDER BY id DESC LIMIT 1").fetchone()
@@ -68,3 +76,33 @@ class UpdatesCsv:
             file.seek(max(0, file.tell() - 200))
             ending = (last[0] if last else COLUMNS[-1]).encode()
             return lines == int(rows) + 1 and file.read().rstrip().endswith(ending)
+
+
+def difference(path: Path, db: Database) -> str:
+    """How the file differs from the table: not at all (empty), "cut" (it has the beginning), or "other"."""
+    try:
+        with path.open("rb") as file:
+            for line in _lines(db):
+                found = file.read(len(line))
+                if found != line:
+                    return "cut" if line.startswith(found) else "other"
+            return "other" if file.read(1) else ""
+    except OSError:
+        return "other"
+
+
+def _lines(db: Database) -> Iterator[bytes]:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    for row in db.query("SELECT * FROM updates ORDER BY id"):
+        yield _taken(text)
+        writer.writerow(row)
+    yield _taken(text)
+
+
+def _taken(text: io.StringIO) -> bytes:
+    taken = text.getvalue().encode()
+    text.seek(0)
+    text.truncate()
+    return taken

@@ -8,10 +8,11 @@ from typing import BinaryIO
 
 from floe import weights
 from floe.errors import Refused, StoreError
-from floe.files import hash_of, storing
+from floe.files import hash_of, set_aside, storing
 from floe.keyring import Keyring
 from floe.messages import Base, Manifest
 from floe.parcel import Incoming
+from floe.service import log
 from floe.transfer import Ranges, check_core, name_of
 
 REPAIR_S, LONGEST_S = 1.0, 30.0
@@ -46,8 +47,7 @@ class Download:
         self._pace = _Pace()
         self._progress_at = 0.0
         self._unusable = ("", "")
-        with storing(self.path):
-            self.sha256 = hash_of(self.path) if self.path.exists() else ""
+        self.sha256 = _hash_of_kept(self.path)
 
     def announce(self, manifest: Manifest, *, retained: bool, now: float, keep: str = "") -> None:
         """A manifest of a global model, already verified. Raises `Refused`.
@@ -140,3 +140,13 @@ class Download:
         if self._incoming is not None:
             self._incoming.remove()
         self._incoming, self._transfer = None, ""
+
+
+def _hash_of_kept(path: Path) -> str:
+    try:
+        return hash_of(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        log(f"{path}: {error.strerror or error}; set aside as {set_aside(path).name}, the model is fetched again")
+        return ""

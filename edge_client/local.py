@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from floe import weights
-from floe.files import storing
+from floe.files import set_aside, storing
+from floe.kept import fault_of, keep
 from floe.messages import Phase
+from floe.service import log
 
 
 class LocalModels:
@@ -21,14 +23,19 @@ class LocalModels:
         self._folder = folder
 
     def before(self, phase: Phase) -> Path | None:
-        """The newest model from before a phase; None if there is none."""
-        older = [place for place in self._places() if place < (phase.epoch, phase.round)]
-        return self._path(*max(older)) if older else None
+        """The newest model from before a phase; None if there is none. One that is damaged is set aside."""
+        for place in sorted(self._places(), reverse=True):
+            path = self._path(*place)
+            if place < (phase.epoch, phase.round):
+                if not (fault := fault_of(path)):
+                    return path
+                log(f"{path}: {fault}; set aside as {set_aside(path).name}")
+        return None
 
     def keep(self, phase: Phase, arrays: Mapping[str, weights.AnyArray], metadata: Mapping[str, str]) -> None:
         """Write the model of a phase; all others but the one before it are removed. Raises `StoreError`."""
         path, start = self._path(phase.epoch, phase.round), self.before(phase)
-        weights.write(path, arrays, metadata)
+        keep(path, arrays, metadata)
         with storing(self._folder):
             for other in [self._path(*place) for place in self._places()]:
                 if other not in (path, start):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -10,6 +12,11 @@ from floe.errors import Refused, StoreError
 from floe.files import write_atomically
 from floe.keyring import Keyring
 from floe.messages import Message, Phase
+
+
+class _File(msgspec.Struct):
+    check: str
+    kept: msgspec.Raw
 
 
 class _Kept(msgspec.Struct):
@@ -24,9 +31,8 @@ class Memory:
     def __init__(self, state: Path) -> None:
         self._path = state / "memory.json"
         try:
-            text = self._path.read_bytes() if self._path.exists() else b"{}"
-            self._kept = msgspec.json.decode(text, type=_Kept)
-        except (OSError, msgspec.DecodeError) as error:
+            self._kept = _read(self._path)
+        except (OSError, ValueError, msgspec.DecodeError) as error:
             raise StoreError(f"{self._path}: damaged ({error}); restore it, or remove it to begin anew") from None
 
     def check_key(self, message: Message, keyring: Keyring) -> None:
@@ -60,4 +66,18 @@ class Memory:
         self._save()
 
     def _save(self) -> None:
-        write_atomically(self._path, msgspec.json.encode(self._kept))
+        kept = msgspec.json.encode(self._kept)
+        write_atomically(self._path, msgspec.json.encode(_File(_check(kept), msgspec.Raw(kept))))
+
+
+def _read(path: Path) -> _Kept:
+    if not os.path.lexists(path):
+        return _Kept()
+    file = msgspec.json.decode(path.read_bytes(), type=_File)
+    if file.check != _check(bytes(file.kept)):
+        raise ValueError("it is not as it was written")
+    return msgspec.json.decode(file.kept, type=_Kept)
+
+
+def _check(kept: bytes) -> str:
+    return hashlib.sha256(kept).hexdigest()[:16]

@@ -1,4 +1,7 @@
-"""The outbox: results stay here, sealed and on disk, until the aggregator has answered for them."""
+"""The outbox: results stay here, sealed and on disk, until the aggregator has answered for them.
+
+One that the disk has damaged is set aside and told of: its phase, if it is still open, is done again.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from floe.files import storing
 from floe.messages import Phase
 from floe.parcel import Parcel, forget, saved_parcels
+from floe.service import log
 
 FIRST_S, LONGEST_S = 3.0, 60.0
 
@@ -27,7 +31,7 @@ class Outbox:
         with storing(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
-        self._pending = {parcel.name: _Pending(parcel) for parcel in saved_parcels(folder)}
+        self._pending = {parcel.name: _Pending(parcel) for parcel in saved_parcels(folder, log)}
 
     def put(self, parcel: Parcel) -> None:
         """A parcel that `parcel.pack` has saved in `folder`: to be announced at once."""

@@ -14,6 +14,7 @@ import click
 from floe import __version__
 from floe.config import load
 from floe.errors import FloeError
+from floe.findings import Findings
 from floe.output import guard_stdout
 from floe.settings import Config, describe
 
@@ -28,10 +29,12 @@ COMMANDS = {
     "data": ("edge_client.data.command", "split a data set over devices"),
     "round": ("floe.steer", "steer the rounds: start, stop, pause, resume, status"),
     "models": ("aggregator.models_command", "list, show and export global models"),
+    "check": ("floe.check", "verify what is on disk: database, models, spool, outbox"),
     "tail": ("floe.tail", "print what travels over the broker, checked"),
 }
 
 _ATTRIBUTES = {"round": "round_"}  # `round` is a built-in
+CHECKS = {"aggregator": "aggregator.check", "device": "edge_client.check"}
 
 
 class _Commands(click.Group):
@@ -54,6 +57,12 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="floe")
 def floe() -> None:
     """Federated learning on the edge, over the MQTT broker you already run."""
+
+
+def check_of(part: str) -> Callable[[Config, str, Findings], None]:
+    """What looks through the files of one of `CHECKS`: called with the name of the lineage or device."""
+    check: Callable[[Config, str, Findings], None] = importlib.import_module(CHECKS[part]).check
+    return check
 
 
 F = TypeVar("F", bound=Callable[..., Any])

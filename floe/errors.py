@@ -7,6 +7,7 @@ FloeError                     1   something a person must read; never a tracebac
 ├── KeyFileError              5   a key file is missing, unreadable, too open or wrong
 ├── StoreError                6   the disk or the database refused to keep something
 ├── IncompleteError           7   the work ended before every round was closed
+├── DamageError               8   `floe check` found something that is not as it was written
 ├── OutputError              74   stdout cannot be written to
 └── Refused                   -   a peer broke the protocol: counted, logged and answered, never fatal
 
@@ -21,6 +22,7 @@ from typing import ClassVar
 __all__ = [
     "BrokerError",
     "ConfigError",
+    "DamageError",
     "DataError",
     "FloeError",
     "IncompleteError",
@@ -71,6 +73,12 @@ class IncompleteError(FloeError):
     """The work ended before every round that was asked for had closed."""
 
     exit_code = 7
+
+
+class DamageError(FloeError):
+    """What is kept on disk is not as it was written, or not as other places say."""
+
+    exit_code = 8
 
 
 class OutputError(FloeError):

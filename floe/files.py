@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, synced, renamed; and hashed. Touches only the disk."""
+"""Files that are whole or absent: written beside their place, synced, renamed; hashed; set aside. Only the disk."""
 
 from __future__ import annotations
 
@@ -52,6 +52,25 @@ def hash_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal. Raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def set_aside(path: Path, folder: Path | None = None) -> Path:
+    """Rename what is damaged to `<name>.damaged` (`.damaged-2`, ...), over nothing; where it is now.
+
+    `folder` is on the same disk; by default the file's own. Raises `StoreError`.
+    """
+    beside = (folder or path.parent) / path.name
+    places = (beside.with_name(f"{path.name}.damaged{number}") for number in ("", *(f"-{n}" for n in range(2, 1000))))
+    aside = next((place for place in places if not os.path.lexists(place)), None)
+    if aside is None:
+        raise StoreError(
+            f"{path}: damaged, and so often set aside before that no name is left; look at {beside.parent}"
+        )
+    with storing(path):
+        path.rename(aside)
+        sync_folder(aside.parent)
+        sync_folder(path.parent)
+    return aside
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -46,13 +47,13 @@ class Identity:
 def load_identity(folder: Path, name: str) -> Identity:
     """The identity `<folder>/<name>.pem` (PKCS #8), made at its first use. Raises `KeyFileError`."""
     path = folder / f"{name}.pem"
-    if not _present(path):
+    if not present(path):
         key = Ed25519PrivateKey.generate()
         _write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     pem = _read_private(path)
     try:
         loaded = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyFileError(f"{path}: not a private key in PEM; restore it from a backup, or move it away") from None
     if not isinstance(loaded, Ed25519PrivateKey):
         raise KeyFileError(f"{path}: {type(loaded).__name__}, an Ed25519 key is needed")
@@ -63,7 +64,7 @@ def new_secret(path: Path) -> None:
     """Write a fresh Fernet key, mode 0600. Raises `KeyFileError` if the file exists, or its folder does not."""
     if not path.parent.is_dir():
         raise KeyFileError(f"{path}: no folder {path.parent}; make it first")
-    if _present(path):
+    if present(path):
         raise KeyFileError(f"{path}: exists already, and is never overwritten; remove it first if it is not in use")
     _write_private(path, Fernet.generate_key() + b"\n")
 
@@ -75,24 +76,33 @@ def load_secret(path: Path, state: Path) -> bytes | None:
     `KeyFileError` instead of falling back to plaintext.
     """
     witness = state / "sealed"
-    if not _present(path):
-        if _present(witness):
+    secret = read_secret(path)
+    if secret is None:
+        if present(witness):
             raise KeyFileError(
                 f"{path}: missing, but this state folder has used it; bring the key back "
                 f"(to run without sealing on purpose, remove {witness})"
             )
+        return None
+    if not present(witness):
+        write_atomically(witness, b"this state folder seals with a shared secret.key\n")
+    return secret
+
+
+def read_secret(path: Path) -> bytes | None:
+    """The 32 bytes of a `secret.key`, None where there is none. Raises `KeyFileError`."""
+    if not present(path):
         return None
     text = _read_private(path).strip()
     try:
         Fernet(text)
     except ValueError:
         raise KeyFileError(f"{path}: not a Fernet key (32 bytes in base64url); `floe key new` makes one") from None
-    if not _present(witness):
-        write_atomically(witness, b"this state folder seals with a shared secret.key\n")
     return base64.urlsafe_b64decode(text)
 
 
-def _present(path: Path) -> bool:
+def present(path: Path) -> bool:
+    """Whether something is there, be it a link that leads nowhere. Raises `KeyFileError` if that cannot be told."""
     # A key that cannot be looked at, or a link that leads nowhere, must not be taken for none: that would be plaintext.
     try:
         path.lstat()

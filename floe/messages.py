@@ -55,6 +55,7 @@ Reason = Literal[
     "duplicate",  # the device already has an answer for this round
     "closed",  # the round closed before the transfer was complete
     "newer",  # a later transfer of the same device took its place
+    "storage",  # it was accepted, and the disk has damaged it before its round closed
     "device",  # the device says that it could not do its part
 ]
 

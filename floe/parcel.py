@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from floe.errors import StoreError
-from floe.files import replacing, storing
+from floe.errors import Refused, StoreError
+from floe.files import replacing, set_aside, storing
 from floe.keyring import Keyring
 from floe.messages import Core, Envelope, Phase
 from floe.seal import Sealer, sealed_length, sealer
-from floe.transfer import Assembly, chunk_bytes_for, chunk_count, chunk_length, name_of
+from floe.transfer import Assembly, check_core, chunk_bytes_for, chunk_count, chunk_length, name_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Parcel:
     content_key: bytes
     chunks: Path
 
-    @property
+    @cached_property  # it is asked for with every chunk, and hashes up to 70 kB
     def name(self) -> str:
         return name_of(self.core)
 
@@ -80,37 +82,48 @@ def pack(
     return parcel
 
 
-def saved_parcels(folder: Path) -> list[Parcel]:
+def saved_parcels(folder: Path, tell: Callable[[str], None]) -> list[Parcel]:
     """The whole parcels in a folder, oldest first.
 
     What an interrupted `pack` or `forget` left is removed: `*.packing`, `.*.part`, `*.chunks` without their record.
-    A record that cannot be read, or whose chunks are missing or of another size, is set aside as `<name>.damaged`;
-    after all have been looked at, `StoreError` names those: the next call finds the others alone.
+    What `load_parcel` finds damaged is set aside, record and chunks, and `tell` is told. Raises `StoreError`.
     """
-    records = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    records = sorted(folder.glob("*.json"), key=lambda path: path.lstat().st_mtime_ns)
     whole = {path.with_suffix(".chunks") for path in records}
-    for path in (*folder.glob("*.packing"), *folder.glob(".*.part"), *(set(folder.glob("*.chunks")) - whole)):
-        path.unlink()
-    found, damaged = [], []
+    with storing(folder):
+        for path in (*folder.glob("*.packing"), *folder.glob(".*.part"), *(set(folder.glob("*.chunks")) - whole)):
+            path.unlink()
+    found = []
     for path in records:
         try:
-            found.append(_saved_parcel(path))
-        except (msgspec.MsgspecError, OSError, ValueError) as error:
-            path.replace(path.with_suffix(".damaged"))
-            damaged.append(f"{path}: damaged ({error}); set aside as {path.stem}.damaged")
-    if damaged:
-        raise StoreError("; ".join(damaged))
+            found.append(load_parcel(path))
+        except (msgspec.MsgspecError, OSError, ValueError, Refused) as error:
+            for part in (path, path.with_suffix(".chunks")):
+                if os.path.lexists(part):
+                    aside = set_aside(part)
+                    tell(f"{part}: set aside as {aside.name}: the transfer is damaged ({error})")
     return found
 
 
-def _saved_parcel(path: Path) -> Parcel:
-    """Raises `MsgspecError`, `OSError`, `ValueError` for what cannot be served."""
-    saved = msgspec.json.decode(path.read_bytes(), type=Saved)
-    parcel = Parcel(saved.core, saved.content_key, path.with_suffix(".chunks"))
+def load_parcel(record: Path) -> Parcel:
+    """The parcel that `<name>.json` speaks of, with the hash of every chunk compared.
+
+    Raises `MsgspecError`, `OSError`, `ValueError`, `Refused` for what cannot be served.
+    """
+    saved = msgspec.json.decode(record.read_bytes(), type=Saved)
+    parcel = Parcel(saved.core, saved.content_key, record.with_suffix(".chunks"))
     core = parcel.core
+    check_core(core, core.size)
+    if parcel.name != record.stem:
+        raise ValueError(f"{record.name} speaks of transfer {parcel.name}")
+    if sealer(core, parcel.content_key).commitment != core.commitment:
+        raise ValueError(f"the content key in {record.name} is not the one that the transfer is committed to")
     expected = sum(sealed_length(core.suite, chunk_length(core, index)) for index in range(len(core.chunks)))
     if (size := parcel.chunks.stat().st_size) != expected:
         raise ValueError(f"{parcel.chunks.name} has {size} bytes, not {expected}")
+    for index, right in enumerate(core.chunks):
+        if hashlib.sha256(parcel.chunk(index)).hexdigest() != right:
+            raise ValueError(f"chunk {index} in {parcel.chunks.name} does not have its hash")
     return parcel
 
 
@@ -138,10 +151,15 @@ class Incoming:
         return self.assembly.core
 
     def resume(self) -> None:
-        """Count the chunks that are already in the file."""
-        if not self.path.exists():
+        """Count the chunks that are already in the file; what cannot be read is set aside. Raises `StoreError`."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
             return
-        with self.path.open("rb") as file:
+        except OSError:  # not a file, or none that can be read
+            set_aside(self.path)
+            return
+        with file:
             for index in range(len(self.core.chunks)):
                 sealed = self._read(file, index)
                 if sealed and hashlib.sha256(sealed).hexdigest() == self.core.chunks[index]:

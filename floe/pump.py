@@ -49,6 +49,10 @@ class Pump:
             if index is None:
                 continue
             del job.pending[index]
-            self._wire.send_bytes(job.topic_of(index), job.parcel.chunk(index))
+            try:
+                chunk = job.parcel.chunk(index)
+            except OSError:  # forgotten meanwhile, for a newer model or its answer; whoever lacks something asks again
+                continue
+            self._wire.send_bytes(job.topic_of(index), chunk)
             if job.pending:
                 self._jobs[key] = job

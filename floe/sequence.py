@@ -22,7 +22,7 @@ class Sequence:
         self._path = path
         self._lock = threading.Lock()
         self._next = 0
-        self._session = _read(path)
+        self._session = read_session(path)
         self.renew()
 
     def renew(self) -> None:
@@ -57,7 +57,8 @@ class Sequence:
         return (self._session + 1) * SESSION - 1
 
 
-def _read(path: Path) -> int:
+def read_session(path: Path) -> int:
+    """The session that a file remembers, 0 without one. Raises `StoreError`."""
     try:
         session = int(path.read_text())
         if not 0 <= session < SESSIONS - 1:

@@ -83,6 +83,20 @@ def only_one(state: Path, what: str) -> Iterator[None]:
         yield
 
 
+def is_running(state: Path) -> bool:
+    """Whether a process holds the lock of a state folder. Makes nothing, and keeps nobody waiting."""
+    try:
+        file = (state / "lock").open("rb")
+    except OSError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _state_fault(state: Path, error: OSError) -> str:
     way_out = "or choose another folder with [paths] state"
     in_the_way = next((path for path in (*reversed(state.parents), state) if _is_other_than_folder(path)), None)

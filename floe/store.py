@@ -31,13 +31,20 @@ def open_log(path: Path) -> Database:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        wal = path.with_name(f"{path.name}-wal")
+        if path.exists() and not path.stat().st_size and wal.exists() and wal.stat().st_size:
+            raise OSError(f"it is empty, but {wal.name} is there")
         db = Database(path)
+        if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(f"damaged: {fault}")
         db.enable_wal()
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA busy_timeout=10000")
         migrations.apply(db)
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"{path}: cannot be opened as Floe's log ({error}); move it away to begin a new one") from None
+        raise StoreError(
+            f"{path}: cannot be opened as Floe's log ({error}); restore a backup, or move it away to begin a new one"
+        ) from None
     known = {migration.name for migration in migrations._migrations}
     newer = {migration.name for migration in migrations.applied(db)} - known
     if newer:
@@ -86,6 +93,15 @@ CREATE TABLE operators (
     PRIMARY KEY (operator, key)
 )
 """
+
+
+@migrations()
+def m003_refusals(db: Database) -> None:
+    """How often what was refused, by device ('': names without a key) and reason."""
+    db.execute(
+        "CREATE TABLE refusals (device TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, "
+        "first TEXT NOT NULL, last TEXT NOT NULL, PRIMARY KEY (device, reason))"
+    )
 
 
 _M001 = """

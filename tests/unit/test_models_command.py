@@ -39,7 +39,7 @@ def federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     db = open_log(tmp_path / "log" / "floe.sqlite")
     identity = load_identity(tmp_path / "state" / "aggregator-main" / "keys", "main")
-    registry = Registry(tmp_path / "models", tmp_path / "state" / "published")
+    registry = Registry(tmp_path / "models", tmp_path / "state" / "published", print)
     for number in (0, 1):
         phase = Phase("main", 1, number, "train" if number else "init")
         path = registry.path(phase)

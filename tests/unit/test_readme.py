@@ -16,7 +16,7 @@ from floe.cli import COMMANDS, floe
 from floe.messages import Phase
 from floe.plan import Plan
 from floe.report import Metrics, Report
-from floe.settings import ALIASES
+from floe.settings import ALIASES, SECTIONS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -88,20 +88,25 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 def test_the_queries_answer_their_questions(log: Log) -> None:
-    models, updates, devices = (log.db.execute(query).fetchall() for query in blocks("sql"))
+    log.refused("b", "device")
+    log.refused("nobody", "signature")
+    log.flush(1.0)
+    models, updates, devices, refusals = (log.db.execute(query).fetchall() for query in blocks("sql"))
     assert models == [(1, 1, 7, 0.5, 0.75, 0.875, "f" * 12)]
     assert updates == [
         ("a", "evaluate", "accepted", "", 1, 2, ""),
         ("a", "train", "accepted", "", 1, 10, ""),
         ("b", "train", "rejected", "device", 1, 1, "too few rows"),
     ]
+    assert sorted(row[:3] for row in refusals) == [("", "signature", 1), ("b", "device", 1)]
     seen = {name: (state, *rest) for name, state, _, *rest in devices}
     assert seen == {"a": ("unknown", 1, 7, 0.75, 0.25), "b": ("unknown", None, None, None, None)}
 
 
 def test_the_configuration_of_the_readme_is_valid() -> None:
     for block in blocks("toml"):
-        assert set(tomllib.loads(block)) <= set(ALIASES)
+        for section, keys in tomllib.loads(block).items():
+            assert section in ALIASES or set(keys) <= set(SECTIONS[section].__struct_fields__)
 
 
 def test_links_lead_to_files() -> None:

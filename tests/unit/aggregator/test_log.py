@@ -132,6 +132,9 @@ def test_an_older_status_changes_nothing(tmp_path: Path) -> None:
 
     assert log.status(status(10, "training"))
     assert not log.status(status(9, "offline"))
+    log.flush(1.0)
+    assert not log.status(status(9, "offline"))
+    assert log.status(status(10, "training"))
     assert log.db.execute("SELECT state FROM devices").fetchone() == ("training",)
 
 

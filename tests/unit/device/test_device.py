@@ -141,9 +141,9 @@ def test_the_first_to_speak_as_the_aggregator_without_the_secret_is_not_believed
 ) -> None:
     for ring in (Keyring("chacha20-poly1305", bytes(32)), keyring("plaintext")):
         order(ann, STRANGER, ring, seq=1)
-    assert ann._order is None
+    assert ann._newest is None
     assert "does not prove that it knows our secret" in capsys.readouterr().err
     order(ann, MAIN, RING, seq=1)
     order(ann, STRANGER, keyring("plaintext"), seq=9)
-    assert ann._order is not None
-    assert ann._order.key == MAIN.key
+    assert ann._newest is not None
+    assert ann._newest.key == MAIN.key

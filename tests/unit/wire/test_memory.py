@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,29 @@ def test_the_file_does_not_grow_with_the_rounds(tmp_path: Path) -> None:
     assert (tmp_path / "memory.json").stat().st_size < 300
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "memory.json").write_text("{")
-    with pytest.raises(StoreError, match=r"memory\.json: damaged"):
+def _other_digit(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"round":1', b'"round":2'))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text(""),
+        lambda path: path.write_text("{}"),
+        lambda path: path.write_bytes(bytes(range(256))),
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        _other_digit,
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to(path)),
+    ],
+    ids=["cut", "empty", "an object", "random", "truncated", "another digit", "a folder", "unreadable"],
+)
+def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    Memory(tmp_path).remember_answer(ONE)
+    path = tmp_path / "memory.json"
+    damage(path)
+    before = path.lstat().st_ino, path.read_bytes() if path.is_file() else b""
+    with pytest.raises(StoreError, match=r"memory\.json: damaged .*restore it, or remove it to begin anew"):
         Memory(tmp_path)
+    assert (path.lstat().st_ino, path.read_bytes() if path.is_file() else b"") == before

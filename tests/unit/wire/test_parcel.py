@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -10,7 +13,7 @@ import pytest
 from helpers.wire import PHASE, SEALED, SUITES, keyring
 
 from floe import messages as m
-from floe.errors import Refused, StoreError
+from floe.errors import Refused
 from floe.keyring import Keyring
 from floe.parcel import Incoming, Parcel, forget, pack, saved_parcels
 
@@ -116,37 +119,75 @@ def test_the_report_alone_has_no_chunks(tmp_path: Path) -> None:
 def test_saved_parcels_are_found_after_a_restart_and_forgotten_ones_are_not(tmp_path: Path) -> None:
     ring = keyring("fernet")
     one, other = _pack(tmp_path, ring), _pack(tmp_path, ring)
-    assert saved_parcels(tmp_path) == [one, other]
+    assert saved_parcels(tmp_path, print) == [one, other]
     forget(one)
-    assert [parcel.chunk(2) for parcel in saved_parcels(tmp_path)] == [other.chunk(2)]
+    assert [parcel.chunk(2) for parcel in saved_parcels(tmp_path, print)] == [other.chunk(2)]
     assert not one.chunks.exists()
 
 
 def test_what_a_crash_left_of_packing_or_forgetting_is_removed(tmp_path: Path) -> None:
     for name in ("00.packing", ".00.packing.part", ".aa.json.part", "aa.chunks"):
         (tmp_path / name).write_bytes(b"half")
-    assert saved_parcels(tmp_path) == []
+    assert saved_parcels(tmp_path, print) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_record_is_set_aside_and_named(tmp_path: Path) -> None:
-    (tmp_path / "aa.json").write_bytes(b"{")
-    with pytest.raises(StoreError, match=r"aa\.json: damaged .*set aside as aa\.damaged"):
-        saved_parcels(tmp_path)
-    assert (tmp_path / "aa.damaged").exists()
+def _flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
 
 
-def test_parcels_whose_chunks_are_not_whole_are_set_aside_together_and_the_others_found(tmp_path: Path) -> None:
+def _another(path: Path, field: str) -> None:
+    saved = json.loads(path.read_bytes())
+    place = saved if field in saved else saved["core"]
+    place[field] = {"content_key": base64.b64encode(bytes(32)).decode(), "size": 10**15}[field]
+    path.write_text(json.dumps(saved))
+
+
+def _record(parcel: Parcel) -> Path:
+    return parcel.chunks.with_suffix(".json")
+
+
+DAMAGE: dict[str, Callable[[Parcel], object]] = {
+    "record cut": lambda p: _record(p).write_bytes(b"{"),
+    "record empty": lambda p: _record(p).write_bytes(b""),
+    "record of random bytes": lambda p: _record(p).write_bytes(bytes(range(256))),
+    "record that claims more": lambda p: _another(_record(p), "size"),
+    "record with another key": lambda p: _another(_record(p), "content_key"),
+    "record that is a folder": lambda p: (_record(p).unlink(), _record(p).mkdir()),
+    "chunks cut": lambda p: p.chunks.write_bytes(p.chunks.read_bytes()[:-1]),
+    "chunks empty": lambda p: p.chunks.write_bytes(b""),
+    "chunks missing": lambda p: p.chunks.unlink(),
+    "chunks with another byte": lambda p: _flip(p.chunks, 2 * CHUNK),
+    "chunks that are a folder": lambda p: (p.chunks.unlink(), p.chunks.mkdir()),
+    "chunks that cannot be read": lambda p: (p.chunks.unlink(), p.chunks.symlink_to(p.chunks)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_parcel_is_set_aside_and_named_and_the_others_found(tmp_path: Path, damage: str) -> None:
+    ring, told = keyring("chacha20-poly1305"), list[str]()
+    hit, whole, report = (_pack(tmp_path, ring, load) for load in (PAYLOAD, PAYLOAD, None))
+    DAMAGE[damage](hit)
+    assert saved_parcels(tmp_path, told.append) == [whole, report]
+    assert f"{hit.name}.json: set aside as {hit.name}.json.damaged: the transfer is damaged" in told[0]
+    aside = {path.name for path in tmp_path.glob("*.damaged")}
+    assert aside == {f"{hit.name}.json.damaged"} | (
+        {f"{hit.name}.chunks.damaged"} if "missing" not in damage else set()
+    )
+    assert saved_parcels(tmp_path, told.append) == [whole, report]
+    assert len(told) == len(aside), "what was set aside is told once"
+
+
+def test_what_cannot_be_read_of_an_upload_is_set_aside_and_received_anew(tmp_path: Path) -> None:
     ring = keyring("chacha20-poly1305")
-    short, gone, whole, report = (_pack(tmp_path, ring, load) for load in (PAYLOAD, PAYLOAD, PAYLOAD, None))
-    short.chunks.write_bytes(short.chunks.read_bytes()[:-1])
-    gone.chunks.unlink()
-    with pytest.raises(StoreError) as error:
-        saved_parcels(tmp_path)
-    assert f"{short.name}.chunks has {3 * (CHUNK + 16) + 17 + 16 - 1} bytes" in str(error.value)
-    assert f"set aside as {gone.name}.damaged" in str(error.value)
-    assert saved_parcels(tmp_path) == [whole, report]
-    assert not short.chunks.exists()
+    parcel = _pack(tmp_path, ring)
+    (tmp_path / "part").mkdir()
+    incoming = _incoming(parcel, ring, tmp_path / "part")
+    incoming.resume()
+    assert [incoming.add(index, parcel.chunk(index)) for index in range(4)] == [True] * 4
+    assert (tmp_path / "part.damaged").is_dir()
 
 
 def test_a_payload_whose_chunks_do_not_open_leaves_no_file(tmp_path: Path) -> None:

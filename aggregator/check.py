@@ -1,0 +1,144 @@
+"""The aggregator's part of `floe check`: database, models, spool and published transfer against each other. Reads."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from aggregator import check_log
+from aggregator.check_log import Snapshot
+from aggregator.mend import fault_of, kept_epoch
+from aggregator.registry import is_signed
+from aggregator.updates_csv import difference
+from floe import kept, weights
+from floe.errors import Refused
+from floe.files import hash_of
+from floe.findings import Findings
+from floe.identity import load_identity, present
+from floe.messages import Manifest
+from floe.parcel import load_parcel
+from floe.sequence import read_session
+from floe.service import is_running
+from floe.settings import Config
+from floe.signing import verify
+from floe.store import CSV, FILE, read_log
+
+
+def check(config: Config, name: str, found: Findings) -> None:
+    """Everything of one lineage. The database is read in one transaction: it may grow meanwhile."""
+    state, folder = config.path(config.paths.state) / f"aggregator-{name}", config.path(config.paths.log)
+    running = is_running(state)
+    if running:
+        found.note(
+            state, f"the aggregator is running: spool, incoming, published and {CSV} move, and are not looked at"
+        )
+    public = _check_state(state, name, found)
+    snapshot = _check_database(folder / FILE, name, found, None if running else folder / CSV)
+    if snapshot is not None:
+        _check_models(config.path(config.paths.models), snapshot, public, found)
+        if not running:
+            _check_spool(state / "spool", snapshot, found)
+    if not running:
+        _check_transfers(state, found)
+    for place in (state, folder, config.path(config.paths.models)):
+        found.set_aside(place)
+
+
+def _check_state(state: Path, lineage: str, found: Findings) -> Ed25519PublicKey | None:
+    public = None
+    key = state / "keys" / f"{lineage}.pem"
+    with found.looking_at(key, "key"):
+        if present(key):
+            public = load_identity(key.parent, lineage).private.public_key()
+        else:
+            found.damage(key, "missing: no signature can be checked", "restore it: devices trust this key alone")
+    with found.looking_at(state / "sequence", "sequence number"):
+        read_session(state / "sequence")
+    with found.looking_at(state / "epoch", "epoch file"):
+        kept_epoch(state / "epoch", None, lambda text: None)
+    for path in sorted(state.glob("scaling-*.safetensors")):
+        found.count("scaling")
+        if fault := kept.fault_of(path):
+            found.damage(
+                path, fault, "at its start the aggregator sets it aside and, if it is needed, gathers it again"
+            )
+    return public
+
+
+def _check_database(path: Path, lineage: str, found: Findings, csv: Path | None) -> Snapshot | None:
+    way_out = "restore a backup; without one move it away: a new log begins a new epoch, and the models remain"
+    with found.looking_at(path, "database"):
+        try:
+            with closing(read_log(path).conn) as connection:
+                connection.execute("BEGIN")
+                snapshot = check_log.read(connection, path, lineage, found)
+                if snapshot is not None and csv is not None and present(csv):
+                    found.count("CSV file")
+                    if difference(csv, snapshot.db):
+                        what = "not what the table updates says"
+                        found.damage(csv, what, "the database is the record: the next start writes it anew")
+                return snapshot
+        except (sqlite3.Error, json.JSONDecodeError) as error:
+            found.damage(path, f"cannot be read as Floe's log ({error})", way_out)
+    return None
+
+
+def _check_models(models: Path, snapshot: Snapshot, public: Ed25519PublicKey | None, found: Findings) -> None:
+    known = set()
+    for row in snapshot.models:
+        path = models / row["file"]
+        known.add(path)
+        found.count("model")
+        newest = "the next start makes it again if it is still published; else restore a backup"
+        way_out = newest if row is snapshot.models[-1] else "restore it from a backup; training goes on without it"
+        if fault := fault_of(path, row["sha256"]):
+            found.damage(path, fault, way_out)
+            continue
+        try:
+            weights.check_numbers(path)
+        except (OSError, Refused) as error:
+            found.damage(path, str(error), way_out)
+        if (size := path.stat().st_size) != row["bytes"]:
+            found.damage(path, f"{size} bytes, the log has {row['bytes']}", "the hash agrees: the log is altered")
+        if public is not None and not is_signed(row, public):
+            found.damage(
+                path, "its signature in the log is not of this aggregator's key", "restore log and key together"
+            )
+    for path in sorted((models / "global").glob("*.safetensors")):
+        if path not in known:
+            found.note(path, "no model of this log; from a round that was cut off, or from another log")
+
+
+def _check_spool(spool: Path, snapshot: Snapshot, found: Findings) -> None:
+    current = spool / snapshot.open_folder if snapshot.open_folder else None
+    expected = {current / f"{u['device']}.safetensors": u for u in snapshot.accepted} if current else {}
+    for path, update in expected.items():
+        found.count("spooled update")
+        if fault := fault_of(path, update["sha256"]):
+            found.damage(path, fault, "at its start the aggregator sets it aside, and goes on without this update")
+    for path in sorted(spool.rglob("*")) if spool.is_dir() else []:
+        if path.is_file() and path not in expected and ".damaged" not in path.name:
+            found.note(path, "of no accepted update of the open phase; the aggregator puts it away at its next phase")
+
+
+def _check_transfers(state: Path, found: Findings) -> None:
+    for path in sorted((state / "published").glob("*.json")):
+        found.count("published transfer")
+        try:
+            load_parcel(path)
+        except (msgspec.MsgspecError, OSError, ValueError, Refused) as error:
+            found.damage(path, str(error), "at its start the aggregator sets it aside and seals the model anew")
+    for path in sorted((state / "incoming").glob("*.manifest")):
+        found.count("announced update")
+        try:
+            verify(path.read_bytes(), Manifest)
+        except (OSError, Refused) as error:
+            found.damage(path, str(error), "remove it: the device announces its update again")
+    for path in sorted((state / "incoming").glob("*.part")):
+        if not present(path.with_suffix(".manifest")):
+            found.note(path, f"chunks that no announcement speaks of (SHA-256 {hash_of(path)[:12]}...)")

@@ -1,0 +1,67 @@
+"""The device's part of `floe check`: its keys, memory, outbox and models. Reads; repairs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edge_client.memory import Memory
+from floe import kept, weights
+from floe.errors import Refused
+from floe.findings import Findings
+from floe.identity import load_identity, present
+from floe.parcel import load_parcel
+from floe.sequence import read_session
+from floe.service import is_running
+from floe.settings import Config
+
+
+def check(config: Config, name: str, found: Findings) -> None:
+    """Everything in the state folder of one device."""
+    state = config.path(config.paths.state) / f"device-{name}"
+    running = is_running(state)
+    if running:
+        found.note(state, "the device is running: its outbox moves, and is not looked at")
+    key = state / "keys" / f"{name}.pem"
+    with found.looking_at(key, "key"):
+        if present(key):
+            load_identity(key.parent, name)
+        elif present(state / "memory.json"):
+            found.damage(key, "missing, but the device has been at work", "restore it: its name is bound to that key")
+    with found.looking_at(state / "memory.json", "memory file"):
+        Memory(state)
+    with found.looking_at(state / "sequence", "sequence number"):
+        read_session(state / "sequence")
+    if not running:
+        _check_outbox(state / "outbox", found)
+    _check_base(state / "base.safetensors", found)
+    for path in sorted((state / "local").glob("*.safetensors")):
+        found.count("local model")
+        if fault := kept.fault_of(path):
+            found.damage(path, fault, "the device sets it aside when it needs it, and goes on with an older one")
+    found.set_aside(state)
+
+
+def _check_outbox(outbox: Path, found: Findings) -> None:
+    records = sorted(outbox.glob("*.json"))
+    for path in records:
+        found.count("outbox result")
+        try:
+            load_parcel(path)
+        except (msgspec.MsgspecError, OSError, ValueError, Refused) as error:
+            found.damage(path, str(error), "at its start the device sets it aside and, if the round is open, redoes it")
+    whole = {path.stem for path in records}
+    for path in sorted(outbox.iterdir()) if outbox.is_dir() else []:
+        if path.stem not in whole and ".damaged" not in path.name:
+            found.note(path, "left by an interrupted write; the device removes it at its start")
+
+
+def _check_base(path: Path, found: Findings) -> None:
+    if not present(path):
+        return
+    found.count("global model")
+    try:
+        weights.check_numbers(path)
+    except (OSError, Refused) as error:
+        found.damage(path, str(error), "remove it: the device fetches the model again")

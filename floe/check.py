@@ -1,0 +1,76 @@
+"""`floe check`: whether what is kept on disk is as it was written, and goes together. Reads; repairs nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import msgspec
+
+from floe.cli import check_of, config_options
+from floe.errors import ConfigError, DamageError
+from floe.findings import Findings
+from floe.identity import present, read_secret
+from floe.settings import Config
+from floe.store import FILE
+from floe.terminal import printable
+
+
+@click.command()
+@config_options()
+@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
+def check(config: Config, as_json: bool) -> None:
+    """Verify all that is here: the aggregator's database, models and spool against each other, each device's outbox.
+
+    It changes nothing, may run at any time, and ends with 8 if something is damaged. Beside a process that is
+    running it leaves out what moves, and says so.
+    """
+    found = Findings()
+    parts = _parts(config)
+    _check_secret(config, found)
+    for part, name in parts:
+        check_of(part)(config, name, found)
+    if as_json:
+        told = {"ok": not found.damaged, "checked": dict(found.checked), "findings": msgspec.to_builtins(found.all)}
+        click.echo(json.dumps(told))
+    else:
+        for finding in found.all:
+            click.echo(printable(str(finding)))
+        checked = ", ".join(f"{many} {what}{'s' * (many != 1)}" for what, many in found.checked.items())
+        click.echo(f"checked  {checked}: {f'{found.damaged} damaged' if found.damaged else 'all is well'}")
+    if found.damaged:
+        raise DamageError(
+            f"{found.damaged} of what is kept here is damaged; the lines above say where, and the way out"
+        )
+
+
+def _parts(config: Config) -> list[tuple[str, str]]:
+    """The aggregators and devices that have something here. Raises `ConfigError` if nobody has."""
+    state = config.path(config.paths.state)
+    try:
+        names = sorted(path.name for path in state.iterdir() if path.is_dir()) if state.exists() else []
+    except OSError as error:
+        raise ConfigError(f"{state}: cannot be looked into: {error.strerror}; see [paths] state") from None
+    found = [(part, name.removeprefix(f"{part}-")) for part in ("aggregator", "device") for name in names
+             if name.startswith(f"{part}-")]  # fmt: skip
+    log = config.path(config.paths.log) / FILE
+    if present(log) and not any(part == "aggregator" for part, _ in found):
+        found.insert(0, ("aggregator", config.rounds.lineage))
+    if not found:
+        where = config.file or Path.cwd()
+        raise ConfigError(
+            f"{state}: no aggregator and no device has anything here, and there is no {log}: run it where their "
+            f"floe.toml is, or name that with --config (this was {where})"
+        )
+    return found
+
+
+def _check_secret(config: Config, found: Findings) -> None:
+    path = config.path(config.security.secret_key)
+    sealed = [witness.parent for witness in config.path(config.paths.state).glob("*/sealed")]
+    if present(path):
+        with found.looking_at(path, "shared key"):
+            read_secret(path)
+    elif sealed:
+        found.damage(path, f"missing, but {sealed[0]} has used it", "bring the key back")

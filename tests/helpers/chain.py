@@ -1,0 +1,64 @@
+"""An aggregator's files without its process: the chain as it is after a start, and a federation killed in round 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from aggregator.chain import Chain
+from aggregator.log import Log, Outcome
+from aggregator.phases import Policy
+from aggregator.states import State
+from aggregator.steering import Control
+from floe import weights
+from floe.files import hash_of
+from floe.identity import load_identity
+from floe.keyring import Keyring
+from floe.messages import Phase
+from floe.plan import Plan
+from floe.report import Report
+from floe.schema import Schema
+from floe.settings import Config, Rounds
+
+ROUNDS = Rounds(devices=2)
+SCHEMA = Schema((2,), 2)
+SUMS, INIT, TRAIN = Phase("main", 1, 0, "sums"), Phase("main", 1, 0, "init"), Phase("main", 1, 1, "train")
+
+
+@contextmanager
+def started(folder: Path, scaling: str = "none") -> Iterator[tuple[Chain, State, Log]]:
+    """The chain as `floe aggregator` makes it, restored."""
+    state = folder / "state" / "aggregator-main"
+    plan = Plan(scaling=scaling)  # type: ignore[arg-type]
+    config = Config(rounds=ROUNDS, plan=plan, folder=folder)
+    with closing(Log(folder / "log")) as log:
+        identity = load_identity(state / "keys", "main")
+        chain = Chain(config, log, state, identity, Keyring("chacha20-poly1305", bytes(32)))
+        yield chain, chain.restore(Policy(ROUNDS, plan), 0.0, Control()), log
+
+
+def accept(chain: Chain, log: Log, phase: Phase, device: str, **arrays: np.ndarray) -> None:
+    path = chain.spool(phase) / f"{device}.safetensors"
+    weights.write(path, arrays, {"schema": SCHEMA.to_json()})
+    ended = Outcome(f"{phase.task} {device}".ljust(32, "0"), device, phase, "accepted", "", "")
+    log.pin(device, f"key of {device}")
+    log.update(ended, Report(samples=10), bytes_=1, sha256=hash_of(path), suite="plaintext")
+    chain.accept_schema(SCHEMA)
+
+
+def opened(phase: Phase) -> State:
+    return State(phase, stage="open", expected=frozenset({"a", "b"}))
+
+
+def killed_in_round_1(folder: Path) -> None:
+    """Killed in round 1: model 0 is there and published, the updates of a and b are spooled."""
+    with started(folder) as (chain, _, log):
+        chain.open(opened(INIT))
+        accept(chain, log, INIT, "a", w=np.zeros(100, np.float32))
+        chain.close(INIT, up=0, down=0)
+        chain.open(opened(TRAIN))
+        accept(chain, log, TRAIN, "a", w=np.full(100, 1, np.float32))
+        accept(chain, log, TRAIN, "b", w=np.full(100, 3, np.float32))
