@@ -209,15 +209,7 @@ class Log:
 
     def unused(self, lineage: str, epoch: int) -> list[dict[str, Any]]:
         """The accepted updates with weights that no closed round has used yet."""
-        return list(
-            self.db.query(
-                "SELECT * FROM updates u WHERE lineage = :lineage AND epoch = :epoch AND outcome = 'accepted' "
-                "AND sha256 IS NOT NULL AND merged >= (SELECT coalesce(max(round), 0) FROM rounds "
-                "WHERE lineage = :lineage AND epoch = :epoch) AND NOT EXISTS (SELECT * FROM rounds r WHERE state != 'open' "
-                "AND (r.lineage, r.epoch, r.round, r.task) = (u.lineage, u.epoch, u.merged, u.task)) ORDER BY device, id",
-                {"lineage": lineage, "epoch": epoch},
-            )
-        )
+        return list(self.db.query(UNUSED, {"lineage": lineage, "epoch": epoch}))
 
     def ended(self, phase: Phase) -> list[dict[str, Any]]:
         """The updates of a phase that have ended, in the order of device ids."""
@@ -259,7 +251,8 @@ class Log:
         """An accepted update whose file the disk has damaged before its round closed: it is not in the model."""
         with self.db.atomic():
             self.db.execute(
-                "UPDATE updates SET outcome = 'rejected', reason = 'storage', merged = NULL, detail = ? WHERE transfer = ?",
+                "UPDATE updates SET outcome = 'rejected', reason = 'storage', merged = NULL, detail = ? "
+                "WHERE transfer = ?",
                 (" ".join(detail.split())[:500], transfer),
             )
         self._csv.renew(self.db)
@@ -331,6 +324,14 @@ class Log:
         row = self.db.execute(sql, parameters).fetchone()
         return None if row is None or row[0] is None else str(row[0])
 
+
+UNUSED = """
+SELECT * FROM updates u WHERE lineage = :lineage AND epoch = :epoch AND outcome = 'accepted' AND sha256 IS NOT NULL
+    AND merged >= (SELECT coalesce(max(round), 0) FROM rounds WHERE lineage = :lineage AND epoch = :epoch)
+    AND NOT EXISTS (SELECT * FROM rounds r WHERE state != 'open'
+        AND (r.lineage, r.epoch, r.round, r.task) = (u.lineage, u.epoch, u.merged, u.task))
+ORDER BY device, id
+"""
 
 _STATUS = "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? WHERE device = ?"
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from aggregator.chain import Chain
 from aggregator.log import Log, Outcome
-from aggregator.rounds import Policy, State
+from aggregator.phases import Policy
+from aggregator.states import State
+from aggregator.steering import Control
 from floe import weights
 from floe.files import hash_of
 from floe.identity import load_identity
@@ -35,7 +37,7 @@ def started(folder: Path, scaling: str = "none") -> Iterator[tuple[Chain, State,
     with closing(Log(folder / "log")) as log:
         identity = load_identity(state / "keys", "main")
         chain = Chain(config, log, state, identity, Keyring("chacha20-poly1305", bytes(32)))
-        yield chain, chain.restore(Policy(ROUNDS, plan), 0.0), log
+        yield chain, chain.restore(Policy(ROUNDS, plan), 0.0, Control()), log
 
 
 def accept(chain: Chain, log: Log, phase: Phase, device: str, **arrays: np.ndarray) -> None:
