@@ -1,6 +1,7 @@
 """The log: every write to floe.sqlite and updates.csv, and the reads that a restart needs.
 
-A method that returns has its rows on disk. Only the aggregator writes; whoever else wants to know reads (`floe.store`).
+A method that returns has its rows on disk; only statuses and counts of refusals wait for the next `flush`. Only the
+aggregator writes; whoever else wants to know reads (`floe.store`).
 """
 
 from __future__ import annotations

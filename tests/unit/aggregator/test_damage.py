@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.chain import INIT, SUMS, TRAIN, accept, killed_in_round_1, opened, started
 from helpers.damage import DAMAGE, content_of
+from msgspec.structs import replace
 
 from aggregator.log import Log
 from floe import weights
@@ -70,6 +71,24 @@ def test_all_spool_files_damaged_leave_no_update(folder: Path) -> None:
         DAMAGE["flipped"](folder / f"state/aggregator-main/spool/1-1-train/{device}.safetensors")
     with started(folder) as (_, state, _log):
         assert (state.accepted, state.refused) == (frozenset(), frozenset({"a", "b"}))
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "missing"])
+def test_a_damaged_late_update_is_not_merged_into_the_round_that_is_still_to_open(folder: Path, damage: str) -> None:
+    with started(folder) as (chain, state, log):
+        chain.open(state)
+        chain.close(TRAIN, up=0, down=0)
+        path = chain.spooled("c", TRAIN, replace(TRAIN, round=2))
+        accept(chain, log, TRAIN, "c", path, w=np.ones(100, np.float32))
+    assert path.name == "c@1.safetensors"
+    with started(folder) as (_, state, _log):
+        assert (state.phase.round, state.merged) == (2, 1)
+    (DAMAGE | {"missing": Path.unlink})[damage](path)
+    with started(folder) as (_, state, log):
+        assert (state.phase.round, state.merged) == (2, 0)
+        ended = log.outcome("train c".ljust(32, "0"))
+        assert ended is not None
+        assert (ended.outcome, ended.reason) == ("rejected", "storage")
 
 
 def test_what_is_damaged_while_it_runs_makes_no_model(folder: Path) -> None:
