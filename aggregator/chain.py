@@ -9,6 +9,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -32,6 +33,22 @@ from floe.plan import Plan
 from floe.schema import Schema
 from floe.selection import takes_part
 from floe.settings import Config
+
+
+def place_in_spool(used_in: Phase, device: str = "", made_in: Phase | None = None) -> Path:
+    """The folder of the updates that a phase will use, or the file of one of them.
+
+    `<device>.safetensors`, a late one `<device>@<its round>.safetensors`.
+    """
+    folder = Path(f"{used_in.epoch}-{used_in.round}-{used_in.task}")
+    late = f"@{made_in.round}" if made_in not in (None, used_in) else ""
+    return folder / f"{device}{late}.safetensors" if device else folder
+
+
+def phases_of(update: dict[str, Any]) -> tuple[Phase, Phase]:
+    """The phases that a row of `updates` was made in and, of an accepted one, is used in."""
+    made_in = Phase(update["lineage"], update["epoch"], update["round"], update["task"])
+    return made_in, replace(made_in, round=update["merged"])
 
 
 class Chain:
@@ -121,12 +138,11 @@ class Chain:
 
     def spool(self, phase: Phase) -> Path:
         """Where the opened updates that a phase will use wait for its end."""
-        return self._state / "spool" / f"{phase.epoch}-{phase.round}-{phase.task}"
+        return self._state / "spool" / place_in_spool(phase)
 
     def spooled(self, device: str, made_in: Phase, used_in: Phase) -> Path:
-        """The file of one of them: `<device>.safetensors`, a late one `<device>@<its round>.safetensors`."""
-        late = "" if made_in == used_in else f"@{made_in.round}"
-        return self.spool(used_in) / f"{device}{late}.safetensors"
+        """The file of one of them."""
+        return self._state / "spool" / place_in_spool(used_in, device, made_in)
 
     def parcel(self) -> Parcel | None:
         """The transfer of the newest model, None while there is none."""
@@ -220,8 +236,7 @@ class Chain:
             self.void(Phase(self._lineage, self._epoch, 0, row["task"] if row else "sums"))
             return
         for update in self._log.unused(self._lineage, self._epoch):
-            made_in = Phase(update["lineage"], update["epoch"], update["round"], update["task"])
-            path = self.spooled(update["device"], made_in, replace(made_in, round=update["merged"]))
+            path = self.spooled(update["device"], *phases_of(update))
             if fault := mend.fault_of(path, update["sha256"]):
                 # Out of the spool, which is removed when its phase has closed.
                 aside = f"; set aside as {set_aside(path, self._state)}" if os.path.lexists(path) else ""

@@ -11,6 +11,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from aggregator import check_log
+from aggregator.chain import phases_of, place_in_spool
 from aggregator.check_log import Snapshot
 from aggregator.mend import fault_of, kept_epoch
 from aggregator.registry import is_signed
@@ -115,15 +116,17 @@ def _check_models(models: Path, snapshot: Snapshot, public: Ed25519PublicKey | N
 
 
 def _check_spool(spool: Path, snapshot: Snapshot, found: Findings) -> None:
-    current = spool / snapshot.open_folder if snapshot.open_folder else None
-    expected = {current / f"{u['device']}.safetensors": u for u in snapshot.accepted} if current else {}
+    expected = {}
+    for update in snapshot.unused:
+        made_in, used_in = phases_of(update)
+        expected[spool / place_in_spool(used_in, update["device"], made_in)] = update
     for path, update in expected.items():
         found.count("spooled update")
         if fault := fault_of(path, update["sha256"]):
             found.damage(path, fault, "at its start the aggregator sets it aside, and goes on without this update")
     for path in sorted(spool.rglob("*")) if spool.is_dir() else []:
         if path.is_file() and path not in expected and ".damaged" not in path.name:
-            found.note(path, "of no accepted update of the open phase; the aggregator puts it away at its next phase")
+            found.note(path, "of no accepted update that waits for its round; the aggregator puts it away")
 
 
 def _check_transfers(state: Path, found: Findings) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from aggregator.log import UNUSED
 from floe.findings import Findings
 
-TABLES = {"federations", "devices", "rounds", "updates", "models", "events", "refusals"}
+TABLES = {"federations", "devices", "rounds", "updates", "models", "events", "refusals", "control", "operators"}
 WAY_OUT = "the log was altered or restored in part: restore it as a whole from a backup"
 
 Row = dict[str, Any]
@@ -19,12 +20,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the log says at one moment: all models, and the accepted updates (with weights) of the open phase."""
+    """What the log says at one moment: all models, and the accepted updates with weights that wait for their round."""
 
     db: Database
     models: list[Row]
-    open_folder: str
-    accepted: list[Row]
+    unused: list[Row]
 
 
 # Each gives a row for every fault: a text. `:lineage` is the lineage that is checked; PHASE names the row's phase.
@@ -41,7 +41,7 @@ FAULTS = {
         SELECT DISTINCT device FROM updates WHERE lineage = :lineage AND device NOT IN (SELECT device FROM devices)""",
     "a closed round whose count of accepted updates is another": """
         SELECT PHASE || ': ' || accepted || ', updates has ' || n FROM (SELECT r.*, (SELECT count(*) FROM updates u
-        WHERE (r.lineage, r.epoch, r.round, r.task) = (u.lineage, u.epoch, u.round, u.task) AND outcome = 'accepted') n
+        WHERE (r.lineage, r.epoch, r.round, r.task) = (u.lineage, u.epoch, u.merged, u.task) AND outcome = 'accepted') n
         FROM rounds r WHERE lineage = :lineage AND state = 'closed') WHERE accepted != n""",
     "a model whose training round has not closed": """
         SELECT 'model ' || round || ' (epoch ' || epoch || ')' FROM models m WHERE lineage = :lineage AND round > 0
@@ -87,18 +87,5 @@ def read(connection: sqlite3.Connection, path: Path, lineage: str, found: Findin
         "update", connection.execute("SELECT count(*) FROM updates WHERE lineage = :lineage", given).fetchone()[0]
     )
     models = list(db.query("SELECT * FROM models WHERE lineage = :lineage ORDER BY epoch, round", given))
-    opened = list(db.query(_OPEN, given))
-    if not opened:
-        return Snapshot(db, models, "", [])
-    folder = "{epoch}-{round}-{task}".format(**opened[0])
-    return Snapshot(db, models, folder, list(db.query(_SPOOLED, {**given, **opened[0]})))
-
-
-_OPEN = """
-SELECT epoch, round, task FROM rounds WHERE lineage = :lineage AND state = 'open'
-AND epoch = (SELECT max(epoch) FROM federations WHERE lineage = :lineage)
-"""
-_SPOOLED = """
-SELECT device, sha256 FROM updates WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
-AND outcome = 'accepted' AND sha256 IS NOT NULL ORDER BY device
-"""
+    epoch = connection.execute("SELECT max(epoch) FROM federations WHERE lineage = :lineage", given).fetchone()[0]
+    return Snapshot(db, models, list(db.query(UNUSED, {**given, "epoch": epoch})))

@@ -1,6 +1,7 @@
 """The log: every write to floe.sqlite and updates.csv, and the reads that a restart needs.
 
-A method that returns has its rows on disk. Only the aggregator writes; whoever else wants to know reads (`floe.store`).
+A method that returns has its rows on disk; only statuses and counts of refusals wait for the next `flush`. Only the
+aggregator writes; whoever else wants to know reads (`floe.store`).
 """
 
 from __future__ import annotations
@@ -209,16 +210,7 @@ class Log:
 
     def unused(self, lineage: str, epoch: int) -> list[dict[str, Any]]:
         """The accepted updates with weights that no closed round has used yet."""
-        return list(
-            self.db.query(
-                "SELECT * FROM updates u WHERE lineage = :lineage AND epoch = :epoch AND outcome = 'accepted' "
-                "AND sha256 IS NOT NULL AND merged >= (SELECT coalesce(max(round), 0) FROM rounds "
-                "WHERE lineage = :lineage AND epoch = :epoch) AND NOT EXISTS (SELECT * FROM rounds r "
-                "WHERE state != 'open' AND (r.lineage, r.epoch, r.round, r.task) = "
-                "(u.lineage, u.epoch, u.merged, u.task)) ORDER BY device, id",
-                {"lineage": lineage, "epoch": epoch},
-            )
-        )
+        return list(self.db.query(UNUSED, {"lineage": lineage, "epoch": epoch}))
 
     def ended(self, phase: Phase) -> list[dict[str, Any]]:
         """The updates of a phase that have ended, in the order of device ids."""
@@ -333,6 +325,14 @@ class Log:
         row = self.db.execute(sql, parameters).fetchone()
         return None if row is None or row[0] is None else str(row[0])
 
+
+UNUSED = """
+SELECT * FROM updates u WHERE lineage = :lineage AND epoch = :epoch AND outcome = 'accepted' AND sha256 IS NOT NULL
+    AND merged >= (SELECT coalesce(max(round), 0) FROM rounds WHERE lineage = :lineage AND epoch = :epoch)
+    AND NOT EXISTS (SELECT * FROM rounds r WHERE state != 'open'
+        AND (r.lineage, r.epoch, r.round, r.task) = (u.lineage, u.epoch, u.merged, u.task))
+ORDER BY device, id
+"""
 
 _STATUS = "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? WHERE device = ?"
 

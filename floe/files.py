@@ -63,9 +63,7 @@ def set_aside(path: Path, folder: Path | None = None) -> Path:
     places = (beside.with_name(f"{path.name}.damaged{number}") for number in ("", *(f"-{n}" for n in range(2, 1000))))
     aside = next((place for place in places if not os.path.lexists(place)), None)
     if aside is None:
-        raise StoreError(
-            f"{path}: damaged, and so often set aside before that no name is left; look at {beside.parent}"
-        )
+        raise StoreError(f"{path}: damaged, and set aside so often that no name is left; look at {beside.parent}")
     with storing(path):
         path.rename(aside)
         sync_folder(aside.parent)

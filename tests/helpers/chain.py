@@ -40,12 +40,14 @@ def started(folder: Path, scaling: str = "none") -> Iterator[tuple[Chain, State,
         yield chain, chain.restore(Policy(ROUNDS, plan), 0.0, Control()), log
 
 
-def accept(chain: Chain, log: Log, phase: Phase, device: str, **arrays: np.ndarray) -> None:
-    path = chain.spool(phase) / f"{device}.safetensors"
+def accept(chain: Chain, log: Log, phase: Phase, device: str, late: Path | None = None, **arrays: np.ndarray) -> None:
+    """An update with weights, spooled and recorded; `late`: where the next round will find it."""
+    path = late or chain.spooled(device, phase, phase)
     weights.write(path, arrays, {"schema": SCHEMA.to_json()})
     ended = Outcome(f"{phase.task} {device}".ljust(32, "0"), device, phase, "accepted", "", "")
     log.pin(device, f"key of {device}")
-    log.update(ended, Report(samples=10), bytes_=1, sha256=hash_of(path), suite="plaintext")
+    log.update(ended, Report(samples=10), bytes_=1, sha256=hash_of(path), suite="plaintext",
+               merged=phase.round + bool(late))  # fmt: skip
     chain.accept_schema(SCHEMA)
 
 

@@ -24,8 +24,11 @@ def check(federation: Federation) -> tuple[int, str]:
     return process.wait(), process.said()
 
 
-def test_beside_rounds_that_open_and_close_it_gives_no_false_alarm(federation: Federation) -> None:
-    federation.configure({**PLAIN, "rounds": {"count": 100_000, "devices": 2}})
+@pytest.mark.parametrize("policy", [{}, {"late": "merge", "quorum": 1}, {"mode": "asynchronous"}], ids=str)
+def test_beside_rounds_that_open_and_close_it_gives_no_false_alarm(
+    federation: Federation, policy: dict[str, object]
+) -> None:
+    federation.configure({**PLAIN, "rounds": {"count": 100_000, "devices": 2, **policy}})
     federation.aggregator()
     for device in ("a", "b"):
         federation.client(device)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.chain import INIT, SUMS, TRAIN, accept, killed_in_round_1, opened, started
 from helpers.damage import DAMAGE, content_of
+from msgspec.structs import replace
 
 from aggregator.log import Log
 from floe import weights
@@ -48,19 +49,21 @@ def test_undamaged_it_goes_on_and_tells_nothing(folder: Path) -> None:
 def test_a_damaged_spool_file_is_not_in_the_mean_and_the_round_goes_on_without_it(folder: Path, damage: str) -> None:
     path = folder / "state/aggregator-main/spool/1-1-train/a.safetensors"
     (DAMAGE | {"missing": Path.unlink})[damage](path)
+    bad = content_of(path) if damage != "missing" else None
     with started(folder) as (_, state, log):
         assert (state.accepted, state.refused) == (frozenset({"b"}), frozenset({"a"}))
         ended = log.outcome("train a".ljust(32, "0"))
         assert ended is not None
         assert (ended.outcome, ended.reason) == ("rejected", "storage")
         assert str(path) in ended.detail
-        assert path.with_name("a.safetensors.damaged").is_symlink() == (damage == "unreadable")
-        assert path.with_name("a.safetensors.damaged").exists() == (damage not in ("missing", "unreadable"))
     [text] = damaged_events(folder)
     assert "the round goes on without this update" in text
+    aside = folder / "state/aggregator-main/a.safetensors.damaged"
+    assert (content_of(aside) if damage != "missing" else None) == bad
     lines = (folder / "log/updates.csv").read_text().splitlines()
     assert [line.split(",")[6:8] for line in lines[2:]] == [["rejected", "storage"], ["accepted", ""]]
     assert mean_of_the_round(folder) == 3.0
+    assert (content_of(aside) if damage != "missing" else None) == bad, "it stays when the round has closed"
 
 
 def test_all_spool_files_damaged_leave_no_update(folder: Path) -> None:
@@ -68,6 +71,24 @@ def test_all_spool_files_damaged_leave_no_update(folder: Path) -> None:
         DAMAGE["flipped"](folder / f"state/aggregator-main/spool/1-1-train/{device}.safetensors")
     with started(folder) as (_, state, _log):
         assert (state.accepted, state.refused) == (frozenset(), frozenset({"a", "b"}))
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "missing"])
+def test_a_damaged_late_update_is_not_merged_into_the_round_that_is_still_to_open(folder: Path, damage: str) -> None:
+    with started(folder) as (chain, state, log):
+        chain.open(state)
+        chain.close(TRAIN, up=0, down=0)
+        path = chain.spooled("c", TRAIN, replace(TRAIN, round=2))
+        accept(chain, log, TRAIN, "c", path, w=np.ones(100, np.float32))
+    assert path.name == "c@1.safetensors"
+    with started(folder) as (_, state, _log):
+        assert (state.phase.round, state.merged) == (2, 1)
+    (DAMAGE | {"missing": Path.unlink})[damage](path)
+    with started(folder) as (_, state, log):
+        assert (state.phase.round, state.merged) == (2, 0)
+        ended = log.outcome("train c".ljust(32, "0"))
+        assert ended is not None
+        assert (ended.outcome, ended.reason) == ("rejected", "storage")
 
 
 def test_what_is_damaged_while_it_runs_makes_no_model(folder: Path) -> None:
