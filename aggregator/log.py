@@ -49,6 +49,7 @@ class Log:
         self._csv = UpdatesCsv(folder / CSV)
         self._clock = clock
         self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
+        self._opened = clock()
         self._csv.restore(self.db)
 
     def federation(self, federation: str, lineage: str, epoch: int, suite: str) -> None:
@@ -103,7 +104,10 @@ class Log:
             self.db.execute("UPDATE devices SET state = 'unknown'")
 
     def open_round(self, phase: Phase, base: str | None, plan: Plan, bar: str, expected: list[str]) -> None:
-        """Record a round that opens; one that is there already stays as it is."""
+        """Record a round that opens; one that is there already stays as it is.
+
+        Its seconds count from here by a clock that nobody sets; only what passed before a restart is the wall clock's.
+        """
         row = {
             **msgspec.structs.asdict(phase),
             "state": "open",
@@ -114,6 +118,8 @@ class Log:
             "opened_at": now(),
         }
         self.db.table("rounds").insert(row, ignore=True)
+        before = self._one(_SINCE, now(), phase.lineage, phase.epoch, phase.round, phase.task)
+        self._opened = self._clock() - max(float(before or 0.0), 0.0)
 
     def open_phase(self, lineage: str, epoch: int) -> dict[str, Any] | None:
         """The round that was open when the process ended."""
@@ -145,7 +151,7 @@ class Log:
         """Close a round, with the model that it made and the metrics of the models that its updates started from: all
         or nothing.
         """
-        key = {**msgspec.structs.asdict(phase), "now": now(), "up": up, "down": down}
+        key = {**self._closing(phase), "up": up, "down": down}
         with self.db.atomic():
             self.db.execute(_CLOSE, key)
             if model is not None:
@@ -157,7 +163,7 @@ class Log:
         with self.db.atomic():
             self.db.execute(
                 _CLOSE.replace("'closed'", "'void'", 1),
-                {**msgspec.structs.asdict(phase), "now": now(), "up": 0, "down": 0},
+                {**self._closing(phase), "up": 0, "down": 0},
             )
 
     def outcome(self, transfer: str) -> Outcome | None:
@@ -266,14 +272,22 @@ class Log:
     def close(self) -> None:
         self.db.close()
 
+    def _closing(self, phase: Phase) -> dict[str, Any]:
+        return {**msgspec.structs.asdict(phase), "now": now(), "seconds": self._clock() - self._opened}
+
     def _one(self, sql: str, *parameters: str | int) -> str | None:
         row = self.db.execute(sql, parameters).fetchone()
         return None if row is None or row[0] is None else str(row[0])
 
 
+_SINCE = """
+SELECT (julianday(?) - julianday(opened_at)) * 86400 FROM rounds
+WHERE lineage = ? AND epoch = ? AND round = ? AND task = ?
+"""
+
 _CLOSE = """
 UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down = :down,
-    seconds = (julianday(:now) - julianday(opened_at)) * 86400,
+    seconds = :seconds,
     accepted = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.merged = :round
         AND u.task = :task AND outcome = 'accepted'),
     refused = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.round = :round
