@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from helpers.plain import SECTIONS
 from helpers.process import Process
 from helpers.proxy import DROP, PASS, Message, Proxy, Verdict
 
-from floe.topics import ALL, ModelChunkTo, ModelManifest, parse
+from floe.topics import ALL, ModelManifest, parse
 
 Make = Callable[[str], AbstractContextManager[Federation]]
 Start = Callable[[Federation, str], Process]
@@ -147,47 +147,46 @@ def test_a_device_killed_at_every_step_makes_the_same_models(new_federation: Mak
 class AtMessage:
     """A rule: kill -9 of the broker at the first message of a kind in one direction, which is not passed on upward.
 
-    Device b gets no model by itself, so that it asks for it.
+    No manifest of a model goes down to everybody, so that devices ask for it.
     """
 
-    def __init__(self) -> None:
-        self.target: tuple[type, bool] | None = None
+    def __init__(self, *, upward: bool) -> None:
+        self.target: type | None = None
         self.pid = 0
+        self._upward = upward
 
     def __call__(self, message: Message) -> Verdict:
         topic = parse(message.topic)
-        if self.target == (type(topic), message.upward):
+        if self.target is type(topic) and self._upward == message.upward:
             self.target = None
             os.kill(self.pid, signal.SIGKILL)
             return DROP if message.upward else PASS
         return DROP if isinstance(topic, ModelManifest) and not message.upward else PASS
 
 
-def messages() -> Iterator[tuple[type, bool]]:
-    for kind in ALL:
-        yield kind, True
-        yield kind, False
-
-
-def test_a_broker_killed_after_every_kind_of_message_with_its_state_lost(tmp_path: Path, plain_run: Undisturbed) -> None:
-    port, rule = free(), AtMessage()
+@pytest.mark.parametrize("upward", [True, False], ids=["on its way in", "on its way out"])
+def test_a_broker_killed_at_every_kind_of_message_with_its_state_lost(
+    tmp_path: Path, plain_run: Undisturbed, *, upward: bool
+) -> None:
+    port, rule = free(), AtMessage(upward=upward)
     with Proxy(port, rule) as proxy:
         federation = Federation(tmp_path / "federation", proxy.port)
         federation.configure(PLAN)
         try:
-            started = False
-            for kind, upward in messages():
+            for kind in ALL:
                 with broker_on(tmp_path / "broker", port) as broker:
-                    rule.pid, rule.target = broker.pid, (kind, upward)
-                    if not started:
+                    rule.pid, rule.target = broker.pid, kind
+                    if not federation.processes:
                         aggregator = federation.aggregator()
-                        for device in ("a", "b"):
-                            federation.client(device)
-                        started = True
-                    federation.wait(lambda b=broker: b.exit_code() is not None, f"the broker's death: {kind} {upward}")  # type: ignore[misc]
+                        federation.client("a")
+                        federation.client("b")
+                    gone = broker.exit_code
+                    federation.wait(lambda gone=gone: gone() is not None, f"the broker's death at {kind}")  # type: ignore[misc]
                     assert broker.exit_code() == -signal.SIGKILL
+                print(f"killed the broker at {kind.__name__}")
             with broker_on(tmp_path / "broker", port):
                 aggregator.interrupt()
                 come_to_an_end(federation, plain_run)
+                federation.close()
         finally:
             federation.close()
