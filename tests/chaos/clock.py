@@ -1,7 +1,7 @@
-"""`floe ...` with a wall clock that jumps: `python -m chaos.clock aggregator`, and a file that says by how many seconds.
+"""`floe ...` with a wall clock that jumps: `python -m chaos.clock aggregator`, and a file that says how many seconds.
 
-In place of libfaketime, which is not everywhere: what tells Floe the time of day is replaced in its process. The monotonic
-clock stays, as in a real jump.
+In place of libfaketime, which is not everywhere: what tells Floe the time of day is replaced in its process. The
+monotonic clock stays, as in a real jump.
 """
 
 from __future__ import annotations

@@ -7,9 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from helpers.proxy import DROP, PASS, TWICE, Message, Verdict
-
 from chaos.stage import AGGREGATOR, Stage
+from helpers.proxy import DROP, PASS, TWICE, Message, Verdict
 
 DAY_S = 86_400.0
 SHARE = {"dropped": 0.01, "duplicated": 0.02, "reordered": 0.02, "delayed": 0.02}  # of the messages
@@ -66,7 +65,7 @@ class Script:
             "disk of a device full": lambda: self._fill(self._dice.choice(stage.devices)),
         }
         self._longest_s = min(seconds / 5, 150.0)
-        self._pause_s = min(seconds / 20, 5.0)
+        self._pause_s = min(seconds / 20, 8.0)
         self._turn: list[str] = []
         self._next = time.monotonic() + self._pause_s
         self._ends: list[tuple[float, Callable[[], None]]] = []

@@ -1,7 +1,7 @@
-"""The judge of a chaos run. It stands outside Floe and imports nothing of it: what a device made is in a journal of its own.
+"""The judge of a chaos run. It stands outside Floe and imports nothing of it: what devices made is in its own journal.
 
-Each journaled update must have exactly one outcome in floe.sqlite, with the hash that the judge's own writer gave it; each
-global model must be what numpy makes of the journal. `judge` returns what is wrong, in words; an empty list acquits.
+Each journaled update must have exactly one outcome in floe.sqlite, with the hash that the judge's own writer gave it;
+each global model must be what numpy makes of the journal. `judge` returns what is wrong, in words; an empty list acquits.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class Judgement:
-    """`wrong` in words; how many updates were made, accepted and ended otherwise, and how many models were made again."""
+    """`wrong` in words; how many updates were made, accepted, ended otherwise; how many models were made again."""
 
     wrong: list[str]
     made: int
@@ -142,7 +142,9 @@ def _outcomes(made: list[Made], updates: list[dict[str, Any]]) -> list[str]:
         if row["outcome"] == "accepted" and (row["device"], row["round"], row["sha256"]) not in hashes:
             wrong.append(f"accepted, and never made: {row['device']}, round {row['round']}, {row['sha256']}")
     twice = Counter((row["device"], row["round"], row["task"]) for row in updates if row["outcome"] == "accepted")
-    wrong += [f"accepted {count} times: {device}, {task} {r}" for (device, r, task), count in twice.items() if count > 1]
+    wrong += [
+        f"accepted {count} times: {device}, {task} {r}" for (device, r, task), count in twice.items() if count > 1
+    ]
     without = [row for row in updates if row["outcome"] != "accepted" and not row["reason"]]
     return wrong + [f"{row['outcome']} without a reason: {row['device']}, round {row['round']}" for row in without]
 
@@ -150,7 +152,7 @@ def _outcomes(made: list[Made], updates: list[dict[str, Any]]) -> list[str]:
 def _made_of(
     made: Mapping[str, Made], known: Mapping[int, str], journal: Journal, models: Path, round_: int, devices: int
 ) -> str:
-    """Make a model again: the weighted mean of the journaled updates, the scaling of the base. What is wrong with it."""
+    """What is wrong with a model: made again, as weighted mean of the journaled updates with the base's scaling."""
     if len(made) != devices:
         return f"model {round_} was made without all: of {', '.join(sorted(made))}"
     base = (models / f"{round_ - 1}.safetensors").read_bytes()

@@ -2,8 +2,8 @@
 
     python tests/chaos/run.py --minutes 10 --seed 1 --devices 5
 
-Prints what was injected, how many rounds closed, and what was lost (nothing). Exit code 1 if something was, or if a kind
-of fault was injected zero times. It needs Mosquitto, and the right to mount a tmpfs (root).
+Prints what was injected, how many rounds closed, and what was lost (nothing). Exit code 1 if something was, or if a
+kind of fault was injected zero times. It needs Mosquitto, and the right to mount a tmpfs (root).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The stage of a chaos run: a real Mosquitto, an aggregator and devices behind the proxy, each on a small disk of its own.
+"""The stage of a chaos run: a real Mosquitto, an aggregator and devices behind the proxy, each on a disk of its own.
 
 It kills and starts again, fills disks and frees them, sets clocks, and starts again what ended by itself because its
 disk was full, as a service manager would.
@@ -14,16 +14,16 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from broker import run
+from chaos.clock import OFFSET
+from chaos.judge import Journal
+from chaos.trainer import JOURNAL
 from helpers.broker import broker_on, free
 from helpers.federation import LINEAGE, Federation
 from helpers.plain import SECTIONS
 from helpers.process import Process
 from helpers.proxy import Proxy
 
-from chaos.clock import OFFSET
-from chaos.judge import Journal
-from chaos.trainer import JOURNAL
+from broker import run
 
 AGGREGATOR = "aggregator"
 DISK_MB = 2048

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from chaos.judge import Journal
+from helpers.plain import Arrays, Plain
+
 from edge_client.data.features import Features
 from floe.plan import Plan
 from floe.report import Report
-from helpers.plain import Arrays, Plain
-
-from chaos.judge import Journal
 
 JOURNAL = "CHAOS_JOURNAL"
 WORK_S = 0.3

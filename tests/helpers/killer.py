@@ -1,6 +1,6 @@
 """`floe ...` in a process that notes every step by which it touches the world, or ends itself by SIGKILL at one of them.
 
-    python -m helpers.killer note FILE -- aggregator          each new step, one a line, in the order in which they came
+    python -m helpers.killer note FILE -- aggregator          each new step, one a line, in the order in which they come
     python -m helpers.killer kill "STEP" -- client --id b     dies at STEP; "STEP #3": when it comes for the third time
 
 What is between two steps is memory alone, so a process that dies anywhere leaves the world as one of these steps does:
@@ -11,8 +11,8 @@ What is between two steps is memory alone, so a process that dies anywhere leave
     after publish TOPIC  the message is on its way; TOPIC is the kind of topic
     before ack TOPIC     everything about a message is done but to acknowledge it
 
-A step ends with " in FUNCTION", the innermost function of a process (aggregator/, edge_client/) that it came from. Numbers,
-hashes and names of devices are `*`: equal steps of different rounds have one name.
+A step ends with " in FUNCTION", the innermost function of a process (aggregator/, edge_client/) that it came from.
+Numbers, hashes and names of devices are `*`: equal steps of different rounds have one name.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from floe.topics import parse
 PROCESSES = ("/aggregator/", "/edge_client/")
 SHARED = {"_save", "_forget", "_drop"}  # helpers of many: their callers say more
 HERE = f"{Path.cwd()}/"
-CHANGES = re.compile(r"\s*(?:INSERT(?: OR \w+)? INTO|UPDATE|DELETE FROM|CREATE TABLE(?: IF NOT EXISTS)?)\s+\W?(\w+)", re.I)
+CHANGES = re.compile(r"\s*(?i:INSERT(?: OR \w+)? INTO|UPDATE|DELETE FROM|CREATE TABLE(?: IF NOT EXISTS)?)\s+\W?(\w+)")
 
 
 class Steps:
-    """Where this process is; `target` kills it at the `nth` occurrence of one step, otherwise new ones go to `notes`."""
+    """Where this process is. `target`: it dies there; otherwise each new step goes to `notes`."""
 
     def __init__(self, target: str = "", notes: Path | None = None) -> None:
         self._target, _, nth = target.partition(" #")
@@ -186,9 +186,9 @@ class _Connection(sqlite3.Connection):
 def _file(what: Any, folder: int | None = None) -> str:
     """A path, or a descriptor, from the federation's folder; empty for what is elsewhere."""
     if isinstance(what, int):
-        path = os.readlink(f"/proc/self/fd/{what}")
+        path = str(Path(f"/proc/self/fd/{what}").readlink())
     else:
-        base = os.readlink(f"/proc/self/fd/{folder}") if folder is not None else str(Path.cwd())
+        base = str(Path(f"/proc/self/fd/{folder}").readlink()) if folder is not None else str(Path.cwd())
         path = os.path.join(base, os.fspath(what))  # noqa: PTH118 (what may be absolute)
     return normal(path.removeprefix(HERE)) if path.startswith(HERE) else ""
 
