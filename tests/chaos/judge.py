@@ -1,7 +1,8 @@
 """The judge of a chaos run. It stands outside Floe and imports nothing of it: what devices made is in its own journal.
 
 Each journaled update must have exactly one outcome in floe.sqlite, with the hash that the judge's own writer gave it;
-each global model must be what numpy makes of the journal. `judge` returns what is wrong, in words; an empty list acquits.
+each global model must be what numpy makes of the journal. `judge` returns what is wrong, in words; an empty list is
+an acquittal.
 """
 
 from __future__ import annotations

@@ -140,10 +140,7 @@ class Stage:
     def start(self, name: str) -> None:
         env = {JOURNAL: str(self.journal.folder), OFFSET: str(self._clock(name))}
         by = ("chaos.clock",)
-        if name == AGGREGATOR:
-            arguments = [AGGREGATOR]
-        else:
-            arguments = ["client", "--id", name, "--data", f"features/{name}"]
+        arguments = [AGGREGATOR] if name == AGGREGATOR else ["client", "--id", name, "--data", f"features/{name}"]
         self._processes[name] = self.federation.start(name, *arguments, env=env, by=by)
 
     def running(self, name: str) -> bool:

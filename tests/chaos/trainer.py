@@ -1,4 +1,4 @@
-"""The trainer of a chaos run: `Plain`, which keeps the judge's journal, and takes a moment so that it can be killed at work."""
+"""The trainer of a chaos run: `Plain`, which keeps the judge's journal, and takes long enough to be killed at work."""
 
 from __future__ import annotations
 

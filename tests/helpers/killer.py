@@ -1,4 +1,4 @@
-"""`floe ...` in a process that notes every step by which it touches the world, or ends itself by SIGKILL at one of them.
+"""`floe ...` in a process that notes every step by which it touches the world, or ends itself by SIGKILL at one.
 
     python -m helpers.killer note FILE -- aggregator          each new step, one a line, in the order in which they come
     python -m helpers.killer kill "STEP" -- client --id b     dies at STEP; "STEP #3": when it comes for the third time
