@@ -118,7 +118,7 @@ class Log:
             "opened_at": now(),
         }
         self.db.table("rounds").insert(row, ignore=True)
-        before = self._one(_SINCE, now(), phase.lineage, phase.epoch, phase.round, phase.task)
+        before = self._one(_SINCE, row["opened_at"], phase.lineage, phase.epoch, phase.round, phase.task)
         self._opened = self._clock() - max(float(before or 0.0), 0.0)
 
     def open_phase(self, lineage: str, epoch: int) -> dict[str, Any] | None:

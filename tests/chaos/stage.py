@@ -90,7 +90,7 @@ class Stage:
         self._port = free()
         self._plan = {
             "mqtt": {"keepalive_s": 5, "connect_timeout_s": 0},
-            "rounds": {"count": 1_000_000, "devices": devices, "quorum": devices, "deadline_s": 1e6},
+            "rounds": {"count": 1_000_000, "devices": devices, "quorum": devices, "grace_s": 1e6, "deadline_s": 1e6},
             "plan": {**SECTIONS["plan"], "scaling": "standard", "hidden": [50], "seed": seed},
             "trainers": {"plain": "chaos.trainer:Journaling"},
         }

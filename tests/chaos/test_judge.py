@@ -55,7 +55,7 @@ class Case:
                 **{"epoch": 1, "round": round_, "sha256": hash_of(self.model(round_))},
                 **{"bytes": 1, "devices": 3, "samples": 1},
             }
-            log.close_round(phase, up=0, down=0, model=row, measured=None)
+            log.close_round(phase, up=0, down=0, model=row)
         log.close()
 
     def model(self, round_: int) -> Path:

@@ -28,7 +28,7 @@ End = Callable[[Federation], None]
 
 ROUNDS = 60  # more than the kills need
 PLAN = {
-    "rounds": {"count": ROUNDS, "devices": 2, "quorum": 2, "deadline_s": 3600.0},
+    "rounds": {"count": ROUNDS, "devices": 2, "quorum": 2, "grace_s": 3600.0, "deadline_s": 3600.0},
     "plan": {**SECTIONS["plan"], "scaling": "standard", "hidden": [80]},  # 5 chunks
     "trainers": SECTIONS["trainers"],
 }

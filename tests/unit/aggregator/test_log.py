@@ -203,7 +203,7 @@ def test_a_rounds_seconds_do_not_follow_the_wall_clock_when_it_is_set(
     log.open_round(TRAIN, None, Plan(), "f" * 16, ["a"])
     moment += 3.0
     monkeypatch.setattr("aggregator.log.now", lambda: "2001-01-01T00:00:00.000Z")
-    log.close_round(TRAIN, up=0, down=0, model=None, measured=None)
+    log.close_round(TRAIN, up=0, down=0, model=None)
     assert [row["seconds"] for row in log.db.query("SELECT seconds FROM rounds")] == [3.0]
 
 
@@ -222,5 +222,5 @@ def test_what_a_round_lasted_before_a_restart_is_the_wall_clocks_but_never_negat
     log = Log(tmp_path, clock=lambda: moment)
     log.open_round(TRAIN, None, Plan(), "f" * 16, ["a"])
     moment += 4.0
-    log.close_round(TRAIN, up=0, down=0, model=None, measured=None)
+    log.close_round(TRAIN, up=0, down=0, model=None)
     assert [row["seconds"] for row in log.db.query("SELECT seconds FROM rounds")] == [pytest.approx(seconds, abs=0.01)]
