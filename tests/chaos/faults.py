@@ -51,6 +51,7 @@ class Script:
     def __init__(self, stage: Stage, seed: int, seconds: float) -> None:
         self.counts = Counter[str]()
         self.down: set[str] = set()
+        self.longest_cut_s = 0.0
         self._stage = stage
         self._dice = random.Random(seed)
         self._kinds: dict[str, Callable[[], bool]] = {
@@ -110,9 +111,8 @@ class Script:
         return True
 
     def _span(self) -> float:
-        """Seconds, mostly few; sometimes minutes if there is time."""
-        longest = self._longest_s if self._dice.random() < 0.1 else min(self._longest_s, 15.0)
-        return self._dice.uniform(0.5, longest)
+        """Seconds, mostly few."""
+        return self._dice.uniform(0.5, min(self._longest_s, 15.0))
 
     def _kill(self, name: str) -> bool:
         if name in self._busy or not self._stage.running(name):
@@ -137,7 +137,10 @@ class Script:
         if f"link {name}" in self._busy:
             return False
         how(name)
-        return self._for(self._span(), f"link {name}", lambda: self._stage.proxy.mend(name))
+        # The first is the longest: minutes if there is time.
+        seconds = self._span() if self.longest_cut_s else self._longest_s
+        self.longest_cut_s = max(self.longest_cut_s, seconds)
+        return self._for(seconds, f"link {name}", lambda: self._stage.proxy.mend(name))
 
     def _set_clock(self, name: str) -> bool:
         self._stage.set_clock(name, self._dice.choice([-DAY_S, 0.5 * DAY_S, DAY_S, 2 * DAY_S]))

@@ -37,6 +37,7 @@ class Result:
     otherwise: int
     models: int
     restarted: int
+    longest_cut_s: float
     seconds: float
     wrong: list[str]
 
@@ -60,12 +61,13 @@ def chaos(folder: Path, *, seconds: float, seed: int, devices: int) -> Result:
         injected["reordered"] = stage.proxy.overtaken
         wrong += [f"never injected: {kind}" for kind in (*SHARE, *script.kinds) if not injected.get(kind)]
         wrong += [] if stage.said_full() else ["no process has met its full disk"]
+        wrong += [] if stage.clock_jumped() else ["the log shows no clock that jumped"]
         federation = stage.federation.folder
         found = judge(stage.journal, federation / "log" / "floe.sqlite", federation / "models" / "global", devices)
         rounds = len(stage.federation.query("SELECT round FROM rounds WHERE state = 'closed'"))
         return Result(
             dict(sorted(injected.items())), rounds, found.made, found.accepted, found.otherwise, found.models,
-            stage.restarted, time.monotonic() - began, wrong + found.wrong,
+            stage.restarted, script.longest_cut_s, time.monotonic() - began, wrong + found.wrong,
         )  # fmt: skip
 
 
@@ -74,6 +76,7 @@ def tell(result: Result) -> None:
     for kind, count in result.injected.items():
         print(f"  {count:6d}  {kind}")
     print(f"  {result.restarted:6d}  restarts of a process that ended for want of room")
+    print(f"  {result.longest_cut_s:6.0f}  seconds: the longest cut of a link")
     print(f"{result.rounds} phases closed, {result.models} models made again from the journal")
     print(f"{result.made} updates made, {result.accepted} accepted, {result.otherwise} ended otherwise")
     print("lost: nothing" if not result.wrong else "WRONG:")

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import time
 from contextlib import ExitStack, suppress
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -200,6 +202,11 @@ class Stage:
         """Whether a process has met its full disk."""
         said = self.federation.said()
         return "o space left" in said or "is full" in said
+
+    def clock_jumped(self) -> bool:
+        """Whether the aggregator wrote down times that are hours apart, one after the other."""
+        times = [datetime.fromisoformat(row["time"]) for row in self.federation.query("SELECT * FROM events")]
+        return any(abs(later - earlier) > timedelta(hours=6) for earlier, later in pairwise(times))
 
     def _state(self, name: str) -> Path:
         inner = f"aggregator-{LINEAGE}" if name == AGGREGATOR else f"device-{name}"
