@@ -59,6 +59,7 @@ class Log:
         self._flush_at = 0.0
         self._clock = clock
         self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
+        self._opened = clock()
         if aside := self._csv.restore(self.db):
             self.event("error", "damaged", aside)
 
@@ -113,7 +114,10 @@ class Log:
             self.db.execute("UPDATE devices SET state = 'unknown'")
 
     def open_round(self, phase: Phase, base: str | None, plan: Plan, bar: str, expected: list[str]) -> None:
-        """Record a round that opens; one that is there already stays as it is."""
+        """Record a round that opens; one that is there already stays as it is.
+
+        Its seconds count from here by a clock that nobody sets; only what passed before a restart is the wall clock's.
+        """
         row = {
             **msgspec.structs.asdict(phase),
             "state": "open",
@@ -124,6 +128,8 @@ class Log:
             "opened_at": now(),
         }
         self.db.table("rounds").insert(row, ignore=True)
+        before = self._one(_SINCE, row["opened_at"], phase.lineage, phase.epoch, phase.round, phase.task)
+        self._opened = self._clock() - max(float(before or 0.0), 0.0)
 
     def open_phase(self, lineage: str, epoch: int) -> dict[str, Any] | None:
         """The round that was open when the process ended."""
@@ -155,7 +161,7 @@ class Log:
         """Close a round, with the model that it made and the metrics of the models that its updates started from: all
         or nothing.
         """
-        key = {**msgspec.structs.asdict(phase), "now": now(), "up": up, "down": down}
+        key = {**self._closing(phase), "up": up, "down": down}
         with self.db.atomic():
             self.db.execute(_CLOSE, key)
             if model is not None:
@@ -167,7 +173,7 @@ class Log:
         with self.db.atomic():
             self.db.execute(
                 _CLOSE.replace("'closed'", "'void'", 1),
-                {**msgspec.structs.asdict(phase), "now": now(), "up": 0, "down": 0},
+                {**self._closing(phase), "up": 0, "down": 0},
             )
 
     def outcome(self, transfer: str) -> Outcome | None:
@@ -321,6 +327,9 @@ class Log:
             self.complain(f"{self.path}: {error}; the last statuses and counts of refusals are lost")
         self.db.close()
 
+    def _closing(self, phase: Phase) -> dict[str, Any]:
+        return {**msgspec.structs.asdict(phase), "now": now(), "seconds": self._clock() - self._opened}
+
     def _one(self, sql: str, *parameters: str | int) -> str | None:
         row = self.db.execute(sql, parameters).fetchone()
         return None if row is None or row[0] is None else str(row[0])
@@ -336,9 +345,14 @@ ORDER BY device, id
 
 _STATUS = "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? WHERE device = ?"
 
+_SINCE = """
+SELECT (julianday(?) - julianday(opened_at)) * 86400 FROM rounds
+WHERE lineage = ? AND epoch = ? AND round = ? AND task = ?
+"""
+
 _CLOSE = """
 UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down = :down,
-    seconds = (julianday(:now) - julianday(opened_at)) * 86400,
+    seconds = :seconds,
     accepted = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.merged = :round
         AND u.task = :task AND outcome = 'accepted'),
     refused = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.round = :round

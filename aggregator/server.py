@@ -86,6 +86,7 @@ class Aggregator:
         self._effects: deque[Effect] = deque([Open()] if self._state.stage == "open" else [])
         self._limits = Limits()
         self._retry_at = 0.0
+        self._repeat_at = 0.0
         self._counted = (0, 0)
         self._served: frozenset[str] | None = None
 
@@ -181,6 +182,8 @@ class Aggregator:
             self._step(Offline(status.sender))
         else:
             self._step(Online(status.sender))
+        if status.state == "idle" and status.phase != self._state.phase:
+            self._repeat_round()
         if self._state.stage == "waiting":
             there, needed = len(self._state.online), self._state.needed
             self._log.event("info", "waiting", f"{there} device(s) online; the round begins with {needed}")
@@ -305,6 +308,12 @@ class Aggregator:
         self.wire.status("online")
         self._publisher.announce()
         if self._state.stage != "closing":
+            self._publish_round()
+
+    def _repeat_round(self) -> None:
+        """A device that waits does not know what is asked for now: the broker lost it."""
+        if self._state.stage != "closing" and time.monotonic() >= self._repeat_at:
+            self._repeat_at = time.monotonic() + RETRY_S
             self._publish_round()
 
     def _publish_round(self) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,7 @@ class Device:
         self._newest: Round | None = None
         self._order: Round | None = None  # the one that is followed
         self._retry_at = 0.0
+        self._speak_at = 0.0
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Serve until told to stop. Raises `BrokerError`, and `KeyFileError` if another device has this id."""
@@ -263,6 +265,8 @@ class Device:
                 self._worker.start(order, self._download.open() if order.base else None)
                 self._say("training")
         if self.wire.session.connected:
+            if now >= self._speak_at:
+                self._say("training" if self._worker.busy else "idle")
             for parcel in self._outbox.due(now):
                 phase = parcel.core.phase
                 topic_of = DeviceManifest(self._federation, self._id, phase.lineage, phase.round)
@@ -303,6 +307,8 @@ class Device:
         self._say("training" if self._worker.busy else "online")
 
     def _say(self, state: str) -> None:
+        # Said again after a while: a broker may lose this, or the round that we should know of by now.
+        self._speak_at = time.monotonic() + self._config.mqtt.keepalive_s * random.uniform(1.5, 2.5)  # noqa: S311 (jitter)
         self.wire.status(state, self._order.phase if self._order else None)
 
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from floe.errors import KeyFileError
-from floe.files import write_atomically
+from floe.files import sync_folder, write_atomically
 from floe.messages import Message
 from floe.signing import public_text, sign
 
@@ -116,10 +116,18 @@ def present(path: Path) -> bool:
 def _write_private(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        # Whole or absent, as in `replacing`; but a link takes no other file's place. The part may be a dead process's.
+        part = path.with_name(f".{path.name}.part")
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        try:
+            os.link(part, path)
+        finally:
+            part.unlink()
+        sync_folder(path.parent)
     except FileExistsError:
         raise KeyFileError(f"{path}: exists already, and is never overwritten") from None
     except OSError as error:

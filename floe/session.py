@@ -31,7 +31,9 @@ UNSUPPORTED_VERSION = 132  # MQTT 5, 3.2.2.2
 UNWELCOME = (133, 134, 135, 138, 140)  # the same: client id, name or password, not authorised, banned
 STOP_POLL_S = 0.1  # how long somebody who wants us to end may have to wait for it
 TAKEN_OVER = 142  # MQTT 5, 3.14.2.1
-QUICK_S, QUICK_LOSSES = 5.0, 5  # Mosquitto 2.0 tells nobody that it was taken over: it closes, and so again and again
+# Mosquitto 2.0 tells nobody that it was taken over: it closes, and so again and again. A broker that is killed a few
+# times in a row does the same; one that goes on so is given up by whatever starts it.
+QUICK_S, QUICK_LOSSES = 5.0, 20
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,8 @@ class Session:
         clean = True if protocol == MQTTProtocolVersion.MQTTv311 else None  # 5 has clean start instead
         client = Client(CallbackAPIVersion.VERSION2, self._client_id, clean, protocol=protocol, manual_ack=True)
         client.max_inflight_messages_set(WINDOW)
-        client.reconnect_delay_set(1, 30)
+        # Drawn anew for each process: a thousand that lost one broker must not come back in step.
+        client.reconnect_delay_set(random.uniform(0.5, 1.5), random.uniform(20.0, 40.0))  # type: ignore[arg-type]  # noqa: S311 (jitter)
         if self._mqtt.username:
             client.username_pw_set(self._mqtt.username, self._mqtt.password or None)
         client.on_pre_connect = self._on_pre_connect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,21 +71,23 @@ class Federation:
         feature_folder.write(path, made, Document(schema=schema))
         return path
 
-    def start(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
-        """Any command; its output is in logs/<name>.log."""
-        process = Process(list(arguments), self.folder, self.folder / "logs" / f"{name}.log", env)
+    def start(
+        self, name: str, *arguments: str, env: Mapping[str, str] | None = None, by: Sequence[str] = ("floe",)
+    ) -> Process:
+        """Any command; its output is in logs/<name>.log. `by`: the module that starts it, see `Process`."""
+        process = Process(list(arguments), self.folder, self.folder / "logs" / f"{name}.log", env, by)
         self.processes.append(process)
         return process
 
-    def aggregator(self, *flags: str) -> Process:
-        return self.start("aggregator", "aggregator", *flags)
+    def aggregator(self, *flags: str, by: Sequence[str] = ("floe",)) -> Process:
+        return self.start("aggregator", "aggregator", *flags, by=by)
 
-    def client(self, device: str, *flags: str, port: int | None = None) -> Process:
+    def client(self, device: str, *flags: str, port: int | None = None, by: Sequence[str] = ("floe",)) -> Process:
         """`floe client` for a device whose features are written if they are not there yet."""
         if not (self.folder / "features" / device).exists():
             self.features(device)
         via = ("--port", str(port)) if port else ()
-        return self.start(device, "client", "--id", device, "--data", f"features/{device}", *via, *flags)
+        return self.start(device, "client", "--id", device, "--data", f"features/{device}", *via, *flags, by=by)
 
     def query(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
         """Rows of the log; none while there is no log."""

@@ -42,6 +42,16 @@ def level_of(connect: Packet) -> int:
     return connect.body[6]
 
 
+def client_of(connect: Packet) -> str:
+    """The client identifier of a CONNECT (MQTT 5, 3.1.3.1)."""
+    at = 10
+    if level_of(connect) == 5:
+        length, size = read_varint(connect.body[at : at + 4])
+        at += size + length
+    length = int.from_bytes(connect.body[at : at + 2], "big")
+    return connect.body[at + 2 : at + 2 + length].decode()
+
+
 def mid_of(puback: Packet) -> int:
     return int.from_bytes(puback.body[:2], "big")
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 WAIT_S = 60.0
@@ -19,14 +19,24 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Process:
-    """A running `python -m floe <arguments>` in `folder`; stdout and stderr are appended to `log`."""
+    """A running `python -m floe <arguments>` in `folder`; stdout and stderr are appended to `log`.
 
-    def __init__(self, arguments: list[str], folder: Path, log: Path, env: Mapping[str, str] | None = None) -> None:
+    `by` is what starts it instead of floe itself: a module of the tests and its own arguments.
+    """
+
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        by: Sequence[str] = ("floe",),
+    ) -> None:
         self.log = log
         root = Path(__file__).resolve().parents[2]
         with log.open("ab") as out:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "floe", *arguments],
+                [sys.executable, "-m", *by, *arguments],
                 cwd=folder,
                 env=environment({"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}", **(env or {})}),
                 stdin=subprocess.DEVNULL,

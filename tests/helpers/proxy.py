@@ -1,4 +1,6 @@
-"""A TCP proxy before a broker that drops, repeats, delays or alters PUBLISH packets, as a rule says.
+"""A TCP proxy before a broker that drops, repeats, delays, disorders or alters PUBLISH packets, as a rule says.
+
+It cuts and hangs the links of clients, too, by the names in their client identifiers (`floe-<name>-<key>`).
 
 Runs an event loop in a thread of its own. A dropped QoS 1 packet is acknowledged by the proxy, so that its sender
 believes it was delivered: what a broker with a full queue does.
@@ -13,7 +15,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from helpers.packets import CONNECT, DUP, PUBACK, PUBLISH, Packet, level_of, mid_of, puback, read_varint, take_apart
+from helpers.packets import (
+    CONNECT,
+    DUP,
+    PUBACK,
+    PUBLISH,
+    Packet,
+    client_of,
+    level_of,
+    mid_of,
+    puback,
+    read_varint,
+    take_apart,
+)
+
+HELD_S = 1.0  # after which a message goes on that nothing has overtaken
 
 
 @dataclass(frozen=True)
@@ -27,11 +43,15 @@ class Message:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How often a message goes on (0: dropped), after how many seconds, and with which payload (None: its own)."""
+    """How often a message goes on (0: dropped), after how many seconds, and with which payload (None: its own).
+
+    `behind`: not before the next message of the same link and direction.
+    """
 
     copies: int = 1
     delay_s: float = 0.0
     payload: bytes | None = None
+    behind: bool = False
 
 
 PASS, DROP, TWICE = Verdict(), Verdict(copies=0), Verdict(copies=2)
@@ -45,7 +65,9 @@ class _Link:
     client: asyncio.StreamWriter
     broker: asyncio.StreamWriter
     level: int = 4
+    name: str = ""
     extra: Counter[tuple[bool, int]] = field(default_factory=Counter)
+    held: dict[bool, bytes] = field(default_factory=dict)
 
     def writer(self, *, upward: bool) -> asyncio.StreamWriter:
         return self.broker if upward else self.client
@@ -58,13 +80,17 @@ class _Link:
 class Proxy:
     """Listens on `port` of 127.0.0.1 for the broker on `broker_port`; `rule` may be replaced at any time.
 
-    `seen` has every PUBLISH that came with its verdict, in order, without the payload.
+    `seen` has every PUBLISH that came with its verdict, in order, without the payload; `overtaken` counts messages that
+    another has overtaken.
     """
 
     def __init__(self, broker_port: int, rule: Rule = lambda message: PASS) -> None:
         self.rule = rule
         self.port = 0
         self.seen: list[tuple[bool, str, Verdict]] = []
+        self.overtaken = 0
+        self._cut: set[str] = set()
+        self._hung: set[str] = set()
         self._broker_port = broker_port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
@@ -80,6 +106,20 @@ class Proxy:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+
+    def cut(self, name: str) -> None:
+        """End a client's connection, and every one that it makes, until `mend`."""
+        self._cut.add(name)
+        self._loop.call_soon_threadsafe(self._abort, name)
+
+    def hang(self, name: str) -> None:
+        """A client's connection stays, and nothing goes through it either way, until `mend`."""
+        self._hung.add(name)
+
+    def mend(self, name: str) -> None:
+        """What a hung link has kept goes on, if its ends are still there."""
+        self._cut.discard(name)
+        self._hung.discard(name)
 
     def count(self, *, upward: bool, containing: str) -> tuple[Counter[str], Counter[str]]:
         """Per topic, how many messages came to the proxy, and how many of them it let through."""
@@ -99,6 +139,7 @@ class Proxy:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
+        self._hung.clear()
         server.close()
         for link in self._links:
             link.abort()
@@ -123,7 +164,11 @@ class Proxy:
             while True:
                 packet = await _read(reader)
                 if packet.kind == CONNECT:
-                    link.level = level_of(packet)
+                    link.level, link.name = level_of(packet), client_of(packet)[len("floe-") : -9]
+                    if link.name in self._cut:
+                        link.abort()
+                while link.name in self._hung:
+                    await asyncio.sleep(0.05)
                 if packet.kind == PUBLISH:
                     self._publish(packet, link, upward=upward)
                 elif packet.kind == PUBACK and link.extra[not upward, mid_of(packet)]:
@@ -145,10 +190,25 @@ class Proxy:
             again = DUP if copy and packet.qos else 0
             link.extra[upward, found.mid] += 1 if again else 0
             out = Packet(packet.first | again, body).to_bytes()
-            if verdict.delay_s:
+            if verdict.behind and upward not in link.held:
+                link.held[upward] = out
+                self._loop.call_later(HELD_S, self._release, link, upward)
+            elif verdict.delay_s:
                 self._loop.call_later(verdict.delay_s, _write, link.writer(upward=upward), out)
             else:
                 link.writer(upward=upward).write(out)
+                self.overtaken += self._release(link, upward)
+
+    def _release(self, link: _Link, upward: bool) -> bool:
+        """Write what waits to be overtaken; whether something did."""
+        out = link.held.pop(upward, None)
+        if out is not None:
+            _write(link.writer(upward=upward), out)
+        return out is not None
+
+    def _abort(self, name: str) -> None:
+        for link in [link for link in self._links if link.name == name]:
+            link.abort()
 
 
 def _write(writer: asyncio.StreamWriter, data: bytes) -> None:

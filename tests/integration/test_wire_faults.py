@@ -95,3 +95,24 @@ def test_a_lost_manifest_want_or_answer_is_repeated(federation: Federation, undi
     run_two_rounds(federation, first_of_each)
     assert {topic.rsplit("/", 1)[-1] for topic in seen} == {"manifest", "want", "answer"}
     assert federation.models() == undisturbed
+
+
+def test_a_lost_status_or_round_document_is_said_again(federation: Federation, undisturbed: dict[int, str]) -> None:
+    """The first of each, on the way to the broker and on the way from it: a round must not hang on one message."""
+    seen: set[tuple[bool, str]] = set()
+
+    def first_of_each(message: Message) -> Verdict:
+        kind = "round" if message.topic.endswith("/main/round") else message.topic.rpartition("device/")[2]
+        if kind not in ("round", "a/status") or (message.upward, kind) in seen:
+            return PASS
+        seen.add((message.upward, kind))
+        return DROP
+
+    federation.configure({**BIG, "mqtt": {"port": federation.port, "keepalive_s": 5}})
+    with Proxy(federation.port, first_of_each) as proxy:
+        federation.start("aggregator", "aggregator", "--port", str(proxy.port))
+        for device in ("a", "b"):
+            federation.client(device, port=proxy.port)
+        federation.finish(timeout_s=120.0)
+    assert seen == {(True, "round"), (False, "round"), (True, "a/status"), (False, "a/status")}
+    assert federation.models() == undisturbed

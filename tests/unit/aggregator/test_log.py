@@ -196,3 +196,34 @@ def test_an_event_that_finds_no_room_does_not_undo_what_happened(
     said = capsys.readouterr().err
     assert "train 1 closed with 2 updates" in said
     assert "this event is not in the log" in said
+
+
+def test_a_rounds_seconds_do_not_follow_the_wall_clock_when_it_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = 50.0
+    log = Log(tmp_path, clock=lambda: moment)
+    log.open_round(TRAIN, None, Plan(), "f" * 16, ["a"])
+    moment += 3.0
+    monkeypatch.setattr("aggregator.log.now", lambda: "2001-01-01T00:00:00.000Z")
+    log.close_round(TRAIN, up=0, down=0, model=None)
+    assert [row["seconds"] for row in log.db.query("SELECT seconds FROM rounds")] == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("restart", "seconds"), [("2026-01-01T00:00:10.000Z", 14.0), ("2025-12-31T00:00:00.000Z", 4.0)]
+)
+def test_what_a_round_lasted_before_a_restart_is_the_wall_clocks_but_never_negative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: str, seconds: float
+) -> None:
+    monkeypatch.setattr("aggregator.log.now", lambda: "2026-01-01T00:00:00.000Z")
+    first = Log(tmp_path)
+    first.open_round(TRAIN, None, Plan(), "f" * 16, ["a"])
+    first.close()
+    monkeypatch.setattr("aggregator.log.now", lambda: restart)
+    moment = 7.0
+    log = Log(tmp_path, clock=lambda: moment)
+    log.open_round(TRAIN, None, Plan(), "f" * 16, ["a"])
+    moment += 4.0
+    log.close_round(TRAIN, up=0, down=0, model=None)
+    assert [row["seconds"] for row in log.db.query("SELECT seconds FROM rounds")] == [pytest.approx(seconds, abs=0.01)]

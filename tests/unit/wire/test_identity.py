@@ -28,6 +28,13 @@ def test_an_identity_is_made_once_private_and_found_again(tmp_path: Path) -> Non
     assert _mode(tmp_path / "keys") == 0o700
 
 
+def test_a_key_that_a_dead_process_left_half_written_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / ".ann.pem.part").write_bytes(b"-----BEGIN")
+    first = load_identity(tmp_path, "ann")
+    assert load_identity(tmp_path, "ann").key == first.key
+    assert [path.name for path in tmp_path.iterdir()] == ["ann.pem"]
+
+
 def test_what_an_identity_signs_verifies(tmp_path: Path) -> None:
     ann = load_identity(tmp_path, "ann")
     status = Status(federation="floe", sender="ann", key=ann.key, proof="", seq=1, state="idle")

@@ -125,3 +125,12 @@ def test_a_broker_of_mqtt_3_1_1_is_spoken_to_in_its_version(older: tuple[int, li
         found.publish("floe/floe/device/a/status", b"new")
         events = until(found, lambda event: isinstance(event, Received))
         assert [event.payload for event in events if isinstance(event, Received)] == [b"new"]
+
+
+def test_processes_that_lost_one_broker_do_not_come_back_in_step() -> None:
+    clients = [Session(Mqtt(), "test", (), None)._client for _ in range(20)]
+    shortest = {client._reconnect_min_delay for client in clients}
+    longest = {client._reconnect_max_delay for client in clients}
+    assert len(shortest) == len(longest) == 20
+    assert 0.5 <= min(shortest) <= max(shortest) <= 1.5
+    assert 20.0 <= min(longest) <= max(longest) <= 40.0

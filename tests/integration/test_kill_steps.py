@@ -1,0 +1,193 @@
+"""SIGKILL at every step of the protocol, on real processes: the models are those of an undisturbed run, bit for bit.
+
+`kill_steps/*.txt` has the steps (helpers/killer.py says what one is): one that the code has got since fails the first
+test. Before a step that may not come, because it depends on who is faster, stands `? `.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from helpers.broker import broker_on, free
+from helpers.federation import Federation
+from helpers.plain import SECTIONS
+from helpers.process import Process
+from helpers.proxy import DROP, PASS, Message, Proxy, Verdict
+
+from floe.topics import ALL, ModelManifest, OperatorCommand, ReplyTo, parse
+
+Make = Callable[[str], AbstractContextManager[Federation]]
+Start = Callable[[Federation, str], Process]
+End = Callable[[Federation], None]
+
+ROUNDS = 60  # more than the kills need
+PLAN = {
+    "rounds": {"count": ROUNDS, "devices": 2, "quorum": 2, "grace_s": 3600.0, "deadline_s": 3600.0},
+    "plan": {**SECTIONS["plan"], "scaling": "standard", "hidden": [80]},  # 5 chunks
+    "trainers": SECTIONS["trainers"],
+}
+KINDS = [kind for kind in ALL if kind not in (OperatorCommand, ReplyTo)]  # a person's, who sees whether it was answered
+PHASES = 4  # a process that has come through so many phases has passed its step by
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """The hash of every model, by round, and the steps of the processes on the way."""
+
+    models: dict[int, str]
+    steps: dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def plain_run(new_federation: Make, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    notes = tmp_path_factory.mktemp("notes")
+    with new_federation("undisturbed-plain") as federation:
+        federation.configure(PLAN)
+        federation.aggregator(by=("helpers.killer", "note", str(notes / "aggregator.txt"), "--"))
+        federation.client("a")
+        federation.client("b", by=("helpers.killer", "note", str(notes / "device.txt"), "--"))
+        federation.finish(timeout_s=200)
+        steps = {path.stem: path.read_text().splitlines() for path in notes.glob("*.txt")}
+        return Undisturbed(federation.models(), steps)
+
+
+def table(name: str) -> list[str]:
+    return (Path(__file__).parent / "kill_steps" / f"{name}.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["aggregator", "device"])
+def test_the_table_has_every_step_that_a_process_takes(plain_run: Undisturbed, name: str) -> None:
+    known = {step.removeprefix("? ") for step in table(name)}
+    new = [step for step in plain_run.steps[name] if step not in known]
+    assert new == [], f"steps that nothing kills at yet: add them to kill_steps/{name}.txt, where they come"
+
+
+def aggregator_at(federation: Federation, step: str) -> Process:
+    return federation.aggregator(by=("helpers.killer", "kill", step, "--"))
+
+
+def device_at(federation: Federation, step: str) -> Process:
+    return federation.client("b", by=("helpers.killer", "kill", step, "--"))
+
+
+def closed(federation: Federation) -> int:
+    return len(federation.query("SELECT round FROM rounds WHERE state != 'open'"))
+
+
+def kill_at(federation: Federation, start: Start, step: str) -> bool:
+    """Start a process that dies at a step; whether it came there within a few phases."""
+    before, process = closed(federation), start(federation, step.removeprefix("? "))
+    federation.wait(lambda: not process.running or closed(federation) >= before + PHASES, f"death {step}")
+    if process.running:
+        process.kill()
+        return False
+    assert process.wait() == -signal.SIGKILL, f"{step}: ended otherwise\n{process.said()}"
+    return True
+
+
+def come_to_an_end(federation: Federation, undisturbed: Undisturbed) -> None:
+    """One more round without a kill; then look at everything."""
+    rounds = max(federation.models(), default=0) + 1
+    federation.configure({**PLAN, "rounds": {**PLAN["rounds"], "count": rounds}})
+    federation.aggregator()
+    federation.finish()
+    models = federation.models()
+    assert len(models) == rounds + 1
+    assert models == {round_: undisturbed.models[round_] for round_ in models}
+    accepted = federation.query("SELECT device, round, task FROM updates WHERE outcome = 'accepted' AND task = 'train'")
+    assert len(accepted) == len({tuple(row.values()) for row in accepted}) == 2 * rounds
+    assert federation.query("SELECT * FROM updates WHERE outcome != 'accepted' AND task = 'train'") == []
+
+
+def kill_everywhere(steps: list[str], new: Make, others: Callable[[Federation], None], start: Start, end: End) -> None:
+    """Kill at one step after the other in one federation; in a new one from where a step does not come again."""
+    left, federations = steps, 0
+    while left:
+        with new("killed") as federation:
+            federation.configure(PLAN)
+            others(federation)
+            done = 0
+            while done < len(left) and (kill_at(federation, start, left[done]) or left[done].startswith("? ")):
+                print(f"done: {left[done]}")
+                done += 1
+            assert done, f"{left[0]}: nothing died there"
+            end(federation)
+        left, federations = left[done:], federations + 1
+    print(f"killed at all of {len(steps)} steps, in {federations} federations")
+
+
+def test_an_aggregator_killed_at_every_step_makes_the_same_models(new_federation: Make, plain_run: Undisturbed) -> None:
+    def others(federation: Federation) -> None:
+        federation.client("a")
+        federation.client("b")
+
+    kill_everywhere(
+        table("aggregator"), new_federation, others, aggregator_at, lambda made: come_to_an_end(made, plain_run)
+    )
+
+
+def test_a_device_killed_at_every_step_makes_the_same_models(new_federation: Make, plain_run: Undisturbed) -> None:
+    def others(federation: Federation) -> None:
+        federation.client("a")
+        federation.aggregator()
+
+    def end(federation: Federation) -> None:
+        federation.processes[1].interrupt()
+        federation.client("b")
+        come_to_an_end(federation, plain_run)
+
+    kill_everywhere(table("device"), new_federation, others, device_at, end)
+
+
+class AtMessage:
+    """A rule: kill -9 of the broker at the first message of a kind in one direction, which is not passed on upward.
+
+    No manifest of a model goes down to everybody, so that devices ask for it.
+    """
+
+    def __init__(self, *, upward: bool) -> None:
+        self.target: type | None = None
+        self.pid = 0
+        self._upward = upward
+
+    def __call__(self, message: Message) -> Verdict:
+        topic = parse(message.topic)
+        if self.target is type(topic) and self._upward == message.upward:
+            self.target = None
+            os.kill(self.pid, signal.SIGKILL)
+            return DROP if message.upward else PASS
+        return DROP if isinstance(topic, ModelManifest) and not message.upward else PASS
+
+
+@pytest.mark.parametrize("upward", [True, False], ids=["on its way in", "on its way out"])
+def test_a_broker_killed_at_every_kind_of_message_with_its_state_lost(
+    tmp_path: Path, plain_run: Undisturbed, *, upward: bool
+) -> None:
+    port, rule = free(), AtMessage(upward=upward)
+    with Proxy(port, rule) as proxy:
+        federation = Federation(tmp_path / "federation", proxy.port)
+        federation.configure(PLAN)
+        try:
+            for kind in KINDS:
+                with broker_on(tmp_path / "broker", port) as broker:
+                    rule.pid, rule.target = broker.pid, kind
+                    if not federation.processes:
+                        aggregator = federation.aggregator()
+                        federation.client("a")
+                        federation.client("b")
+                    gone = broker.exit_code
+                    federation.wait(lambda gone=gone: gone() is not None, f"the broker's death at {kind}")  # type: ignore[misc]
+                    assert broker.exit_code() == -signal.SIGKILL
+                print(f"killed the broker at {kind.__name__}")
+            with broker_on(tmp_path / "broker", port):
+                aggregator.interrupt()
+                come_to_an_end(federation, plain_run)
+                federation.close()
+        finally:
+            federation.close()
