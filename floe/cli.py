@@ -27,6 +27,7 @@ COMMANDS = {
     "prepare": ("edge_client.data.command", "CSV to features"),
     "data": ("edge_client.data.command", "split a data set over devices"),
     "models": ("aggregator.models_command", "list, show and export global models"),
+    "bench": ("bench.command", "what a round and a transfer cost without training"),
     "tail": ("floe.tail", "print what travels over the broker, checked"),
 }
 
