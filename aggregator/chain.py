@@ -177,8 +177,8 @@ class Chain:
             return
         phase = Phase(self._lineage, self._epoch, 0, "init")
         out = self._registry.path(phase)
-        results.first_model(given, None, self._schema_text(), out)
-        self.model, self._layout = Model(0, out, hash_of(out)), trainable(weights.read_layout_of(out))
+        sha256 = results.first_model(given, None, self._schema_text(), out)
+        self.model, self._layout = Model(0, out, sha256), trainable(weights.read_layout_of(out))
         self._log.add_model(self._registry.row(self.model, phase, self._identity, devices=0, samples=0))
 
     def _make(self, phase: Phase, spooled: list[results.Spooled]) -> Model | None:
@@ -188,15 +188,15 @@ class Chain:
             results.combine_sums(spooled, self._scaling)
             if not initial:
                 return None
-            results.first_model(self._config.path(initial), self._scaling, self._schema_text(), out)
+            sha256 = results.first_model(self._config.path(initial), self._scaling, self._schema_text(), out)
         elif phase.task == "init":
             scaling = self._scaling if self._scaled() else None
-            results.first_model(spooled[0].path, scaling, self._schema_text(), out)
+            sha256 = results.first_model(spooled[0].path, scaling, self._schema_text(), out)
         elif phase.task == "train" and self.model is not None:
-            results.federated_mean(spooled, self.model.path, out)
+            sha256 = results.federated_mean(spooled, self.model.path, out)
         else:
             return None
-        return Model(phase.round, out, hash_of(out))
+        return Model(phase.round, out, sha256)
 
     def _spooled(self, phase: Phase) -> list[results.Spooled]:
         folder = self.spool(phase)

@@ -43,23 +43,21 @@ def combine_sums(spooled: Sequence[Spooled], out: Path) -> None:
     weights.write(out, {"scaling.mean": np.asarray(mean), "scaling.scale": scale_of(mean, m2, count)})
 
 
-def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> None:
-    """Global model 0: initial weights, with the scaling and the schema of the federation."""
+def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> str:
+    """Global model 0: initial weights, with the scaling and the schema of the federation; its SHA-256."""
     sources = {initial: _names(initial)} | ({scaling: _names(scaling)} if scaling else {})
-    weights.join(sources, out, {"schema": schema})
+    return weights.join(sources, out, {"schema": schema})
 
 
-def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path) -> None:
-    """The next global model: FedAvg of the updates, the scaling of the base. Without updates: the base again."""
+def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path) -> str:
+    """The next global model: FedAvg of the updates, the scaling of the base; its SHA-256.
+
+    Without updates: the base again.
+    """
     metadata = weights.read_layout_of(base).metadata
     if not spooled:
-        weights.join({base: _names(base)}, out, metadata)
-        return
-    mean = out.with_name(f".{out.name}.mean")
-    weighted_mean([Update(item.path, item.samples) for item in spooled], mean)
-    scaling = [name for name in _names(base) if name.startswith("scaling.")]
-    weights.join({mean: _names(mean), base: scaling}, out, metadata)
-    mean.unlink()
+        return weights.join({base: _names(base)}, out, metadata)
+    return weighted_mean([Update(item.path, item.samples) for item in spooled], out, metadata, base)
 
 
 def check_initial(path: Path) -> weights.Layout:

@@ -36,7 +36,7 @@ class Memory:
                 way_out = "do this device and the aggregator have the same secret.key, or both none?"
                 raise Refused("unknown-key", f"{message.sender!r} does not prove that it knows our secret; {way_out}")
             self._kept.aggregator_key = message.key
-            self._save()
+            self._save(sync=True)
         if self._kept.aggregator_key != message.key:
             raise Refused("unknown-key", f"not the aggregator's key that was seen first; pinned in {self._path}")
 
@@ -59,5 +59,7 @@ class Memory:
         self._kept.answered = sorted(same, key=lambda p: p.task)
         self._save()
 
-    def _save(self) -> None:
-        write_atomically(self._path, msgspec.json.encode(self._kept))
+    def _save(self, *, sync: bool = False) -> None:
+        # The key is pinned for good. Sequences and answers that a power cut takes back are told again, and answered
+        # again; a sync for each message is what wears an SD card.
+        write_atomically(self._path, msgspec.json.encode(self._kept), sync=sync)
