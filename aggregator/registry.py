@@ -69,13 +69,14 @@ class Registry:
         """The transfer of a model: what was published before, or sealed now. Older ones are removed."""
         found: Parcel | None = None
         for saved in saved_parcels(self._published):
-            if found is None and saved.core.base == model.sha256 and keyring.suite == saved.core.suite:
+            right = saved.core.base == model.sha256 and keyring.suite == saved.core.suite
+            if found is None and right and saved.intact():
                 found = saved
             else:
                 forget(saved)
         return found or pack(
             self._published, model.path, "{}", keyring, federation=federation,
-            phase=phase, kind="model", sender=sender, base=model.sha256,
+            phase=phase, kind="model", sender=sender, base=model.sha256, sync=False,
         )  # fmt: skip
 
     def keep_uploads(self, spool: Path, *, keep: bool) -> None:

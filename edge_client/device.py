@@ -235,7 +235,10 @@ class Device:
     def _go_on(self) -> None:
         now = time.monotonic()
         order = self._order
-        match self._decide(order):
+        action = self._decide(order)
+        if action == "work":
+            self._memory.save()
+        match action:
             case "cancel":
                 self._worker.cancel()
             case "fetch" if order is not None and now >= self._retry_at and (fault := self._download.fault(order.base)):
@@ -259,7 +262,8 @@ class Device:
         if order is None:
             return decide(None, selected=False, done=False, base="", working_on=working_on)
         selected = takes_part(self._id, order.phase, order.plan.seed, order.bar, order.devices)
-        done = self._outbox.holds(order.phase) or self._memory.answered(order.phase)
+        # A result is in the outbox before the loop is told of it: what else it is told first must not begin it anew.
+        done = self._outbox.holds(order.phase) or self._memory.answered(order.phase) or self._worker.done == order.phase
         return decide(order, selected=selected, done=done, base=self._download.sha256, working_on=working_on)
 
     def _say_present(self) -> None:

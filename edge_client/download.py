@@ -117,6 +117,7 @@ class Download:
                 )
             weights.check_numbers(fresh)
             with storing(self.path):
+                self.path.unlink(missing_ok=True)  # replaced in one step, ext4 would write it all out first
                 fresh.replace(self.path)
             self.sha256 = sha256
         except Refused as refusal:

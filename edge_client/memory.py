@@ -23,6 +23,7 @@ class Memory:
 
     def __init__(self, state: Path) -> None:
         self._path = state / "memory.json"
+        self._changed = False
         try:
             text = self._path.read_bytes() if self._path.exists() else b"{}"
             self._kept = msgspec.json.decode(text, type=_Kept)
@@ -41,12 +42,17 @@ class Memory:
             raise Refused("unknown-key", f"not the aggregator's key that was seen first; pinned in {self._path}")
 
     def newer(self, stream: str, seq: int) -> bool:
-        """Whether a message is not older than the newest of its stream (rounds, models); remembers it."""
+        """Whether a message is not older than the newest of its stream (rounds, models); `save` remembers it."""
         newest = self._kept.seen.get(stream, 0)
         if seq > newest:
             self._kept.seen[stream] = seq
-            self._save()
+            self._changed = True
         return seq >= newest
+
+    def save(self) -> None:
+        """Remember what was seen: before anything is done about it."""
+        if self._changed:
+            self._save()
 
     def answered(self, phase: Phase) -> bool:
         """Whether the aggregator has answered for this device's part in a phase."""
@@ -63,3 +69,4 @@ class Memory:
         # The key is pinned for good. Sequences and answers that a power cut takes back are told again, and answered
         # again; a sync for each message is what wears an SD card.
         write_atomically(self._path, msgspec.json.encode(self._kept), sync=sync)
+        self._changed = False

@@ -69,6 +69,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
         self.phase: Phase | None = None
+        self.done: Phase | None = None
 
     @property
     def busy(self) -> bool:
@@ -98,7 +99,9 @@ class Worker:
             with base or nullcontext():
                 arrays, report = given_up if fault else self._work(order, base, cancelled.is_set)
             if not cancelled.is_set():
-                self._post(Done(order.phase, report, self._pack(order, arrays, report)))
+                result = Done(order.phase, report, self._pack(order, arrays, report))
+                self.done = order.phase
+                self._post(result)
         except Interrupted:
             pass
         except Exception as error:  # whatever it is, the device goes on

@@ -46,6 +46,11 @@ class Parcel:
             file.seek(index * sealed_length(self.core.suite, self.core.chunk_size))
             return file.read(sealed_length(self.core.suite, chunk_length(self.core, index)))
 
+    def intact(self) -> bool:
+        """Whether the chunks are what the core says, by their hashes."""
+        hashes = (hashlib.sha256(self.chunk(index)).hexdigest() for index in range(len(self.core.chunks)))
+        return tuple(hashes) == self.core.chunks
+
 
 class Saved(msgspec.Struct, frozen=True):
     """What is kept beside the chunks of a parcel, so that it can be served after a restart."""
@@ -56,11 +61,12 @@ class Saved(msgspec.Struct, frozen=True):
 
 def pack(
     folder: Path, source: Path | Buffers | None, meta: str, keyring: Keyring, *, federation: str, phase: Phase,
-    kind: str, sender: str, base: str,
+    kind: str, sender: str, base: str, sync: bool = True,
 ) -> Parcel:  # fmt: skip
     """Seal a file, or what would be one (None: a report without weights) into a new parcel in `folder`.
 
-    Writes `<name>.chunks` and then `<name>.json`, each atomically and synced: the second says that the parcel is whole.
+    Writes `<name>.chunks` and then `<name>.json`, each atomically: the second says that the parcel is whole. `sync` is
+    that of `replacing`: without it, ask `intact` before a parcel of an earlier process is served.
     Raises `StoreError`.
     """
     size = source.stat().st_size if isinstance(source, Path) else sum(len(buffer) for buffer in source or ())
@@ -75,11 +81,11 @@ def pack(
     seal = sealer(draft, content_key)
     draft = msgspec.structs.replace(draft, commitment=seal.commitment, meta=seal.seal_meta(meta))
     packing = folder / f"{draft.salt}.packing"
-    core = msgspec.structs.replace(draft, chunks=_seal_chunks(source, packing, draft, seal))
+    core = msgspec.structs.replace(draft, chunks=_seal_chunks(source, packing, draft, seal, sync=sync))
     parcel = Parcel(core, content_key, folder / f"{name_of(core)}.chunks")
     with storing(parcel.chunks):
         packing.replace(parcel.chunks)  # the folder is synced with the record
-    with replacing(parcel.chunks.with_suffix(".json")) as file:
+    with replacing(parcel.chunks.with_suffix(".json"), sync=sync) as file:
         file.write(msgspec.json.encode(Saved(core, content_key)))
     return parcel
 
@@ -189,7 +195,7 @@ class Incoming:
         return file.read(sealed_length(self.core.suite, chunk_length(self.core, index)))
 
 
-def _seal_chunks(source: Path | Buffers | None, out: Path, core: Core, seal: Sealer) -> tuple[str, ...]:
+def _seal_chunks(source: Path | Buffers | None, out: Path, core: Core, seal: Sealer, *, sync: bool) -> tuple[str, ...]:
     hashes = []
     with storing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +206,8 @@ def _seal_chunks(source: Path | Buffers | None, out: Path, core: Core, seal: Sea
                     hashes.append(hashlib.sha256(sealed).hexdigest())
                     file.write(sealed)
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
         except BaseException:
             out.unlink(missing_ok=True)
             raise
