@@ -24,7 +24,7 @@ from aggregator.states import State
 from aggregator.steering import Control
 from floe import kept, weights
 from floe.errors import ConfigError, KeyFileError, Refused, StoreError
-from floe.files import hash_of, set_aside, storing, write_atomically
+from floe.files import set_aside, storing, write_atomically
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Message, Phase
@@ -258,8 +258,8 @@ class Chain:
             return
         phase = Phase(self._lineage, self._epoch, 0, "init")
         out = self._registry.path(phase)
-        results.first_model(given, None, self._schema_text(), out)
-        self.model, self._layout = Model(0, out, hash_of(out)), trainable(weights.read_layout_of(out))
+        sha256 = results.first_model(given, None, self._schema_text(), out)
+        self.model, self._layout = Model(0, out, sha256), trainable(weights.read_layout_of(out))
         self._log.add_model(self._registry.row(self.model, phase, self._identity, devices=0, samples=0))
 
     def _make(self, phase: Phase, spooled: list[results.Spooled]) -> Model | None:
@@ -269,21 +269,21 @@ class Chain:
             results.combine_sums(sorted(spooled, key=lambda item: item.device), self._scaling)
             if not initial:
                 return None
-            results.first_model(self._config.path(initial), self._scaling, self._schema_text(), out)
+            sha256 = results.first_model(self._config.path(initial), self._scaling, self._schema_text(), out)
         elif phase.task == "init":
             scaling = self._scaling if self._scaled() else None
-            results.first_model(spooled[0].path, scaling, self._schema_text(), out)
+            sha256 = results.first_model(spooled[0].path, scaling, self._schema_text(), out)
         elif phase.task == "train" and self.model is not None:
             rounds = self._config.rounds
             if rounds.mode == "asynchronous":
                 mixing, power = rounds.mixing, rounds.staleness_power
-                results.merged_at_once(spooled, self.model.path, out, mixing=mixing, power=power)
+                sha256 = results.merged_at_once(spooled, self.model.path, out, mixing=mixing, power=power)
             else:
                 by_device = sorted(spooled, key=lambda item: (item.device, -item.behind))
-                results.federated_mean(by_device, self.model.path, out, rounds.staleness_power)
+                sha256 = results.federated_mean(by_device, self.model.path, out, rounds.staleness_power)
         else:
             return None
-        return Model(phase.round, out, hash_of(out))
+        return Model(phase.round, out, sha256)
 
     def _spooled(self, phase: Phase) -> list[results.Spooled]:
         """What a phase uses, in the order of arrival."""

@@ -1,7 +1,8 @@
 """The log: every write to floe.sqlite and updates.csv, and the reads that a restart needs.
 
-A method that returns has its rows on disk; only statuses and counts of refusals wait for the next `flush`. Only the
-aggregator writes; whoever else wants to know reads (`floe.store`).
+A method that returns has its rows on disk; statuses and counts of refusals wait for the next `flush`, and those and
+events may be gone after a power cut: nobody was promised them. Only the aggregator writes; whoever else wants to know
+reads (`floe.store`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from floe.messages import Phase, Status
 from floe.plan import Plan
 from floe.report import Metrics, Report
 from floe.service import log
-from floe.store import CSV, FILE, now, open_log
+from floe.store import CSV, FILE, durably, now, open_log
 
 REPEAT_S = 10.0  # an event like one of the last seconds is counted, not written
 FLUSH_S = 1.0  # what is no promise is written no more often
@@ -66,7 +67,8 @@ class Log:
     def federation(self, federation: str, lineage: str, epoch: int, suite: str) -> None:
         """Record the chain of models that begins, or goes on."""
         row = {"federation": federation, "lineage": lineage, "epoch": epoch, "suite": suite, "created_at": now()}
-        self.db.table("federations").insert(row, ignore=True)
+        with durably(self.db):
+            self.db.table("federations").insert(row, ignore=True)
 
     def known_epoch(self, lineage: str) -> int | None:
         """The newest epoch of a lineage in this log."""
@@ -77,7 +79,7 @@ class Log:
         return self._one("SELECT schema FROM federations WHERE lineage = ? AND epoch = ?", lineage, epoch)
 
     def set_schema(self, lineage: str, epoch: int, schema: str) -> None:
-        with self.db.atomic():
+        with durably(self.db):
             self.db.execute(
                 "UPDATE federations SET schema = ? WHERE lineage = ? AND epoch = ?", (schema, lineage, epoch)
             )
@@ -93,7 +95,8 @@ class Log:
     def pin(self, device: str, key: str) -> None:
         """Remember the first key that was seen for a device."""
         row = {"device": device, "key": key, "state": "unknown", "seq": 0, "first_seen": now(), "last_seen": now()}
-        self.db.table("devices").insert(row, ignore=True)
+        with durably(self.db):
+            self.db.table("devices").insert(row, ignore=True)
 
     def status(self, status: Status) -> bool:
         """Take note of a device's state; False for one that is older than what is known. The newest again is news to
@@ -127,7 +130,8 @@ class Log:
             "expected": json.dumps(expected),
             "opened_at": now(),
         }
-        self.db.table("rounds").insert(row, ignore=True)
+        with durably(self.db):
+            self.db.table("rounds").insert(row, ignore=True)
         before = self._one(_SINCE, row["opened_at"], phase.lineage, phase.epoch, phase.round, phase.task)
         self._opened = self._clock() - max(float(before or 0.0), 0.0)
 
@@ -155,22 +159,23 @@ class Log:
 
     def add_model(self, row: dict[str, Any]) -> None:
         """Record a model that no round made."""
-        self.db.table("models").insert({**row, "created_at": now()}, replace=True)
+        with durably(self.db):
+            self._add_model(row)
 
     def close_round(self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None) -> None:
         """Close a round, with the model that it made and the metrics of the models that its updates started from: all
         or nothing.
         """
         key = {**self._closing(phase), "up": up, "down": down}
-        with self.db.atomic():
+        with durably(self.db):
             self.db.execute(_CLOSE, key)
             if model is not None:
-                self.add_model(model)
+                self._add_model(model)
             self.db.execute(_MEASURE, key)
 
     def void_round(self, phase: Phase) -> None:
         """Close a round that came to nothing."""
-        with self.db.atomic():
+        with durably(self.db):
             self.db.execute(
                 _CLOSE.replace("'closed'", "'void'", 1),
                 {**self._closing(phase), "up": 0, "down": 0},
@@ -241,7 +246,7 @@ class Log:
             **(_metrics(report) if report else {}), "bytes": bytes_, "sha256": sha256, "suite": suite, "time": now(),
             "merged": (ended.phase.round if merged is None else merged) if ended.outcome == "accepted" else None,
         }  # fmt: skip
-        with self.db.atomic():
+        with durably(self.db):
             before = self.db.execute("SELECT count(*) FROM updates").fetchone()[0]
             self.db.table("updates").insert(row, ignore=True)
             if ended.outcome == "accepted" and report is not None:
@@ -329,6 +334,9 @@ class Log:
 
     def _closing(self, phase: Phase) -> dict[str, Any]:
         return {**msgspec.structs.asdict(phase), "now": now(), "seconds": self._clock() - self._opened}
+
+    def _add_model(self, row: dict[str, Any]) -> None:
+        self.db.table("models").insert({**row, "created_at": now()}, replace=True)
 
     def _one(self, sql: str, *parameters: str | int) -> str | None:
         row = self.db.execute(sql, parameters).fetchone()

@@ -115,7 +115,7 @@ class Receiver:
         if self._must_wait(core.phase, device, state):
             return  # not answered: it is announced again
         try:
-            report = self._admit(manifest, topic, state)
+            self._admit(manifest, topic, state)
         except Refused as refusal:
             late = refusal.reason == "round" and core.epoch == state.phase.epoch
             outcome = "late" if late else "rejected"
@@ -130,7 +130,7 @@ class Receiver:
                 self._announcement(device).write_bytes(payload)
             self._uploads.offer(device, name_of(core), core.phase, time.monotonic())
         else:
-            self._complete(self._upload(manifest, report))
+            self._complete(self._upload(manifest))
 
     def _must_wait(self, phase: Phase, device: str, state: State) -> bool:
         """Whether an update will be taken, but not now: its round is closing, or another of the device comes first."""
@@ -143,7 +143,7 @@ class Receiver:
     def _takes(self, phase: Phase | None, state: State) -> int | None:
         return None if phase is None else staleness_of(phase, state, self._policy)
 
-    def _admit(self, manifest: Manifest, topic: DeviceManifest, state: State) -> Report:
+    def _admit(self, manifest: Manifest, topic: DeviceManifest, state: State) -> None:
         core, device = manifest.core, manifest.sender
         behind = self._takes(core.phase, state)
         phase = state.phase if behind is None else core.phase
@@ -156,22 +156,22 @@ class Receiver:
             raise Refused("round", f"not selected for {phase.task} {phase.round}")
         report = open_meta(self._keyring.open(core, manifest.envelope), core, Report)
         check_report(report, core, self._chain.plan)
-        return report
 
     def _begin(self, device: str) -> Upload | None:
         """A device's turn has come: its announcement is read again from the disk."""
         try:
             manifest = verify(self._announcement(device).read_bytes(), Manifest)
-            report = open_meta(self._keyring.open(manifest.core, manifest.envelope), manifest.core, Report)
+            upload = self._upload(manifest)
         except (OSError, Refused):
             return None  # it will announce again
-        upload = self._upload(manifest, report)
         upload.incoming.resume()
         return upload
 
-    def _upload(self, manifest: Manifest, report: Report) -> Upload:
+    def _upload(self, manifest: Manifest) -> Upload:
         core, device = manifest.core, manifest.sender
-        incoming = Incoming(core, self._keyring.open(core, manifest.envelope), self._folder / f"{device}.part")
+        opener = self._keyring.open(core, manifest.envelope)
+        report = open_meta(opener, core, Report)
+        incoming = Incoming(core, opener, self._folder / f"{device}.part")
         return Upload(device, manifest.key, name_of(core), core.phase, report, incoming)
 
     def _complete(self, upload: Upload) -> None:

@@ -94,7 +94,7 @@ class Registry:
             forget(old)
         return of_model[0] if of_model else pack(
             self._published, model.path, "{}", keyring, federation=federation,
-            phase=phase, kind="model", sender=sender, base=model.sha256,
+            phase=phase, kind="model", sender=sender, base=model.sha256, sync=False,
         )  # fmt: skip
 
     def recover(self, sha256: str, out: Path) -> bool:

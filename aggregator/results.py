@@ -49,40 +49,46 @@ def combine_sums(spooled: Sequence[Spooled], out: Path) -> None:
     keep(out, {"scaling.mean": np.asarray(mean), "scaling.scale": scale_of(mean, m2, count)})
 
 
-def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> None:
-    """Global model 0: initial weights, with the scaling and the schema of the federation."""
+def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> str:
+    """Global model 0: initial weights, with the scaling and the schema of the federation; its SHA-256."""
     sources = {initial: _names(initial)} | ({scaling: _names(scaling)} if scaling else {})
-    weights.join(sources, out, {"schema": schema})
+    return weights.join(sources, out, {"schema": schema})
 
 
-def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path, power: float = 0.5) -> None:
-    """The next global model: FedAvg of the updates, the scaling of the base. Without updates: the base again.
+def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path, power: float = 0.5) -> str:
+    """The next global model: FedAvg of the updates, the scaling of the base; its SHA-256.
 
-    An update that came s rounds late moves the base by what it learned, times (1 + s)^-power (FedBuff: Nguyen et al.
-    2022, Algorithm 1 and section 3; there power is 1/2): its weight in the mean stays, its difference shrinks.
+    Without updates: the base again. An update that came s rounds late moves the base by what it learned, times
+    (1 + s)^-power (FedBuff: Nguyen et al. 2022, Algorithm 1 and section 3; there power is 1/2): its weight in the mean
+    stays, its difference shrinks.
     """
+    metadata = weights.read_layout_of(base).metadata
+    if not spooled:
+        return weights.join({base: _names(base)}, out, metadata)
     rebased = [_rebased(item, base, power) for item in spooled]
-    mean = _beside(out, "mean")
-    if spooled:
-        weighted_mean([Update(path, item.samples) for path, item in zip(rebased, spooled, strict=True)], mean)
-    _with_scaling(mean if spooled else base, base, out)
-    for path in {mean, *rebased} - {item.path for item in spooled}:
-        path.unlink(missing_ok=True)
+    updates = [Update(path, item.samples) for path, item in zip(rebased, spooled, strict=True)]
+    sha256 = weighted_mean(updates, out, metadata, base)
+    for path in set(rebased) - {item.path for item in spooled}:
+        path.unlink()
+    return sha256
 
 
-def merged_at_once(spooled: Sequence[Spooled], base: Path, out: Path, *, mixing: float, power: float) -> None:
-    """The next global model in asynchronous operation: the updates, one after the other, mixed into the base.
+def merged_at_once(spooled: Sequence[Spooled], base: Path, out: Path, *, mixing: float, power: float) -> str:
+    """The next global model in asynchronous operation: the updates mixed in one after the other; its SHA-256.
 
     FedAsync (Xie, Koyejo & Gupta 2019, Algorithm 1, polynomial staleness): w <- (1 - a) w + a w_k with
     a = mixing (1 + s)^-power for an update that is s rounds behind. Without updates: the base again.
     """
-    made = [_beside(out, f"mixed{place}") for place in range(len(spooled))]
-    for item, before, after in zip(spooled, [base, *made], made, strict=False):
+    metadata = weights.read_layout_of(base).metadata
+    before, sha256 = base, ""
+    for place, item in enumerate(spooled):
         share = mixing * (1 + item.behind) ** -power
-        linear_combination([(before, 1 - share), (item.path, share)], after, like=item.path)
-    _with_scaling(made[-1] if made else base, base, out)
-    for path in made:
-        path.unlink()
+        after = out if item is spooled[-1] else out.with_name(f".{out.name}.mixed{place}")
+        sha256 = linear_combination([(before, 1 - share), (item.path, share)], after, item.path, metadata, base)
+        if before != base:
+            before.unlink()
+        before = after
+    return sha256 or weights.join({base: _names(base)}, out, metadata)
 
 
 def check_initial(path: Path) -> weights.Layout:
@@ -102,22 +108,8 @@ def _rebased(item: Spooled, base: Path, power: float) -> Path:
     if not item.behind or item.base is None:
         return item.path
     factor, out = (1 + item.behind) ** -power, item.path.with_suffix(".rebased")
-    linear_combination([(base, 1.0), (item.path, factor), (item.base, -factor)], out, like=item.path)
+    linear_combination([(base, 1.0), (item.path, factor), (item.base, -factor)], out, item.path)
     return out
-
-
-def _with_scaling(model: Path, base: Path, out: Path) -> None:
-    scaling = [name for name in _names(base) if name.startswith("scaling.")]
-    trained = [name for name in _names(model) if name not in scaling]
-    weights.join({base: scaling} | {model: [*trained, *(scaling if model == base else [])]}, out, _metadata(base))
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    return dict(weights.read_layout_of(path).metadata)
-
-
-def _beside(out: Path, what: str) -> Path:
-    return out.with_name(f".{out.name}.{what}")
 
 
 def _names(path: Path) -> list[str]:

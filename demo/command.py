@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,12 +22,12 @@ from rich.console import Console
 from sqlite_utils import Database
 
 from demo import folder as demo_folder
-from demo.children import Child, Children
 from demo.display import Display, round_table, score_words
 from demo.folder import CLIENTS, Settings
 from demo.presets import PRESETS
 from demo.summary import Progress, Summary, progress, summary
-from floe.errors import BrokerError, IncompleteError, StoreError
+from floe.children import Children, await_port, free_port
+from floe.errors import IncompleteError, StoreError
 from floe.messages import Suite
 from floe.service import stopping
 from floe.settings import Config
@@ -36,7 +35,6 @@ from floe.store import CSV, FILE, read_log
 from floe.terminal import size_words
 
 POLL_S = 0.2
-BROKER_S = 30.0
 SIGTERM_CODE = 143  # as the shell gives it
 Stopped = Callable[[], bool]
 MODELS = ("autoencoder", "cnn", "linear", "mlp")
@@ -94,7 +92,7 @@ def demo(out: Path | None, patience: float, as_json: bool, **choices: Any) -> No
 
 def _run(folder: Path, settings: Settings, patience_s: float, display: Display, stop: Stopped) -> Config | None:
     """The federation from its first process to its last; None if it was stopped."""
-    port, devices = _free_port(), demo_folder.own_devices(settings)
+    port, devices = free_port(), demo_folder.own_devices(settings)
     count = len(devices) or settings.clients or CLIENTS
     values = demo_folder.decided(settings, port, count)
     environ = demo_folder.environment(values, os.environ)
@@ -104,7 +102,7 @@ def _run(folder: Path, settings: Settings, patience_s: float, display: Display, 
         if not devices:
             children.wait(children.start("split", *settings.split_arguments(count)), stop)
             devices = {f"device-{number}": folder / "features" / f"device-{number}" for number in range(1, count + 1)}
-        _await_port(broker, port, stop)
+        await_port(broker, port, stop)
         if stop():
             return None
         plan = demo_folder.plan_for(settings, next(iter(devices.values())))
@@ -156,25 +154,6 @@ def _where(now: Progress) -> str:
     if not now.phases:
         return "no round was opened"
     return f"{now.phases[-1].task} {now.phases[-1].round} did not close"
-
-
-def _await_port(broker: Child, port: int, stop: Stopped) -> None:
-    until = time.monotonic() + BROKER_S
-    while not stop():
-        if broker.process.poll() is not None:
-            raise broker.fault()
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-            return
-        if time.monotonic() > until:
-            raise BrokerError(f"the broker does not answer on port {port} after {BROKER_S:g} s; see {broker.log}")
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _log(config: Config) -> Path:

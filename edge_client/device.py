@@ -252,7 +252,10 @@ class Device:
     def _go_on(self) -> None:
         now = time.monotonic()
         order = self._order = follow(self._newest, self._order, under_way=self._under_way(now))
-        match self._decide(order):
+        action = self._decide(order)
+        if action == "work":
+            self._memory.save()
+        match action:
             case "cancel":
                 self._worker.cancel()
             case "fetch" if order is not None and now >= self._retry_at and (fault := self._download.fault(order.base)):
@@ -292,7 +295,8 @@ class Device:
         )
 
     def _done(self, phase: Phase) -> bool:
-        return self._outbox.holds(phase) or self._memory.answered(phase)
+        # A result is in the outbox before the loop is told of it: what else it is told first must not begin it anew.
+        return self._outbox.holds(phase) or self._memory.answered(phase) or self._worker.done == phase
 
     def _decide(self, order: Round | None) -> Action:
         working_on = self._worker.phase if self._worker.busy else None

@@ -119,13 +119,14 @@ class Download:
             return False
         incoming, fresh = self._incoming, self.path.with_suffix(".new")
         try:
-            sha256 = incoming.open_to(fresh)
+            sha256 = incoming.open_to(fresh, sync=False)  # a copy: its hash is looked at when we start
             if sha256 != incoming.core.base:
                 raise Refused(
                     "weights", f"the model has hash {sha256[:12]}, its manifest says {incoming.core.base[:12]}"
                 )
             weights.check_numbers(fresh)
             with storing(self.path):
+                self.path.unlink(missing_ok=True)  # replaced in one step, ext4 would write it all out first
                 fresh.replace(self.path)
             self.sha256 = sha256
         except Refused as refusal:

@@ -30,6 +30,7 @@ class Memory:
 
     def __init__(self, state: Path) -> None:
         self._path = state / "memory.json"
+        self._changed = False
         try:
             self._kept = _read(self._path)
         except (OSError, ValueError, msgspec.DecodeError) as error:
@@ -42,17 +43,22 @@ class Memory:
                 way_out = "do this device and the aggregator have the same secret.key, or both none?"
                 raise Refused("unknown-key", f"{message.sender!r} does not prove that it knows our secret; {way_out}")
             self._kept.aggregator_key = message.key
-            self._save()
+            self._save(sync=True)
         if self._kept.aggregator_key != message.key:
             raise Refused("unknown-key", f"not the aggregator's key that was seen first; pinned in {self._path}")
 
     def newer(self, stream: str, seq: int) -> bool:
-        """Whether a message is not older than the newest of its stream (rounds, models); remembers it."""
+        """Whether a message is not older than the newest of its stream (rounds, models); `save` remembers it."""
         newest = self._kept.seen.get(stream, 0)
         if seq > newest:
             self._kept.seen[stream] = seq
-            self._save()
+            self._changed = True
         return seq >= newest
+
+    def save(self) -> None:
+        """Remember what was seen: before anything is done about it."""
+        if self._changed:
+            self._save()
 
     def answered(self, phase: Phase) -> bool:
         """Whether the aggregator has answered for this device's part in a phase."""
@@ -65,9 +71,12 @@ class Memory:
         self._kept.answered = sorted(same, key=lambda p: p.task)
         self._save()
 
-    def _save(self) -> None:
+    def _save(self, *, sync: bool = False) -> None:
+        # The key is pinned for good. Sequences and answers that a power cut takes back are told again, and answered
+        # again; a sync for each message is what wears an SD card.
         kept = msgspec.json.encode(self._kept)
-        write_atomically(self._path, msgspec.json.encode(_File(_check(kept), msgspec.Raw(kept))))
+        write_atomically(self._path, msgspec.json.encode(_File(_check(kept), msgspec.Raw(kept))), sync=sync)
+        self._changed = False
 
 
 def _read(path: Path) -> _Kept:

@@ -69,6 +69,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
         self.phase: Phase | None = None
+        self.done: Phase | None = None
 
     @property
     def busy(self) -> bool:
@@ -98,7 +99,9 @@ class Worker:
             with base or nullcontext():
                 arrays, report = given_up if fault else self._work(order, base, cancelled.is_set)
             if not cancelled.is_set():
-                self._post(Done(order.phase, report, self._pack(order, arrays, report)))
+                result = Done(order.phase, report, self._pack(order, arrays, report))
+                self.done = order.phase
+                self._post(result)
         except Interrupted:
             pass
         except Exception as error:  # whatever it is, the device goes on
@@ -170,25 +173,18 @@ class Worker:
     def _keep(self, arrays: Arrays, report: Report, order: Round) -> None:
         """Write the model for the device's user, and beside it what they need to know; nothing here reads it."""
         path = self._config.path(self._config.paths.models) / f"{self._config.device.id}.safetensors"
-        weights.write(path, arrays, {"schema": self._features.schema.to_json()})
+        weights.write(path, arrays, {"schema": self._features.schema.to_json()}, sync=False)
         about = {"model": order.plan.model, "round": order.phase.round, "task": order.phase.task, "report": report}
-        write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(about)) + b"\n")
+        write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(about)) + b"\n", sync=False)
 
     def _pack(self, order: Round, arrays: Arrays, report: Report) -> Parcel:
-        source = None
-        if arrays:
-            source = self._outbox / "result.safetensors"
-            ready = {name: np.asarray(array) for name, array in arrays.items()}
-            weights.write(source, ready, {"schema": self._features.schema.to_json()})
-        try:
-            return pack(
-                self._outbox, source, msgspec.json.encode(report).decode(), self._keyring,
-                federation=self._config.federation.name, phase=order.phase, kind="update",
-                sender=self._config.device.id, base=order.base.sha256 if order.base else "",
-            )  # fmt: skip
-        finally:
-            if source is not None:
-                source.unlink(missing_ok=True)
+        ready = {name: np.asarray(array) for name, array in arrays.items()}
+        source = weights.buffers(ready, {"schema": self._features.schema.to_json()}) if ready else None
+        return pack(
+            self._outbox, source, msgspec.json.encode(report).decode(), self._keyring,
+            federation=self._config.federation.name, phase=order.phase, kind="update",
+            sender=self._config.device.id, base=order.base.sha256 if order.base else "",
+        )  # fmt: skip
 
 
 def _failure(text: str) -> Report:

@@ -30,6 +30,7 @@ COMMANDS = {
     "round": ("floe.steer", "steer the rounds: start, stop, pause, resume, status"),
     "models": ("aggregator.models_command", "list, show and export global models"),
     "check": ("floe.check", "verify what is on disk: database, models, spool, outbox"),
+    "bench": ("bench.command", "what a round and a transfer cost without training"),
     "tail": ("floe.tail", "print what travels over the broker, checked"),
 }
 

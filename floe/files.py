@@ -22,10 +22,11 @@ def storing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends well: synced, renamed, folder synced.
 
-    If the block raises, `path` is as it was. Raises `StoreError`.
+    If the block raises, `path` is as it was. What nobody was promised needs no `sync`: it survives the end of a
+    process, not that of the power. Raises `StoreError`.
     """
     temporary = path.with_name(f".{path.name}.part")
     with storing(path):
@@ -34,17 +35,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             with temporary.open("w+b") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Replace `path` by `content`, whole or not at all. Raises `StoreError`."""
-    with replacing(path) as file:
+    with replacing(path, sync=sync) as file:
         file.write(content)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,8 @@ from floe.keyring import Keyring
 from floe.messages import Core, Envelope, Phase
 from floe.seal import Sealer, sealed_length, sealer
 from floe.transfer import Assembly, check_core, chunk_bytes_for, chunk_count, chunk_length, name_of
+
+Buffers = Sequence[memoryview]
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,16 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 def pack(
-    folder: Path, source: Path | None, meta: str, keyring: Keyring, *, federation: str, phase: Phase, kind: str,
-    sender: str, base: str,
+    folder: Path, source: Path | Buffers | None, meta: str, keyring: Keyring, *, federation: str, phase: Phase,
+    kind: str, sender: str, base: str, sync: bool = True,
 ) -> Parcel:  # fmt: skip
-    """Seal a file (None: a report without weights) into a new parcel in `folder`, and save it there.
+    """Seal a file, or what would be one (None: a report without weights) into a new parcel in `folder`.
 
-    Writes `<name>.chunks` and then `<name>.json`, each atomically: the second says that the parcel is whole.
+    Writes `<name>.chunks` and then `<name>.json`, each atomically: the second says that the parcel is whole. `sync` is
+    that of `replacing`: `saved_parcels` finds what a power cut has left of it.
     Raises `StoreError`.
     """
-    size = source.stat().st_size if source else 0
+    size = source.stat().st_size if isinstance(source, Path) else sum(len(buffer) for buffer in source or ())
     chunk_bytes = chunk_bytes_for(size)
     draft = msgspec.convert(
         {"federation": federation, "kind": kind, "sender": sender, "base": base, "suite": keyring.suite,
@@ -73,11 +76,11 @@ def pack(
     seal = sealer(draft, content_key)
     draft = msgspec.structs.replace(draft, commitment=seal.commitment, meta=seal.seal_meta(meta))
     packing = folder / f"{draft.salt}.packing"
-    core = msgspec.structs.replace(draft, chunks=_seal_chunks(source, packing, draft, seal))
+    core = msgspec.structs.replace(draft, chunks=_seal_chunks(source, packing, draft, seal, sync=sync))
     parcel = Parcel(core, content_key, folder / f"{name_of(core)}.chunks")
     with storing(parcel.chunks):
-        packing.replace(parcel.chunks)
-    with replacing(parcel.chunks.with_suffix(".json")) as file:
+        packing.replace(parcel.chunks)  # the folder is synced with the record
+    with replacing(parcel.chunks.with_suffix(".json"), sync=sync) as file:
         file.write(msgspec.json.encode(Saved(core, content_key)))
     return parcel
 
@@ -171,7 +174,6 @@ class Incoming:
             return False
         # The file is opened for each chunk: thousands of waiting transfers must not hold a descriptor each.
         with storing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 written = os.pwrite(descriptor, sealed, index * self._stride)
@@ -182,10 +184,13 @@ class Incoming:
         self.assembly.have.add(index)
         return True
 
-    def open_to(self, out: Path) -> str:
-        """Open all chunks into `out`, atomically and synced; the SHA-256 of it. Raises `Refused`, `StoreError`."""
+    def open_to(self, out: Path, *, sync: bool = True) -> str:
+        """Open all chunks into `out`, atomically; the SHA-256 of it. `sync` is that of `replacing`.
+
+        Raises `Refused`, `StoreError`.
+        """
         digest = hashlib.sha256()
-        with replacing(out) as file, self.path.open("rb") as sealed:
+        with replacing(out, sync=sync) as file, self.path.open("rb") as sealed:
             for index in range(len(self.core.chunks)):
                 opened = self.opener.open(index, self._read(sealed, index))
                 digest.update(opened)
@@ -201,13 +206,40 @@ class Incoming:
         return file.read(sealed_length(self.core.suite, chunk_length(self.core, index)))
 
 
-def _seal_chunks(source: Path | None, out: Path, core: Core, seal: Sealer) -> tuple[str, ...]:
+def _seal_chunks(source: Path | Buffers | None, out: Path, core: Core, seal: Sealer, *, sync: bool) -> tuple[str, ...]:
     hashes = []
-    with replacing(out) as sealed_file:
-        if source is not None:
-            with source.open("rb") as file:
-                for index in range(len(core.chunks)):
-                    sealed = seal.seal(index, file.read(core.chunk_size))
+    with storing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with out.open("wb") as file:
+                for index, chunk in enumerate(_cut(source, core.chunk_size)):
+                    sealed = seal.seal(index, chunk)
                     hashes.append(hashlib.sha256(sealed).hexdigest())
-                    sealed_file.write(sealed)
+                    file.write(sealed)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+        except BaseException:
+            out.unlink(missing_ok=True)
+            raise
     return tuple(hashes)
+
+
+def _cut(source: Path | Buffers | None, length: int) -> Iterator[bytes]:
+    """The payload in chunks."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            while chunk := file.read(length):
+                yield chunk
+        return
+    chunk = b""
+    for buffer in source or ():
+        at = 0
+        while at < len(buffer):
+            piece = buffer[at : at + length - len(chunk)]
+            at, chunk = at + len(piece), b"".join((chunk, piece))
+            if len(chunk) == length:
+                yield chunk
+                chunk = b""
+    if chunk:
+        yield chunk

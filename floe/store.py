@@ -6,6 +6,8 @@ Times are UTC, ISO 8601, text that sorts. A value that a device did not give is 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +27,7 @@ def now() -> str:
 
 
 def open_log(path: Path) -> Database:
-    """Open for writing, made or migrated as needed. Every commit is on disk when it returns (synchronous=FULL).
+    """Open for writing, made or migrated as needed. Commits survive the end of the process; `durably` the power's too.
 
     Raises `StoreError` for a file that is not a database, is damaged, or comes from a newer Floe.
     """
@@ -38,7 +40,7 @@ def open_log(path: Path) -> Database:
         if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(f"damaged: {fault}")
         db.enable_wal()
-        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA synchronous=NORMAL")
         db.execute("PRAGMA busy_timeout=10000")
         migrations.apply(db)
     except (sqlite3.Error, OSError) as error:
@@ -51,6 +53,17 @@ def open_log(path: Path) -> Database:
         db.close()
         raise StoreError(f"{path}: written by a newer Floe ({', '.join(sorted(newer))}); update this one")
     return db
+
+
+@contextmanager
+def durably(db: Database) -> Iterator[None]:
+    """A transaction that is on disk when the block has ended, and with it all that was committed before."""
+    db.execute("PRAGMA synchronous=FULL")
+    try:
+        with db.atomic():
+            yield
+    finally:
+        db.execute("PRAGMA synchronous=NORMAL")
 
 
 def read_log(path: Path) -> Database:

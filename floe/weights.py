@@ -7,9 +7,10 @@ and cannot read or write a tensor in pieces; the tests hold it to the package in
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,16 +96,26 @@ def layout_of(arrays: Mapping[str, AnyArray], metadata: Mapping[str, str] | None
     return Layout(tuple(tensors), dict(metadata or {}))
 
 
-def write(path: Path, arrays: Mapping[str, AnyArray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write named arrays atomically, sorted by name: equal arrays give equal bytes.
+def write(
+    path: Path, arrays: Mapping[str, AnyArray], metadata: Mapping[str, str] | None = None, *, sync: bool = True
+) -> None:
+    """Write named arrays atomically, sorted by name: equal arrays give equal bytes. `sync` is that of `replacing`.
 
     Raises `StoreError`, and `TypeError` for a dtype that has no code.
     """
+    found = buffers(arrays, metadata)
+    with replacing(path, sync=sync) as file:
+        file.writelines(found)
+
+
+def buffers(arrays: Mapping[str, AnyArray], metadata: Mapping[str, str] | None = None) -> list[memoryview]:
+    """The bytes that `write` would write, without a copy of what lies in memory as it would lie in the file.
+
+    Raises `TypeError` for a dtype that has no code.
+    """
     layout = layout_of(arrays, metadata)
-    with replacing(path) as file:
-        file.write(header(layout))
-        for tensor in layout.tensors:
-            file.write(np.ascontiguousarray(arrays[tensor.name], tensor.dtype).tobytes())
+    ready = (np.ascontiguousarray(arrays[t.name], t.dtype).reshape(-1).view(np.uint8) for t in layout.tensors)
+    return [memoryview(header(layout)), *(array.data for array in ready)]
 
 
 def read(source: Source) -> dict[str, AnyArray]:
@@ -159,20 +170,42 @@ def read_piece(source: Source, tensor: Tensor, at: int, elements: int) -> AnyArr
         return np.frombuffer(file.read(count * tensor.dtype.itemsize), tensor.dtype)
 
 
-def join(sources: Mapping[Path, Collection[str]], out: Path, metadata: Mapping[str, str]) -> None:
-    """Write the named tensors of several files into one, in pieces, sorted by name. Raises `Refused`, `StoreError`."""
+def join(sources: Mapping[Path, Collection[str]], out: Path, metadata: Mapping[str, str]) -> str:
+    """Write the named tensors of several files into one, in pieces, sorted by name; its SHA-256.
+
+    Raises `Refused`, `StoreError`.
+    """
     found = {
         t.name: (path, t) for path, names in sources.items() for t in read_layout_of(path).tensors if t.name in names
     }
+    return compose({name: (t, pieces_of(path, t)) for name, (path, t) in found.items()}, out, metadata)
+
+
+def compose(parts: Mapping[str, tuple[Tensor, Iterable[AnyArray]]], out: Path, metadata: Mapping[str, str]) -> str:
+    """Write tensors whose pieces are made as they are written, sorted by name; the SHA-256 of the file.
+
+    Of the given `Tensor` dtype and shape count; its place is a new one. Raises `StoreError`.
+    """
     tensors: list[Tensor] = []
-    for name in sorted(found):
-        t, start = found[name][1], tensors[-1].stop if tensors else 0
+    for name in sorted(parts):
+        t, start = parts[name][0], tensors[-1].stop if tensors else 0
         tensors.append(Tensor(name, t.dtype, t.shape, start, start + t.stop - t.start))
+    text = header(Layout(tuple(tensors), metadata))
+    digest = hashlib.sha256(text)
     with replacing(out) as file:
-        file.write(header(Layout(tuple(tensors), metadata)))
-        for path, t in (found[tensor.name] for tensor in tensors):
-            for at in range(0, t.elements, PIECE):
-                file.write(read_piece(path, t, at, PIECE).tobytes())
+        file.write(text)
+        for tensor in tensors:
+            for piece in parts[tensor.name][1]:
+                data = np.ascontiguousarray(piece, tensor.dtype).data
+                digest.update(data)
+                file.write(data)
+    return digest.hexdigest()
+
+
+def pieces_of(path: Path, tensor: Tensor) -> Iterator[AnyArray]:
+    """A tensor of a checked file, flat, piece by piece."""
+    for at in range(0, tensor.elements, PIECE):
+        yield read_piece(path, tensor, at, PIECE)
 
 
 def check_numbers(path: Path) -> Layout:
@@ -183,12 +216,10 @@ def check_numbers(path: Path) -> Layout:
     layout = read_layout_of(path)
     for tensor in layout.tensors:
         limit = min(MAX_MAGNITUDE, float(np.finfo(tensor.dtype).max)) if tensor.dtype.kind == "f" else 2**53
-        for at in range(0, tensor.elements, PIECE):
-            piece = read_piece(path, tensor, at, PIECE)
-            right = (piece >= -limit) & (piece <= limit)  # false for NaN
-            if not right.all():
-                place = int(np.argmin(right))
-                raise Refused("weights", f"tensor {tensor.name!r} has {piece[place]} at {at + place}")
+        for number, piece in enumerate(pieces_of(path, tensor)):
+            if not (piece.min() >= -limit and piece.max() <= limit):  # NaN is its own least and greatest
+                place = int(np.argmin((piece >= -limit) & (piece <= limit)))
+                raise Refused("weights", f"tensor {tensor.name!r} has {piece[place]} at {number * PIECE + place}")
     return layout
 
 

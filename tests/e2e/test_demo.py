@@ -209,7 +209,7 @@ def test_a_device_that_hangs_ends_it_when_patience_does(tmp_path: Path, mine: Pa
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_when_it_is_stopped_no_process_survives(tmp_path: Path, mine: Path, number: signal.Signals, code: int) -> None:
-    """What survives a demo that is killed outright: tests/unit/demo/test_children.py."""
+    """What survives a demo that is killed outright: tests/unit/test_children.py."""
     with running(tmp_path, mine) as demo:
         assert len(processes_of(tmp_path / "run")) >= 4
         demo.send_signal(number)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROCESSES = {"broker", "edge_client", "aggregator", "mesh_bridge", "ui", "demo"}
+PROCESSES = {"broker", "edge_client", "aggregator", "mesh_bridge", "ui", "demo", "bench"}
 PACKAGES = sorted(p.name for p in ROOT.iterdir() if p.name in {*PROCESSES, "floe"} and (p / "__init__.py").exists())
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TRAINER = {f"edge_client/{name}.py" for name in ("evaluate", "models", "optimise", "tensors", "trainer")}
@@ -67,7 +67,7 @@ def test_the_reader_of_imports_finds_lazy_and_typing_ones() -> None:
 
 
 def test_every_package_of_the_project_is_looked_at() -> None:
-    assert {"aggregator", "broker", "demo", "edge_client", "floe"} <= set(PACKAGES)
+    assert {"aggregator", "bench", "broker", "demo", "edge_client", "floe"} <= set(PACKAGES)
     assert len(FILES) > 50
 
 
@@ -89,8 +89,8 @@ def test_only_the_command_line_names_modules_of_processes_and_as_text() -> None:
     assert dynamic == ["floe/cli.py"]
 
 
-def test_only_the_session_imports_paho() -> None:
-    assert {i.file for i in _who("paho")} == {"floe/session.py"}
+def test_only_the_session_imports_paho_and_what_it_is_measured_against() -> None:
+    assert {i.file for i in _who("paho")} == {"floe/session.py", "bench/raw.py"}
 
 
 def test_only_the_trainer_imports_torch_and_the_export_of_models_when_it_is_called() -> None:

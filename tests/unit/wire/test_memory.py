@@ -45,7 +45,9 @@ def test_in_plaintext_the_first_key_is_pinned_and_one_with_a_secret_is_refused(t
 
 
 def test_an_older_message_is_known_after_a_restart_and_streams_do_not_mix(tmp_path: Path) -> None:
-    assert Memory(tmp_path).newer("round", 5)
+    memory = Memory(tmp_path)
+    assert memory.newer("round", 5)
+    memory.save()
     again = Memory(tmp_path)
     assert [again.newer("round", seq) for seq in (4, 5, 6, 5)] == [False, True, True, False]
     assert again.newer("model", 1)

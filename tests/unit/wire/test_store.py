@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from floe.errors import StoreError
-from floe.store import migrations, now, open_log, read_log
+from floe.store import durably, migrations, now, open_log, read_log
 
 
-def test_a_new_log_has_its_tables_in_wal_mode_and_syncs_every_commit(tmp_path: Path) -> None:
+def test_a_new_log_has_its_tables_in_wal_mode_and_syncs_what_is_promised(tmp_path: Path) -> None:
     db = open_log(tmp_path / "log" / "floe.sqlite")
     assert {"federations", "devices", "rounds", "updates", "models", "events"} <= set(db.table_names())
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+    event = {"time": now(), "level": "info", "kind": "k", "text": "t"}
+    assert db.execute("PRAGMA synchronous").fetchone() == (1,)  # NORMAL
+    with durably(db):
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        db.table("events").insert(event)
+    with suppress(ValueError), durably(db):
+        db.table("events").insert(event)
+        raise ValueError
+    assert db.execute("PRAGMA synchronous").fetchone() == (1,)
+    assert db.table("events").count == 1
     db.close()
 
 

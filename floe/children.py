@@ -1,24 +1,28 @@
 """Processes that must not outlive the one that started them. Starts, watches and ends them by pid; writes their logs.
 
-Each is in a session of its own, so that Ctrl-C reaches only the parent, which ends them in order: what was started
-last first. Should the parent be killed outright, the kernel sends each a SIGTERM (prctl(2), PR_SET_PDEATHSIG; Linux).
+`floe demo` and `floe bench` run a federation so. Each is in a session of its own, so that Ctrl-C reaches only the
+parent, which ends them in order: what was started last first. Should the parent be killed outright, the kernel sends
+each a SIGTERM (prctl(2), PR_SET_PDEATHSIG; Linux).
 """
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from floe.errors import FloeError
+from floe.errors import BrokerError, FloeError
 from floe.service import dying_with_parent
 
 STOP_S = 5.0
 STOP_BROKER_S = 12.0  # it gives Mosquitto ten
+BROKER_S = 30.0
 TAIL_LINES = 8
 
 
@@ -112,3 +116,24 @@ def _terminate(children: Sequence[Child], stop_s: float) -> None:
             child.process.wait(max(until - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
             continue
+
+
+def await_port(broker: Child, port: int, stopped: Callable[[], bool]) -> None:
+    """Until a broker takes connections on a port of this machine, or `stopped`. Raises its error, or `BrokerError`."""
+    until = time.monotonic() + BROKER_S
+    while not stopped():
+        if broker.process.poll() is not None:
+            raise broker.fault()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        if time.monotonic() > until:
+            raise BrokerError(f"the broker does not answer on port {port} after {BROKER_S:g} s; see {broker.log}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.children import Children
+from floe.children import Children
 from floe.errors import BrokerError, ConfigError
 
 WAIT_S = 20.0
@@ -19,7 +19,7 @@ WAIT_S = 20.0
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from demo.children import Children
+from floe.children import Children
 with Children(Path({folder!r}), os.environ) as children:
     child = children.start("broker", "broker", "--port", {port!r})
     print(child.process.pid, flush=True)

@@ -1,0 +1,99 @@
+"""`floe bench`: what a round and a transfer cost without training, through a real Mosquitto with everything on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar, cast, get_args
+
+import click
+
+from bench.federation import Run, run
+from bench.figures import medians, parts_of, round_lines, transport_lines
+from bench.folder import Settings, model_bytes
+from floe.messages import Suite
+from floe.service import stopping
+from floe.transfer import chunk_bytes_for
+
+TRANSFERS = 6  # of which the first is dropped
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _shared(function: F) -> F:
+    suites = click.Choice(get_args(Suite))
+    function = click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")(function)
+    return click.option("--suite", type=suites, default="chacha20-poly1305", show_default=True)(function)
+
+
+@click.group()
+def bench() -> None:
+    """What a round and a transfer cost: a federation on this machine that trains nothing."""
+
+
+@bench.command("round")
+@click.option("--clients", type=click.IntRange(1, 1000), default=2, show_default=True, help="each a process of its own")
+@click.option("--params", type=click.IntRange(1, 10**10), default=250_000, show_default=True, help="float32 numbers")
+@click.option("--rounds", type=click.IntRange(2, 1_000_000), default=6, show_default=True, help="the first is dropped")
+@_shared
+def round_(clients: int, params: int, rounds: int, suite: str, as_json: bool) -> None:
+    """Seconds from the publication of a round to the new global model in every client's hands, and its parts."""
+    settings = Settings(clients, params, rounds, cast(Suite, suite))
+    with stopping() as stop:
+        observed = run(settings, stop)
+    result = _round_result(settings, observed)
+    _tell(result, round_lines(result), as_json)
+
+
+@bench.command()
+@click.option("--size", type=click.IntRange(1, 4000), default=100, show_default=True, help="MB of float32 numbers")
+@_shared
+def transport(size: int, suite: str, as_json: bool) -> None:
+    """One transfer, from its announcement to its answer, beside the raw rate of paho through the same Mosquitto."""
+    settings = Settings(1, size * 250_000, TRANSFERS, cast(Suite, suite))
+    with stopping() as stop:
+        observed = run(settings, stop, raw=True)
+    parts = medians(_parts(settings, observed))
+    whole = model_bytes(settings)
+    assert observed.raw_seconds is not None
+    result = {
+        "bytes": whole,
+        "chunk_bytes": chunk_bytes_for(whole),
+        "suite": suite,
+        "raw_seconds": observed.raw_seconds,
+        "raw_mb_s": whole / observed.raw_seconds / 1e6,
+        "floe_seconds": parts["collect"],
+        "floe_mb_s": whole / parts["collect"] / 1e6,
+        "ratio": observed.raw_seconds / parts["collect"],
+    }
+    _tell(result, transport_lines(result), as_json)
+
+
+def _parts(settings: Settings, observed: Run) -> list[dict[str, float]]:
+    numbers = range(1, settings.rounds + 1)
+    return [parts_of(observed.rounds[r], observed.hands.get(r, []), settings.clients) for r in numbers]
+
+
+def _round_result(settings: Settings, observed: Run) -> dict[str, Any]:
+    rows = [
+        {**parts, "seconds": sum(parts.values()), "up": observed.up[r], "down": observed.down[r]}
+        for r, parts in enumerate(_parts(settings, observed), 1)
+    ]
+    middle = medians(rows)
+    return {
+        "clients": settings.clients,
+        "params": settings.params,
+        "bytes": model_bytes(settings),
+        "rounds": settings.rounds,
+        "suite": settings.suite,
+        "seconds": middle.pop("seconds"),
+        "bytes_up": middle.pop("up"),
+        "bytes_down": middle.pop("down"),
+        "parts": middle,
+        "aggregator_peak_mb": observed.aggregator_peak / 1e6,
+        "client_peak_mb": observed.client_peak / 1e6,
+        "each_round_seconds": [row["seconds"] for row in rows],
+    }
+
+
+def _tell(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    click.echo(json.dumps(result) if as_json else "\n".join(lines))
