@@ -74,7 +74,7 @@ class Chain:
     def restore(self, policy: Policy, now: float, control: Control) -> State:
         """Where the rounds were when the last process ended, without what the disk has damaged since."""
         self._mend()
-        last = max(policy.rounds.count, control.last)
+        last = control.last_round(policy.rounds)
         row = self._log.open_phase(self._lineage, self._epoch)
         if row is None:
             return self._between_phases(policy, now, control, last)

@@ -5,7 +5,7 @@ The wish is on disk before it is followed, so that a paused federation stays pau
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -16,6 +16,7 @@ from aggregator.states import Held, State, Steered
 from floe.errors import Refused
 from floe.messages import Command
 from floe.operators import known_operators
+from floe.settings import Rounds
 from floe.store import now
 
 HELD: dict[str, Held] = {"start": "", "resume": "", "pause": "paused", "stop": "stopped"}
@@ -23,11 +24,19 @@ HELD: dict[str, Held] = {"start": "", "resume": "", "pause": "paused", "stop": "
 
 @dataclass(frozen=True)
 class Control:
-    """The operator's wish as it is remembered: what is held, the last round, the round of the last start."""
+    """The operator's wish as it is remembered: what is held, the last round, the round of the last start.
+
+    `last` was chosen while `rounds.count` was `count`: when that is changed afterwards, it counts again.
+    """
 
     held: Held = ""
     last: int = 0
     since: int = 0
+    count: int = 0
+
+    def last_round(self, rounds: Rounds) -> int:
+        """The last round to train."""
+        return self.last if self.last and self.count == rounds.count else rounds.count
 
 
 class Steering:
@@ -39,7 +48,9 @@ class Steering:
         self._operators = operators
 
     def control(self) -> Control:
-        row = self._db.execute("SELECT held, last, since FROM control WHERE lineage = ?", [self._lineage]).fetchone()
+        row = self._db.execute(
+            "SELECT held, last, since, count FROM control WHERE lineage = ?", [self._lineage]
+        ).fetchone()
         return Control(*row) if row else Control()
 
     def handle(self, command: Command, state: State, policy: Policy) -> tuple[Steered | None, str]:
@@ -83,7 +94,7 @@ class Steering:
         held = HELD[command.action]
         if held == state.held:
             return None, f"nothing changes: {describe(state, policy)}"
-        self._remember(Control(held, state.last, self.control().since))
+        self._remember(replace(self.control(), held=held))
         words = {"pause": "the open round goes on, no other opens", "stop": "stopped", "resume": "the rounds go on"}
         return Steered(command.action, state.last), words[command.action]
 
@@ -93,12 +104,11 @@ class Steering:
         last = done + more if more else max(state.last, done + 1)
         if last == state.last and not state.held and state.stage != "waiting":
             return None, f"nothing changes: {describe(state, policy)}"
-        self._remember(Control("", last, done))
+        self._remember(Control("", last, done, policy.rounds.count))
         return Steered("start", last), f"started, to round {last}"
 
     def _remember(self, control: Control) -> None:
-        row = {"lineage": self._lineage, "held": control.held, "last": control.last, "since": control.since}
-        self._db.table("control").upsert(row, pk="lineage")
+        self._db.table("control").upsert({"lineage": self._lineage, **asdict(control)}, pk="lineage")
 
 
 def describe(state: State, policy: Policy) -> str:

@@ -98,7 +98,7 @@ CREATE INDEX updates_by_merged ON updates (lineage, epoch, merged, task);
 CREATE INDEX rounds_by_base ON rounds (lineage, epoch, base_sha256);
 
 CREATE TABLE control (
-    lineage TEXT PRIMARY KEY, held TEXT NOT NULL, last INTEGER, since INTEGER NOT NULL
+    lineage TEXT PRIMARY KEY, held TEXT NOT NULL, last INTEGER NOT NULL, since INTEGER NOT NULL, count INTEGER NOT NULL
 );
 
 CREATE TABLE operators (

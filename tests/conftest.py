@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from broker import run
 from floe.settings import Config, Mqtt
+
+settings.register_profile("floe", deadline=None)  # a slow machine refutes no property
+settings.load_profile("floe")
 
 ROOT = Path(__file__).resolve().parent.parent
 

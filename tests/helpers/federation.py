@@ -18,6 +18,7 @@ from floe.errors import StoreError
 from floe.identity import new_secret
 from floe.schema import Schema
 from floe.store import FILE, read_log
+from helpers.plain import SECTIONS
 from helpers.process import WAIT_S, Process
 
 POLL_S = 0.05
@@ -26,13 +27,15 @@ NAME = "floe"
 FEATURES = ("a", "b", "c")
 
 Sections = Mapping[str, Mapping[str, object]]
+# The trainer is numpy's: what a device computes is tested elsewhere, and torch takes seconds to import.
 DEFAULTS: Sections = {
-    "rounds": {"count": 2, "devices": 2, "deadline_s": 600.0},
-    "plan": {"model": "linear", "epochs": 1, "batch_size": 0, "optimizer": "sgd", "learning_rate": 0.1, "seed": 7},
+    "rounds": {"count": 2, "devices": 2, "deadline_s": 600.0, "grace_s": 600.0},
+    "plan": {"model": "plain", "epochs": 1, "learning_rate": 0.1, "seed": 7},
+    "trainers": SECTIONS["trainers"],
     "device": {"threads": 1},
 }
 # 31 chunks of 64 KiB: enough to lose some, to be stopped among them, and to arrive out of order.
-BIG: Sections = {"plan": {"model": "mlp", "hidden": [700, 700]}}
+BIG: Sections = {"plan": {"hidden": [500]}}
 CHUNKS = 31
 
 

@@ -40,7 +40,7 @@ def test_sums_of_two_devices_worked_by_hand(tmp_path: Path) -> None:
     np.testing.assert_allclose(out["scaling.scale"], [np.sqrt(8 / 3), 1.0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     arrays.arrays(np.float64, (12, 2), elements=st.floats(-1e3, 1e3)), st.integers(1, 11), st.sampled_from([0.0, 1.5e9])
 )
