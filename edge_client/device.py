@@ -108,6 +108,7 @@ class Device:
         self._newest: Round | None = None
         self._order: Round | None = None  # the one that is followed
         self._retry_at = 0.0
+        self._aggregator_seq = -1
         self._speak_at = 0.0
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -194,8 +195,15 @@ class Device:
         self._download.announce(manifest, retained=received.retained, now=time.monotonic(), keep=self._late_base())
 
     def _on_aggregator(self, received: Received) -> None:
-        """An aggregator that comes back has forgotten who was about to send what, and maybe who is there."""
-        if self._read(received, Status).state == "online" and not received.retained:
+        """An aggregator that comes back has forgotten who was about to send what, and maybe who is there.
+
+        Each status counts once: one that is played again must not make the whole fleet speak.
+        """
+        status = self._read(received, Status)
+        if status.seq <= self._aggregator_seq:
+            return
+        self._aggregator_seq = status.seq
+        if status.state == "online" and not received.retained:
             self._outbox.hurry()
             self._download.hurry()
             self._say_present()

@@ -16,14 +16,14 @@ from edge_client.device import Device, decide, follow
 from floe.errors import KeyFileError
 from floe.identity import Identity
 from floe.keyring import Keyring
-from floe.messages import Answer, Base, Phase, Round
+from floe.messages import Answer, Base, Phase, Round, Status
 from floe.parcel import pack
 from floe.plan import Plan
 from floe.schema import Schema
 from floe.session import Received
 from floe.settings import Config
 from floe.settings import Device as DeviceSettings
-from floe.topics import AnswerTo, CurrentRound, Topic
+from floe.topics import AggregatorStatus, AnswerTo, CurrentRound, Topic
 
 PHASE = Phase("main", 1, 3, "train")
 ORDER = Round(
@@ -147,3 +147,15 @@ def test_the_first_to_speak_as_the_aggregator_without_the_secret_is_not_believed
     order(ann, STRANGER, keyring("plaintext"), seq=9)
     assert ann._newest is not None
     assert ann._newest.key == MAIN.key
+
+
+def test_a_status_of_the_aggregator_that_is_played_again_makes_nobody_speak(ann: Device) -> None:
+    def says(seq: int) -> bool:
+        """Whether the device announces its parcel again at once."""
+        ann._outbox.due(1e9)
+        proof = RING.proof("floe", "main", MAIN.key)
+        status = Status(federation="floe", sender="main", key=MAIN.key, proof=proof, seq=seq, state="online")
+        hear(ann, AggregatorStatus("floe", "main"), MAIN.sign(status))
+        return bool(ann._outbox.due(0.0))
+
+    assert [says(seq) for seq in (5, 5, 4, 5, 6, 6)] == [True, False, False, False, True, False]
