@@ -11,7 +11,8 @@ from chaos.stage import AGGREGATOR, Stage
 from helpers.proxy import DROP, PASS, TWICE, Message, Verdict
 
 DAY_S = 86_400.0
-SHARE = {"dropped": 0.01, "duplicated": 0.02, "reordered": 0.02, "delayed": 0.02}  # of the messages
+TO_MESSAGES = ("dropped", "duplicated", "reordered", "delayed")
+GAP = (5, 25)  # messages between two that something happens to
 LONGEST_DELAY_S = 2.0
 
 
@@ -22,17 +23,19 @@ class Weather:
         self.counts = Counter[str]()
         self.calm = False
         self._dice = random.Random(seed)
+        self._turn: list[str] = []
+        self._left = 0
 
     def __call__(self, message: Message) -> Verdict:
-        if self.calm:
+        self._left -= 1
+        if self.calm or self._left >= 0:
             return PASS
-        throw = self._dice.random()
-        for kind, share in SHARE.items():
-            if throw < share:
-                self.counts[kind] += 1
-                return self._verdict(kind)
-            throw -= share
-        return PASS
+        self._left = self._dice.randint(*GAP)
+        if not self._turn:
+            self._turn = self._dice.sample(TO_MESSAGES, len(TO_MESSAGES))
+        kind = self._turn.pop()
+        self.counts[kind] += 1
+        return self._verdict(kind)
 
     def _verdict(self, kind: str) -> Verdict:
         match kind:

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from chaos.faults import SHARE, Script, Weather  # noqa: E402 (the path comes first)
+from chaos.faults import TO_MESSAGES, Script, Weather  # noqa: E402 (the path comes first)
 from chaos.judge import judge  # noqa: E402
 from chaos.stage import NoDisk, Stage  # noqa: E402
 
@@ -59,7 +59,7 @@ def chaos(folder: Path, *, seconds: float, seed: int, devices: int) -> Result:
         wrong = stage.come_to_rest(REST_S) + stage.died + stage.defects()
         injected = {**weather.counts, **script.counts}
         injected["reordered"] = stage.proxy.overtaken
-        wrong += [f"never injected: {kind}" for kind in (*SHARE, *script.kinds) if not injected.get(kind)]
+        wrong += [f"never injected: {kind}" for kind in (*TO_MESSAGES, *script.kinds) if not injected.get(kind)]
         wrong += [] if stage.said_full() else ["no process has met its full disk"]
         wrong += [] if stage.clock_jumped() else ["the log shows no clock that jumped"]
         federation = stage.federation.folder
