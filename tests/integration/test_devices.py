@@ -16,7 +16,7 @@ def outcome(federation: Federation, device: str, task: str) -> dict[str, object]
 
 
 def test_sums_over_too_few_rows_are_refused_and_the_others_go_on(federation: Federation) -> None:
-    federation.configure({"rounds": {"count": 1}})
+    federation.configure({"rounds": {"count": 1}, "plan": {"model": "linear"}})  # torch, as users have it
     federation.features("few", rows=9)
     federation.aggregator()
     few = federation.client("few")
