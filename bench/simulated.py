@@ -176,7 +176,7 @@ class Simulated:
             self._fetch.wait(time.monotonic() + REPAIR_S)
         if not incoming.assembly.complete:
             return
-        sha256 = incoming.open_to(self._base_path, sync=False)
+        sha256 = incoming.open_to(self._base_path)
         incoming.remove()
         if sha256 != incoming.core.base:
             raise Refused("weights", f"{self.name}: the model is not the one that its manifest names")
