@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from aggregator.log import UNUSED
 from floe.findings import Findings
+from floe.sqlite import Database
 
 TABLES = {"federations", "devices", "rounds", "updates", "models", "events", "refusals", "control", "operators"}
 WAY_OUT = "the log was altered or restored in part: restore it as a whole from a backup"

@@ -12,7 +12,6 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
-from sqlite_utils import Database
 
 from aggregator.export import WRITERS
 from aggregator.registry import is_signed
@@ -22,6 +21,7 @@ from floe.errors import ConfigError, DataError, Refused, StoreError
 from floe.files import hash_of
 from floe.identity import load_identity
 from floe.settings import Config
+from floe.sqlite import Database
 from floe.store import FILE, read_log
 from floe.terminal import printable, size_words
 

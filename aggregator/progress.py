@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sqlite_utils import Database
-
 from aggregator.phases import Progress
 from floe.messages import Phase
 from floe.settings import Rounds
+from floe.sqlite import Database
 
 
 def read_progress(db: Database, phase: Phase, rounds: Rounds, since: int) -> Progress:

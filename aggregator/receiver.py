@@ -19,7 +19,7 @@ from aggregator.rounds import staleness_of
 from aggregator.states import State
 from aggregator.uploads import Upload, Uploads
 from floe.errors import Refused
-from floe.files import storing
+from floe.files import storing, sync
 from floe.keyring import Keyring, open_meta
 from floe.messages import Answer, Core, Manifest, Phase, Want
 from floe.parcel import Incoming
@@ -203,6 +203,7 @@ class Receiver:
         except Refused:
             path.unlink()
             raise
+        sync(path)
         self._chain.accept_schema(schema)
         return sha256
 

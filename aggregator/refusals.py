@@ -5,8 +5,7 @@ Rows are bounded by devices times reasons: names that no key is known for are co
 
 from __future__ import annotations
 
-from sqlite_utils import Database
-
+from floe.sqlite import Database
 from floe.store import now
 
 

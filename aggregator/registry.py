@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from floe.errors import Refused
-from floe.files import storing, sync_folder
+from floe.files import storing
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Phase
@@ -59,6 +59,7 @@ class Registry:
         self._tell = tell
         self._models = models
         self._published = published
+        self._saved: list[Parcel] | None = None  # what of `published` this process has looked at
         with storing(published):
             published.mkdir(parents=True, exist_ok=True)
             (models / "devices").mkdir(parents=True, exist_ok=True)
@@ -86,16 +87,22 @@ class Registry:
     def parcel(
         self, model: Model, phase: Phase, keyring: Keyring, *, federation: str, sender: str, keep: int
     ) -> Parcel:
-        """The transfer of a model: what was published before, or sealed now. At most `keep` older ones stay."""
-        saved = saved_parcels(self._published, self._tell)
+        """The transfer of a model: what was published before, or sealed now. At most `keep` older ones stay.
+
+        Not synced: after a power cut it is there whole, or is sealed anew.
+        """
+        saved = saved_parcels(self._published, self._tell) if self._saved is None else self._saved
         of_model = [p for p in saved if p.core.base == model.sha256 and p.core.suite == keyring.suite]
         others = [p for p in saved if p not in of_model[:1]]
-        for old in others[: max(len(others) - keep, 0)]:
+        gone = max(len(others) - keep, 0)
+        for old in others[:gone]:
             forget(old)
-        return of_model[0] if of_model else pack(
+        newest = of_model[0] if of_model else pack(
             self._published, model.path, "{}", keyring, federation=federation,
             phase=phase, kind="model", sender=sender, base=model.sha256, sync=False,
         )  # fmt: skip
+        self._saved = [*others[gone:], newest]
+        return newest
 
     def recover(self, sha256: str, out: Path) -> bool:
         """Open the published transfer of a model into the file that was lost; False if it is not there."""
@@ -112,7 +119,6 @@ class Registry:
             for path in sorted(spool.glob("*.safetensors"), key=_round_of) if keep else []:
                 path.replace(self._models / "devices" / f"{path.stem.partition('@')[0]}.safetensors")
             shutil.rmtree(spool)
-            sync_folder(self._models / "devices")
 
 
 def _round_of(spooled: Path) -> float:

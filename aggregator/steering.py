@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from sqlite_utils import Database
-
 from aggregator.phases import Policy
 from aggregator.rounds import missing
 from aggregator.states import Held, State, Steered
@@ -17,6 +15,7 @@ from floe.errors import Refused
 from floe.messages import Command
 from floe.operators import known_operators
 from floe.settings import Rounds
+from floe.sqlite import Database
 from floe.store import now
 
 HELD: dict[str, Held] = {"start": "", "resume": "", "pause": "paused", "stop": "stopped"}

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from floe.errors import StoreError
 from floe.files import replacing, set_aside
+from floe.sqlite import Database
 
 COLUMNS = [
     *("time", "device", "lineage", "epoch", "round", "task", "outcome", "reason", "detail", "samples", "test_samples"),

@@ -8,8 +8,10 @@ from typing import Any, TypeVar, cast, get_args
 
 import click
 
+from bench import fleet as fleets
 from bench.federation import Run, run
 from bench.figures import medians, parts_of, round_lines, transport_lines
+from bench.fleet_figures import fleet_lines, fleet_result
 from bench.folder import Settings, model_bytes
 from floe.messages import Suite
 from floe.service import stopping
@@ -42,6 +44,20 @@ def round_(clients: int, params: int, rounds: int, suite: str, as_json: bool) ->
         observed = run(settings, stop)
     result = _round_result(settings, observed)
     _tell(result, round_lines(result), as_json)
+
+
+@bench.command()
+@click.option("--devices", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="simulated")
+@click.option("--params", type=click.IntRange(1, 10**10), default=25_000, show_default=True, help="float32 numbers")
+@click.option("--rounds", type=click.IntRange(2, 1_000_000), default=3, show_default=True, help="medians: without 1")
+@_shared
+def fleet(devices: int, params: int, rounds: int, suite: str, as_json: bool) -> None:
+    """A round with many simulated devices, each with its own connection, key and messages: seconds and memory."""
+    settings = Settings(devices, params, rounds, cast(Suite, suite))
+    with stopping() as stop:
+        observed = fleets.run(settings, stop)
+    result = fleet_result(settings, observed)
+    _tell(result, fleet_lines(result), as_json)
 
 
 @bench.command()

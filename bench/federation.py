@@ -16,6 +16,7 @@ from bench import folder as bench_folder
 from bench.folder import Settings
 from bench.listener import Listener, Seen
 from bench.trainer import FOLDER
+from bench.usage import peak_bytes
 from floe.children import Child, Children, await_port, free_port
 from floe.errors import BrokerError, IncompleteError
 from floe.store import FILE, read_log
@@ -48,8 +49,7 @@ def run(settings: Settings, stopped: Stopped, *, raw: bool = False) -> Run:
     with tempfile.TemporaryDirectory(prefix="floe-bench-") as name:
         folder, port = Path(name), free_port()
         bench_folder.make(folder, settings, port)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOE_")}
-        with Children(folder, {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}) as children:
+        with Children(folder, environment()) as children:
             broker = children.start("broker", "broker")
             await_port(broker, port, stopped)
             seconds = _raw(port, chunks, chunk_bytes_for(size)) if raw else None
@@ -57,10 +57,10 @@ def run(settings: Settings, stopped: Stopped, *, raw: bool = False) -> Run:
             listener.connect(stopped)
             aggregator = children.start("aggregator", "aggregator")
             clients = [_client(children, number) for number in range(1, settings.clients + 1)]
-            _listen(listener, children, stopped)
-            peaks = [_peak(child) for child in (aggregator, *clients)]
+            listen(listener, children, stopped, PATIENCE_S)
+            peaks = [peak_bytes(child.process.pid) for child in (aggregator, *clients)]
         up, down = _bytes(folder)
-        return Run(listener.rounds, _hands(folder), up, down, peaks[0], max(peaks[1:]), seconds)
+        return Run(listener.rounds, hands(folder), up, down, peaks[0], max(peaks[1:]), seconds)
 
 
 def _client(children: Children, number: int) -> Child:
@@ -68,17 +68,31 @@ def _client(children: Children, number: int) -> Child:
     return children.start(name, "client", "--id", name, "--data", "features")
 
 
-def _listen(listener: Listener, children: Children, stopped: Stopped) -> None:
+def environment() -> dict[str, str]:
+    """Of the processes of a benchmark: nothing of ours configures them, and numpy takes one thread."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOE_")}
+    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def listen(
+    listener: Listener, children: Children, stopped: Stopped, patience_s: float, turn: Callable[[], None] | None = None
+) -> None:
+    """Until the last round is over; `turn` is called again and again. Raises `IncompleteError`, or a child's error."""
+
     def over() -> bool:
+        if turn:
+            turn()
         return stopped() or children.ended() is not None
 
-    heard = listener.listen(over, PATIENCE_S)
+    heard = listener.listen(over, patience_s)
+    if turn:
+        turn()
     listener.close()
     if listener.finished:
         return
     if (ended := children.ended()) is not None:
         raise ended.fault()
-    raise IncompleteError("stopped before the last round" if heard else f"nothing was heard for {PATIENCE_S:g} s")
+    raise IncompleteError("stopped before the last round" if heard else f"nothing was heard for {patience_s:g} s")
 
 
 def _raw(port: int, chunks: int, size: int) -> float:
@@ -96,14 +110,8 @@ def _raw(port: int, chunks: int, size: int) -> float:
     return float(ended) - float(began)
 
 
-def _peak(child: Child) -> int:
-    """Bytes of RSS at the most (VmHWM, proc(5))."""
-    status = Path(f"/proc/{child.process.pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
-def _hands(folder: Path) -> dict[int, list[float]]:
+def hands(folder: Path) -> dict[int, list[float]]:
+    """By round, when each client had its model."""
     found: dict[int, list[float]] = defaultdict(list)
     for path in (folder / FOLDER).glob("*.txt"):
         for line in path.read_text().splitlines():

@@ -26,10 +26,13 @@ class Seen:
 
 
 class Listener:
-    """Listens to the federation of a benchmark; `chunks` is the number of chunks of its models."""
+    """Listens to the federation of a benchmark; `chunks` is the number of chunks of its models.
 
-    def __init__(self, port: int, chunks: int) -> None:
-        kinds = (CurrentRound, DeviceManifest, AnswerTo, ModelManifest)
+    Without `updates` not to what devices announce and are answered: of a thousand that is work.
+    """
+
+    def __init__(self, port: int, chunks: int, *, updates: bool = True) -> None:
+        kinds = (CurrentRound, ModelManifest, *((DeviceManifest, AnswerTo) if updates else ()))
         filters = [filter_of(kind) for kind in kinds] + [filter_of(ModelChunk, index=str(chunks - 1))]
         self._session = Session(Mqtt(port=port), "floe-bench", filters, None)
         self.rounds: dict[int, Seen] = {}

@@ -19,7 +19,6 @@ from typing import Any, get_args
 
 import click
 from rich.console import Console
-from sqlite_utils import Database
 
 from demo import folder as demo_folder
 from demo.display import Display, round_table, score_words
@@ -31,6 +30,7 @@ from floe.errors import IncompleteError, StoreError
 from floe.messages import Suite
 from floe.service import stopping
 from floe.settings import Config
+from floe.sqlite import Database
 from floe.store import CSV, FILE, read_log
 from floe.terminal import size_words
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlite_utils import Database
-
 from floe.messages import Task
+from floe.sqlite import Database
 from floe.terminal import printable
 
 

@@ -119,7 +119,7 @@ class Download:
             return False
         incoming, fresh = self._incoming, self.path.with_suffix(".new")
         try:
-            sha256 = incoming.open_to(fresh, sync=False)  # a copy: its hash is looked at when we start
+            sha256 = incoming.open_to(fresh)
             if sha256 != incoming.core.base:
                 raise Refused(
                     "weights", f"the model has hash {sha256[:12]}, its manifest says {incoming.core.base[:12]}"

@@ -58,13 +58,13 @@ class Children:
         self._environment = dict(environment)
         self._all: list[Child] = []
 
-    def start(self, name: str, *arguments: str) -> Child:
-        """Run `floe <arguments>` in the folder; what it says goes to `logs/<name>.log` there."""
+    def start(self, name: str, *arguments: str, module: str = "floe") -> Child:
+        """Run `floe <arguments>`, or another module, in the folder; what it says goes to `logs/<name>.log` there."""
         log = self._folder / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "floe", *arguments],
+                [sys.executable, "-P", "-m", module, *arguments],
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

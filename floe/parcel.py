@@ -16,7 +16,8 @@ from typing import BinaryIO
 import msgspec
 
 from floe.errors import Refused, StoreError
-from floe.files import replacing, set_aside, storing
+from floe.files import replacing, set_aside, storing, write_atomically
+from floe.files import sync as to_disk
 from floe.keyring import Keyring
 from floe.messages import Core, Envelope, Phase
 from floe.seal import Sealer, sealed_length, sealer
@@ -60,8 +61,8 @@ def pack(
 ) -> Parcel:  # fmt: skip
     """Seal a file, or what would be one (None: a report without weights) into a new parcel in `folder`.
 
-    Writes `<name>.chunks` and then `<name>.json`, each atomically: the second says that the parcel is whole. `sync` is
-    that of `replacing`: `saved_parcels` finds what a power cut has left of it.
+    Writes `<name>.chunks` and then `<name>.json`, each atomically: the second says that the parcel is whole. With
+    `sync` both are on the disk when this returns; without, `saved_parcels` finds what a power cut has left of it.
     Raises `StoreError`.
     """
     size = source.stat().st_size if isinstance(source, Path) else sum(len(buffer) for buffer in source or ())
@@ -76,12 +77,15 @@ def pack(
     seal = sealer(draft, content_key)
     draft = msgspec.structs.replace(draft, commitment=seal.commitment, meta=seal.seal_meta(meta))
     packing = folder / f"{draft.salt}.packing"
-    core = msgspec.structs.replace(draft, chunks=_seal_chunks(source, packing, draft, seal, sync=sync))
+    core = msgspec.structs.replace(draft, chunks=_seal_chunks(source, packing, draft, seal))
     parcel = Parcel(core, content_key, folder / f"{name_of(core)}.chunks")
     with storing(parcel.chunks):
-        packing.replace(parcel.chunks)  # the folder is synced with the record
-    with replacing(parcel.chunks.with_suffix(".json"), sync=sync) as file:
-        file.write(msgspec.json.encode(Saved(core, content_key)))
+        packing.replace(parcel.chunks)
+    record = parcel.chunks.with_suffix(".json")
+    write_atomically(record, msgspec.json.encode(Saved(core, content_key)), sync=False)
+    if sync:
+        to_disk(parcel.chunks)
+        to_disk(record)
     return parcel
 
 
@@ -184,13 +188,10 @@ class Incoming:
         self.assembly.have.add(index)
         return True
 
-    def open_to(self, out: Path, *, sync: bool = True) -> str:
-        """Open all chunks into `out`, atomically; the SHA-256 of it. `sync` is that of `replacing`.
-
-        Raises `Refused`, `StoreError`.
-        """
+    def open_to(self, out: Path) -> str:
+        """Open all chunks into `out`, atomically, not synced; the SHA-256 of it. Raises `Refused`, `StoreError`."""
         digest = hashlib.sha256()
-        with replacing(out, sync=sync) as file, self.path.open("rb") as sealed:
+        with replacing(out, sync=False) as file, self.path.open("rb") as sealed:
             for index in range(len(self.core.chunks)):
                 opened = self.opener.open(index, self._read(sealed, index))
                 digest.update(opened)
@@ -206,7 +207,7 @@ class Incoming:
         return file.read(sealed_length(self.core.suite, chunk_length(self.core, index)))
 
 
-def _seal_chunks(source: Path | Buffers | None, out: Path, core: Core, seal: Sealer, *, sync: bool) -> tuple[str, ...]:
+def _seal_chunks(source: Path | Buffers | None, out: Path, core: Core, seal: Sealer) -> tuple[str, ...]:
     hashes = []
     with storing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -216,9 +217,6 @@ def _seal_chunks(source: Path | Buffers | None, out: Path, core: Core, seal: Sea
                     sealed = seal.seal(index, chunk)
                     hashes.append(hashlib.sha256(sealed).hexdigest())
                     file.write(sealed)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
         except BaseException:
             out.unlink(missing_ok=True)
             raise

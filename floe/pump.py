@@ -7,11 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from floe.parcel import Parcel
 from floe.session import WINDOW
 from floe.topics import Topic
-from floe.wire import Wire
+
+
+class Connection(Protocol):
+    """What a pump must know of a session: whether it is up, and how many messages are in flight."""
+
+    connected: bool
+    outstanding: int
+
+
+class Outlet(Protocol):
+    """Where chunks go out: a `floe.wire.Wire`, or one of the many links of the benchmark."""
+
+    @property
+    def session(self) -> Connection: ...
+
+    def send_bytes(self, topic: Topic, payload: bytes) -> None: ...
 
 
 @dataclass
@@ -22,10 +38,10 @@ class _Job:
 
 
 class Pump:
-    """Serves chunks of parcels over one wire."""
+    """Serves chunks of parcels over one outlet."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
         self._jobs: dict[Hashable, _Job] = {}
 
     def add(self, key: Hashable, parcel: Parcel, indices: Iterable[int], topic_of: Callable[[int], Topic]) -> None:
@@ -41,7 +57,7 @@ class Pump:
 
     def run(self) -> None:
         """Publish as much as there is room for."""
-        session = self._wire.session
+        session = self._outlet.session
         while self._jobs and session.connected and session.outstanding < WINDOW:
             key = next(iter(self._jobs))
             job = self._jobs.pop(key)
@@ -53,6 +69,6 @@ class Pump:
                 chunk = job.parcel.chunk(index)
             except OSError:  # forgotten meanwhile, for a newer model or its answer; whoever lacks something asks again
                 continue
-            self._wire.send_bytes(job.topic_of(index), chunk)
+            self._outlet.send_bytes(job.topic_of(index), chunk)
             if job.pending:
                 self._jobs[key] = job

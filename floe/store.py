@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlite_utils import Database, Migrations
-
 from floe.errors import StoreError
+from floe.sqlite import Database, Migrations
 
 FILE = "floe.sqlite"
 CSV = "updates.csv"

@@ -184,8 +184,8 @@ ALL: tuple[type[Topic], ...] = (
 
 def parse(text: str) -> Topic:
     """The inverse of `str(topic)`. Raises `Refused("malformed", ...)` for anything else."""
-    for kind, regex in _REGEXES.items():
-        if match := regex.fullmatch(text):
+    for kind in _BY_LEVELS.get(text.count("/"), ()):
+        if match := _REGEXES[kind].fullmatch(text):
             types = _TYPES[kind]
             return kind(**{name: types[name](value) for name, value in match.groupdict().items()})
     raise Refused("malformed", f"not a topic of Floe: {text[:200]!r}")
@@ -205,3 +205,7 @@ _TYPES: dict[type[Topic], dict[str, type]] = {
     kind: {f.name: get_type_hints(kind)[f.name] for f in fields(kind)} for kind in ALL
 }
 _REGEXES = {kind: _compile(kind) for kind in ALL}
+_BY_LEVELS = {
+    count: [kind for kind in ALL if kind.PATTERN.count("/") == count]
+    for count in {kind.PATTERN.count("/") for kind in ALL}
+}

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from floe.errors import Refused
 from floe.files import replacing
+from floe.files import sync as to_disk
 from floe.messages import parse_json
 
 AnyArray = npt.NDArray[Any]
@@ -192,13 +193,14 @@ def compose(parts: Mapping[str, tuple[Tensor, Iterable[AnyArray]]], out: Path, m
         tensors.append(Tensor(name, t.dtype, t.shape, start, start + t.stop - t.start))
     text = header(Layout(tuple(tensors), metadata))
     digest = hashlib.sha256(text)
-    with replacing(out) as file:
+    with replacing(out, sync=False) as file:
         file.write(text)
         for tensor in tensors:
             for piece in parts[tensor.name][1]:
                 data = np.ascontiguousarray(piece, tensor.dtype).data
                 digest.update(data)
                 file.write(data)
+    to_disk(out)
     return digest.hexdigest()
 
 

@@ -93,6 +93,10 @@ def test_only_the_session_imports_paho_and_what_it_is_measured_against() -> None
     assert {i.file for i in _who("paho")} == {"floe/session.py", "bench/raw.py"}
 
 
+def test_sqlite_utils_is_imported_where_pandas_is_kept_out() -> None:
+    assert {i.file for i in _who("sqlite_utils")} == {"floe/sqlite.py"}
+
+
 def test_only_the_trainer_imports_torch_and_the_export_of_models_when_it_is_called() -> None:
     for found in _who("torch"):
         outside = found.file.startswith("aggregator/") and found.lazy
@@ -137,8 +141,7 @@ def test_every_module_says_in_its_first_lines_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        # sqlite-utils imports pandas where it is installed, so the aggregator has it on a machine that trains too.
-        ("aggregator.command", {"torch", "sklearn"}),
+        ("aggregator.command", {"torch", "sklearn", "pandas"}),
         ("edge_client.command", {"torch", "sklearn", "pandas"}),
         ("broker.command", {"torch", "sklearn", "pandas", "numpy"}),
         ("floe.cli", {"torch", "sklearn", "pandas", "numpy"}),

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from sqlite_utils import Database
 
 from demo.display import Display, picture, round_table, score_words
 from demo.summary import Answer, Progress, Scores, progress, summary
+from floe.sqlite import Database
 from floe.store import open_log
 from floe.terminal import size_words
 

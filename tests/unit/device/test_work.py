@@ -157,6 +157,14 @@ def test_a_base_that_is_replaced_while_the_work_begins_is_read_as_it_was(tmp_pat
     assert not (tmp_path / "state" / "local").exists()
 
 
+def test_a_phase_is_done_before_the_loop_is_told_so(tmp_path: Path) -> None:
+    bench, seen = Bench(tmp_path), list[Phase | None]()
+    bench.worker._post = lambda _: seen.append(bench.worker.done)
+    bench.worker.start(order(), None, fault="none to be had")
+    bench.worker.join(60)
+    assert seen == [order().phase]
+
+
 def test_after_cancel_nothing_new_is_posted(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.worker.start(order(plan=msgspec.structs.replace(PLAN, epochs=10_000)), None)

@@ -15,18 +15,18 @@ from helpers.wire import PHASE, SEALED, SUITES, keyring
 from floe import messages as m
 from floe.errors import Refused
 from floe.keyring import Keyring
-from floe.parcel import Incoming, Parcel, forget, pack, saved_parcels
+from floe.parcel import Buffers, Incoming, Parcel, forget, pack, saved_parcels
 
 CHUNK = 64 * 1024
 PAYLOAD = bytes(i % 253 for i in range(3 * CHUNK + 17))  # four chunks, the last of 17 bytes
 
 
-def _pack(folder: Path, ring: Keyring, payload: bytes | None = PAYLOAD) -> Parcel:
+def _pack(folder: Path, ring: Keyring, payload: bytes | Buffers | None = PAYLOAD) -> Parcel:
     source = folder / "source"
-    if payload is not None:
+    if isinstance(payload, bytes):
         source.write_bytes(payload)
     return pack(
-        folder, source if payload is not None else None, '{"samples":1}', ring,
+        folder, source if isinstance(payload, bytes) else payload, '{"samples":1}', ring,
         federation="floe", phase=PHASE, kind="update", sender="ann", base="",
     )  # fmt: skip
 
@@ -178,6 +178,17 @@ def test_a_damaged_parcel_is_set_aside_and_named_and_the_others_found(tmp_path: 
     )
     assert saved_parcels(tmp_path, told.append) == [whole, report]
     assert len(told) == len(aside), "what was set aside is told once"
+
+
+def test_what_is_sealed_from_memory_is_what_is_sealed_from_a_file(tmp_path: Path) -> None:
+    ring = keyring("chacha20-poly1305")
+    cuts = (PAYLOAD[:5], b"", PAYLOAD[5 : CHUNK + 9], PAYLOAD[CHUNK + 9 :])
+    parcel = _pack(tmp_path, ring, [memoryview(cut) for cut in cuts])
+    incoming = _incoming(parcel, ring, tmp_path / "part")
+    for index in range(len(parcel.core.chunks)):
+        incoming.add(index, parcel.chunk(index))
+    incoming.open_to(tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == PAYLOAD
 
 
 def test_what_cannot_be_read_of_an_upload_is_set_aside_and_received_anew(tmp_path: Path) -> None:

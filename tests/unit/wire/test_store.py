@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,8 @@ def test_a_new_log_has_its_tables_in_wal_mode_and_syncs_what_is_promised(tmp_pat
     with durably(db):
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         db.table("events").insert(event)
-    with suppress(ValueError), durably(db):
-        db.table("events").insert(event)
-        raise ValueError
+    with pytest.raises(sqlite3.OperationalError), durably(db):
+        db.execute("INSERT INTO nowhere VALUES (1)")
     assert db.execute("PRAGMA synchronous").fetchone() == (1,)
     assert db.table("events").count == 1
     db.close()
