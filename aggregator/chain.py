@@ -176,10 +176,13 @@ class Chain:
     def close(self, phase: Phase, *, up: int, down: int) -> frozenset[str]:
         """Make what the phase makes, then record it and the end of the phase in one transaction.
 
-        The devices whose updates were used.
+        The devices whose updates were used. Of a phase that is closed already, because what follows had to be tried
+        again, nothing else.
         """
         spooled = self._spooled(phase)
         devices = frozenset(item.device for item in spooled)
+        if not self._log.is_open(phase):
+            return devices
         try:
             with storing(self.spool(phase)):
                 made = self._make(phase, spooled)
@@ -189,9 +192,9 @@ class Chain:
         if made is not None:
             samples = sum(item.samples for item in spooled)
             row = self._registry.row(made, phase, self._identity, devices=len(devices), samples=samples)
+        model, layout = (made, trainable(weights.read_layout_of(made.path))) if made else (self.model, self._layout)
         self._log.close_round(phase, up=up, down=down, model=row)
-        if made is not None:
-            self.model, self._layout = made, trainable(weights.read_layout_of(made.path))
+        self.model, self._layout = model, layout
         with suppress(StoreError):  # the round is closed: `open` tries again
             self._registry.keep_uploads(self.spool(phase), keep=phase.task == "train")
         return devices

@@ -201,6 +201,10 @@ class Log:
         sql = "SELECT * FROM rounds WHERE lineage = ? AND epoch = ? AND round = ? AND task = ?"
         return next(iter(self.db.query(sql, [phase.lineage, phase.epoch, phase.round, phase.task])), None)
 
+    def is_open(self, phase: Phase) -> bool:
+        row = self.round(phase)
+        return row is not None and row["state"] == "open"
+
     def base_of(self, phase: Phase) -> str | None:
         """The file, in the folder of models, of the global model that a round started from."""
         sql = (

@@ -60,6 +60,7 @@ from floe.topics import (
 from floe.wire import Wire
 
 POLL_S = 0.5
+NAMED = 20  # devices of a round that are named in the event; their list is in `rounds`
 
 
 class Aggregator:
@@ -278,7 +279,8 @@ class Aggregator:
             self._receiver.close_round(state.phase, state.phase)
         self._chain.open(state)
         self._counted = (self.wire.received_bytes, self.wire.sent_bytes)
-        devices = ", ".join(sorted(state.expected))
+        expected = sorted(state.expected)
+        devices = ", ".join(expected) if len(expected) <= NAMED else f"{len(expected)} devices"
         self._log.event("info", "opened", f"{state.phase.task} {state.phase.round} with {devices}")
         self._publish_round()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers.chain import INIT, accept, opened, started
 
 from aggregator.chain import Chain
 from aggregator.log import Log, Outcome
@@ -80,3 +82,15 @@ def test_a_restart_between_two_phases_still_waits_for_the_quorum(tmp_path: Path)
     log.close()
     following = restored(tmp_path, rounds)
     assert (following.phase, following.needed) == (Phase("main", 1, 2, "train"), 2)
+
+
+def test_a_phase_that_is_closed_is_not_made_again(tmp_path: Path) -> None:
+    """What follows the close may fail and be tried again: by then the spool is gone."""
+    with started(tmp_path) as (chain, _, log):
+        chain.open(opened(INIT))
+        accept(chain, log, INIT, "a", w=np.zeros(3, np.float32))
+        assert chain.close(INIT, up=1, down=2) == {"a"}
+        model = chain.model
+        assert chain.close(INIT, up=9, down=9) == {"a"}
+        assert chain.model == model
+        assert log.db.execute("SELECT bytes_up FROM rounds").fetchone() == (1,)
