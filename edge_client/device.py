@@ -266,8 +266,9 @@ class Device:
         match action:
             case "cancel":
                 self._worker.cancel()
-            case "fetch" if order is not None and now >= self._retry_at and (fault := self._download.fault(order.base)):
-                self._worker.start(order, None, fault=fault)  # an answer, so that the round need not wait for us
+            case "fetch" if order is not None and (fault := self._download.fault(order.base)):
+                if order.state == "open" and now >= self._retry_at:
+                    self._worker.start(order, None, fault=fault)  # an answer, so that the round need not wait for us
             case "fetch" if order is not None and order.base is not None:
                 if self.wire.session.connected and (ranges := self._download.wanted(order.base, now)) is not None:
                     topic = DeviceWant(self._federation, self._id, self._lineage)
@@ -287,7 +288,7 @@ class Device:
     def _under_way(self, now: float) -> bool:
         """Whether what the followed order asks for has been begun, and not been done."""
         order = self._order
-        if order is None or order.state != "open" or self._done(order.phase):
+        if order is None or order.state != "open" or not self._selected(order) or self._done(order.phase):
             return False
         if self._worker.busy:
             return self._worker.phase == order.phase
@@ -296,11 +297,8 @@ class Device:
     def _late_base(self) -> str:
         """The transfer that is to be received to its end although a newer model has been announced."""
         order = self._order
-        return (
-            order.base.transfer
-            if order and order.base and order.staleness and self._under_way(time.monotonic())
-            else ""
-        )
+        late = order is not None and order.staleness and self._under_way(time.monotonic())
+        return order.base.transfer if late and order and order.base else ""
 
     def _done(self, phase: Phase) -> bool:
         # A result is in the outbox before the loop is told of it: what else it is told first must not begin it anew.
@@ -310,10 +308,13 @@ class Device:
         working_on = self._worker.phase if self._worker.busy else None
         if order is None:
             return decide(None, selected=False, done=False, base="", working_on=working_on)
-        selected = takes_part(self._id, order.phase, order.plan.seed, order.bar, order.devices)
         return decide(
-            order, selected=selected, done=self._done(order.phase), base=self._download.sha256, working_on=working_on
-        )
+            order, selected=self._selected(order), done=self._done(order.phase), base=self._download.sha256,
+            working_on=working_on,
+        )  # fmt: skip
+
+    def _selected(self, order: Round) -> bool:
+        return takes_part(self._id, order.phase, order.plan.seed, order.bar, order.devices)
 
     def _say_present(self) -> None:
         self._say("training" if self._worker.busy else "online")
