@@ -35,7 +35,7 @@ def late_in_round_one(federation: Federation, **rounds: Any) -> tuple[Path, Path
     b = federation.client("b")
     federation.until("SELECT * FROM devices WHERE device = 'b'")
     federation.client("a")
-    federation.until("SELECT * FROM devices WHERE device = 'b' AND state = 'training' AND round = 1 AND task = 'train'")
+    federation.wait(lambda: "global model" in b.said(), "b was to begin round 1")
     federation.until(CLOSED, 1)
     federation.wait(lambda: "round 2: train, open" in b.said(), "b was to hear of round 2")
     return gate, a_two
