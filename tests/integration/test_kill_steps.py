@@ -33,7 +33,7 @@ PLAN = {
     "trainers": SECTIONS["trainers"],
 }
 KINDS = [kind for kind in ALL if kind not in (OperatorCommand, ReplyTo)]  # a person's, who sees whether it was answered
-PART = 35
+PART = 18
 PHASES = 4  # a process that has come through so many phases has passed its step by
 
 
