@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from aggregator.log import Log
 from aggregator.phases import Policy, first_phase, phase_after, reason_to_stop
 from aggregator.progress import read_progress
 from aggregator.registry import Model, Registry, base_of, is_signed
+from aggregator.spool import phase_of_folder, phases_of, place_in_spool
 from aggregator.states import State
 from aggregator.steering import Control
 from floe import kept, weights
 from floe.errors import ConfigError, KeyFileError, Refused, StoreError
-from floe.files import set_aside, storing, write_atomically
+from floe.files import set_aside, storing, sync_folder, write_atomically
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Message, Phase
@@ -32,23 +34,7 @@ from floe.parcel import Parcel
 from floe.plan import Plan
 from floe.schema import Schema
 from floe.selection import takes_part
-from floe.settings import Config
-
-
-def place_in_spool(used_in: Phase, device: str = "", made_in: Phase | None = None) -> Path:
-    """The folder of the updates that a phase will use, or the file of one of them.
-
-    `<device>.safetensors`, a late one `<device>@<its round>.safetensors`.
-    """
-    folder = Path(f"{used_in.epoch}-{used_in.round}-{used_in.task}")
-    late = f"@{made_in.round}" if made_in not in (None, used_in) else ""
-    return folder / f"{device}{late}.safetensors" if device else folder
-
-
-def phases_of(update: dict[str, Any]) -> tuple[Phase, Phase]:
-    """The phases that a row of `updates` was made in and, of an accepted one, is used in."""
-    made_in = Phase(update["lineage"], update["epoch"], update["round"], update["task"])
-    return made_in, replace(made_in, round=update["merged"])
+from floe.settings import Config, Rounds
 
 
 class Chain:
@@ -79,6 +65,7 @@ class Chain:
         if row is None:
             return self._between_phases(policy, now, control, last)
         phase = Phase(self._lineage, self._epoch, row["round"], row["task"])
+        self.plan = plan_of(row)
         ended = self._log.ended(phase)
         accepted = frozenset(u["device"] for u in ended if u["outcome"] == "accepted")
         refused = frozenset(u["device"] for u in ended if u["outcome"] == "rejected") - accepted
@@ -95,7 +82,7 @@ class Chain:
             refused=refused,
             merged=self._merged(phase),
             # A round that all have refused is not waited for again: the plan may have been mended meanwhile.
-            deadline=now if refused and not accepted else now + policy.rounds.deadline_s,
+            deadline=now if expected <= refused else now + _time_left(row, policy.rounds),
         )
 
     def enough(self, closed: Phase, policy: Policy, control: Control) -> str:
@@ -108,7 +95,7 @@ class Chain:
         """Whether a device takes, or took, part in a phase that has been opened."""
         row = self._log.round(phase)
         members = self._config.rounds.members
-        return row is not None and takes_part(device, phase, self.plan.seed, row["bar"], members)
+        return row is not None and takes_part(device, phase, plan_of(row).seed, row["bar"], members)
 
     def check_key(self, message: Message) -> None:
         """The key that speaks for a device is the first that was seen under its name, with proof that it belongs here.
@@ -128,7 +115,8 @@ class Chain:
         cap = self._config.security.max_transfer_mb * 1_000_000
         layout = self._layout if phase.task in ("train", "evaluate") else None
         row = self._log.round(phase)
-        return Expectation(phase, (row and row["base_sha256"]) or "", self.plan, layout, self.schema, cap)
+        base, plan = ((row["base_sha256"] or ""), plan_of(row)) if row else ("", self.plan)
+        return Expectation(phase, base, plan, layout, self.schema, cap)
 
     def accept_schema(self, schema: Schema) -> None:
         """The first accepted update gives the federation its schema."""
@@ -160,9 +148,9 @@ class Chain:
         return base_of(self.parcel())
 
     def open(self, state: State) -> None:
-        """Record that a phase opens; what an interrupted process left of earlier ones is put away."""
+        """Record that a phase opens; what an interrupted process left of those that have ended is put away."""
         for left in (self._state / "spool").glob("*"):
-            if left != self.spool(state.phase):
+            if self._has_ended(left):
                 self._registry.keep_uploads(left, keep=left.name.endswith("-train"))
         base = self.base()
         self._log.open_round(
@@ -171,7 +159,18 @@ class Chain:
         # A plan that was changed while the process was down holds from the next phase on.
         row = self._log.open_phase(self._lineage, self._epoch)
         assert row is not None
-        self.plan = msgspec.json.decode(row["plan"], type=Plan)
+        self.plan = plan_of(row)
+
+    def _has_ended(self, folder: Path) -> bool:
+        try:
+            row = self._log.round(phase_of_folder(folder, self._lineage))
+        except ValueError:
+            return False  # not ours
+        return row is not None and row["state"] != "open"
+
+    def extend(self, state: State) -> None:
+        """Record that an open phase goes on, maybe with more devices."""
+        self._log.extend_round(state.phase, state.bar, sorted(state.expected))
 
     def close(self, phase: Phase, *, up: int, down: int) -> frozenset[str]:
         """Make what the phase makes, then record it and the end of the phase in one transaction.
@@ -206,8 +205,24 @@ class Chain:
             # The epoch comes first: a void phase 0 of the present epoch would be taken for one that has succeeded.
             self._epoch = self._next_epoch(phase.epoch + 1)
             self.schema = None
-        self._log.void_round(phase)
+        carried = phase.task == "train" and bool(Policy(self._config.rounds, self._config.plan).max_staleness)
+        if carried:
+            self._carry_over(phase)
+        self._log.void_round(phase, carried=carried)
         return "; ".join(reasons)[:500]
+
+    def _carry_over(self, phase: Phase) -> None:
+        """What a void round had accepted is for the next: late updates are merged, and these are not even late."""
+        following = replace(phase, round=phase.round + 1)
+        with storing(self.spool(following)):
+            for update in self._log.merged(phase):
+                if update["sha256"]:
+                    made_in, _ = phases_of(update)
+                    place = self.spooled(update["device"], made_in, following)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    with suppress(FileExistsError):
+                        place.hardlink_to(self.spooled(update["device"], made_in, phase))
+                    sync_folder(place.parent)
 
     def _between_phases(self, policy: Policy, now: float, control: Control, last: int) -> State:
         closed = self._log.last_closed(self._lineage, self._epoch)
@@ -223,8 +238,8 @@ class Chain:
         row = self._log.round(closed)
         unheard = frozenset(json.loads(row["expected"])) if row else frozenset()
         return State(
-            following, max(policy.rounds.quorum, 1), last=last, held=control.held, unheard=unheard, not_before=now,
-            merged=self._merged(following),
+            following, max(policy.rounds.quorum, 1), last=last, held=control.held, unheard=unheard,
+            not_before=now + policy.rounds.pause_s, merged=self._merged(following),
         )  # fmt: skip
 
     def _merged(self, phase: Phase) -> int:
@@ -289,16 +304,24 @@ class Chain:
         return Model(phase.round, out, sha256)
 
     def _spooled(self, phase: Phase) -> list[results.Spooled]:
-        """What a phase uses, in the order of arrival."""
+        """What a phase uses, in the order of arrival; late updates without the model they started from are given up."""
         found = []
         for u in self._log.merged(phase):
-            made_in = Phase(u["lineage"], u["epoch"], u["round"], u["task"])
-            base = self._log.base_of(made_in) if made_in != phase else None
-            path, behind = self.spooled(u["device"], made_in, phase), phase.round - made_in.round
-            if u["sha256"]:
-                models = self._config.path(self._config.paths.models)
-                found.append(results.Spooled(u["device"], path, u["samples"], behind, models / base if base else None))
+            made_in, _ = phases_of(u)
+            path, behind = self.spooled(u["device"], made_in, phase), self._log.models_between(made_in, phase)
+            base = self._log.base_of(made_in) if behind else None
+            if base and (fault := mend.fault_of(self._models / base["file"], base["sha256"])):
+                lost = f"{self._models / base['file']}: {fault}; a late update that started from it cannot be merged"
+                self._log.lost(u["transfer"], lost)
+                self._log.event("error", "damaged", f"{u['device']}: {lost}", device=u["device"], reason="storage")
+            elif u["sha256"]:
+                start = self._models / base["file"] if base else None
+                found.append(results.Spooled(u["device"], path, u["samples"], behind, start))
         return found
+
+    @property
+    def _models(self) -> Path:
+        return self._config.path(self._config.paths.models)
 
     @property
     def _scaling(self) -> Path:
@@ -352,3 +375,13 @@ class Chain:
         write_atomically(self._state / "epoch", str(epoch).encode())
         self._log.federation(self._config.federation.name, self._lineage, epoch, self._keyring.suite)
         return epoch
+
+
+def plan_of(row: Mapping[str, Any]) -> Plan:
+    """The plan that a round was opened with."""
+    return msgspec.json.decode(row["plan"], type=Plan)
+
+
+def _time_left(row: Mapping[str, Any], rounds: Rounds) -> float:
+    """Seconds to the deadline of a round that was open before; as many as the grace for devices to come back."""
+    return max(rounds.deadline_s - (row["seconds"] or 0.0), min(rounds.grace_s, rounds.deadline_s))

@@ -11,10 +11,10 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from aggregator import check_log
-from aggregator.chain import phases_of, place_in_spool
 from aggregator.check_log import Snapshot
 from aggregator.mend import fault_of, kept_epoch
 from aggregator.registry import is_signed
+from aggregator.spool import phases_of, place_in_spool
 from aggregator.updates_csv import difference
 from floe import kept, weights
 from floe.errors import Refused

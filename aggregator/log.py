@@ -29,6 +29,7 @@ from floe.service import log
 from floe.store import CSV, FILE, durably, now, open_log
 
 REPEAT_S = 10.0  # an event like one of the last seconds is counted, not written
+NOTE_S = 5.0  # how long a round has been open is written so often
 FLUSH_S = 1.0  # what is no promise is written no more often
 STRANGERS = 16  # names without a key whose events are told apart
 
@@ -60,7 +61,8 @@ class Log:
         self._flush_at = 0.0
         self._clock = clock
         self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
-        self._opened = clock()
+        self._phase: Phase | None = None
+        self._opened, self._noted_at = clock(), 0.0
         if aside := self._csv.restore(self.db):
             self.event("error", "damaged", aside)
 
@@ -119,7 +121,7 @@ class Log:
     def open_round(self, phase: Phase, base: str | None, plan: Plan, bar: str, expected: list[str]) -> None:
         """Record a round that opens; one that is there already stays as it is.
 
-        Its seconds count from here by a clock that nobody sets; only what passed before a restart is the wall clock's.
+        Its seconds are those in which a process had it open, by a clock that nobody sets.
         """
         row = {
             **msgspec.structs.asdict(phase),
@@ -132,8 +134,8 @@ class Log:
         }
         with durably(self.db):
             self.db.table("rounds").insert(row, ignore=True)
-        before = self._one(_SINCE, row["opened_at"], phase.lineage, phase.epoch, phase.round, phase.task)
-        self._opened = self._clock() - max(float(before or 0.0), 0.0)
+        there = self.round(phase)
+        self._phase, self._opened = phase, self._clock() - ((there and there["seconds"]) or 0.0)
 
     def open_phase(self, lineage: str, epoch: int) -> dict[str, Any] | None:
         """The round that was open when the process ended."""
@@ -173,9 +175,18 @@ class Log:
                 self._add_model(model)
             self.db.execute(_MEASURE, key)
 
-    def void_round(self, phase: Phase) -> None:
-        """Close a round that came to nothing."""
+    def extend_round(self, phase: Phase, bar: str, expected: list[str]) -> None:
+        """Record whom an open round expects now."""
         with durably(self.db):
+            self.db.execute(
+                "UPDATE rounds SET bar = ?, expected = ? WHERE lineage = ? AND epoch = ? AND round = ? AND task = ?",
+                (bar, json.dumps(expected), phase.lineage, phase.epoch, phase.round, phase.task),
+            )
+
+    def void_round(self, phase: Phase, *, carried: bool = False) -> None:
+        """Close a round that came to nothing. `carried`: the next one uses what it had accepted; otherwise nobody."""
+        with durably(self.db):
+            self.db.execute(_PASS_ON, msgspec.structs.asdict(phase) | {"carried": carried})
             self.db.execute(
                 _CLOSE.replace("'closed'", "'void'", 1),
                 {**self._closing(phase), "up": 0, "down": 0},
@@ -205,13 +216,19 @@ class Log:
         row = self.round(phase)
         return row is not None and row["state"] == "open"
 
-    def base_of(self, phase: Phase) -> str | None:
-        """The file, in the folder of models, of the global model that a round started from."""
+    def base_of(self, phase: Phase) -> dict[str, Any] | None:
+        """The row of the global model that a round started from."""
         sql = (
-            "SELECT m.file FROM rounds r JOIN models m ON (m.lineage, m.epoch, m.sha256) = "
+            "SELECT m.* FROM rounds r JOIN models m ON (m.lineage, m.epoch, m.sha256) = "
             "(r.lineage, r.epoch, r.base_sha256) WHERE r.lineage = ? AND r.epoch = ? AND r.round = ? AND r.task = ?"
         )
-        return self._one(sql, phase.lineage, phase.epoch, phase.round, phase.task)
+        return next(iter(self.db.query(sql, [phase.lineage, phase.epoch, phase.round, phase.task])), None)
+
+    def models_between(self, made_in: Phase, used_in: Phase) -> int:
+        """How many global models were made since the base of one round, up to that of another: the staleness."""
+        sql = "SELECT count(*) FROM models WHERE lineage = ? AND epoch = ? AND round >= ? AND round < ?"
+        made = (made_in.lineage, made_in.epoch, made_in.round, used_in.round)
+        return int(self.db.execute(sql, made).fetchone()[0]) if made_in != used_in else 0
 
     def merged(self, phase: Phase) -> list[dict[str, Any]]:
         """The accepted updates that a phase uses, those of earlier rounds included, in the order of their arrival."""
@@ -279,7 +296,8 @@ class Log:
 
     def flush(self, moment: float) -> None:
         """Write statuses and counters, at most once a second. Raises `sqlite3.Error`: then they are written later."""
-        if moment < self._flush_at or not (self._statuses or self._refusals.new):
+        due = self._phase is not None and moment >= self._noted_at + NOTE_S
+        if moment < self._flush_at or not (self._statuses or self._refusals.new or due):
             return
         self._flush_at = moment + FLUSH_S
         with self.db.atomic():
@@ -287,6 +305,10 @@ class Log:
                 task, round = (s.phase.task, s.phase.round) if s.phase else (None, None)
                 self.db.execute(_STATUS, (s.state, s.seq, s.software, now(), task, round, s.sender))
             self._refusals.write(self.db)
+            if due and self._phase is not None:
+                seconds = {"seconds": self._clock() - self._opened}
+                self.db.execute(_SPENT, msgspec.structs.asdict(self._phase) | seconds)
+                self._noted_at = moment
         self._statuses.clear()
         self._refusals.new.clear()
 
@@ -357,9 +379,14 @@ ORDER BY device, id
 
 _STATUS = "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? WHERE device = ?"
 
-_SINCE = """
-SELECT (julianday(?) - julianday(opened_at)) * 86400 FROM rounds
-WHERE lineage = ? AND epoch = ? AND round = ? AND task = ?
+_SPENT = """
+UPDATE rounds SET seconds = :seconds
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task AND state = 'open'
+"""
+
+_PASS_ON = """
+UPDATE updates SET merged = iif(:carried AND sha256 IS NOT NULL, merged + 1, NULL)
+WHERE lineage = :lineage AND epoch = :epoch AND merged = :round AND task = :task AND outcome = 'accepted'
 """
 
 _CLOSE = """

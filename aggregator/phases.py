@@ -14,6 +14,8 @@ from floe.messages import Phase, Task
 from floe.plan import Plan
 from floe.settings import Rounds
 
+UNLIMITED = 2**31
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -29,7 +31,9 @@ class Policy:
     @property
     def max_staleness(self) -> int:
         """For how many rounds an update that comes late is still taken."""
-        return self.rounds.max_staleness if self.asynchronous or self.rounds.late == "merge" else 0
+        if self.asynchronous:
+            return UNLIMITED  # every update is a round there: a limit would be one on the number of devices
+        return self.rounds.max_staleness if self.rounds.late == "merge" else 0
 
     @property
     def models_held(self) -> int:

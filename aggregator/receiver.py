@@ -138,7 +138,8 @@ class Receiver:
             return False
         coming = self._uploads.phase_of(device)
         other = coming not in (None, phase) and self._takes(coming, state) is not None
-        return other or (state.stage == "closing" and phase == state.phase)
+        comes = other and not self._uploads.stalled(device)
+        return comes or (state.stage == "closing" and phase == state.phase)
 
     def _takes(self, phase: Phase | None, state: State) -> int | None:
         return None if phase is None else staleness_of(phase, state, self._policy)
@@ -147,7 +148,8 @@ class Receiver:
         core, device = manifest.core, manifest.sender
         behind = self._takes(core.phase, state)
         phase = state.phase if behind is None else core.phase
-        check_manifest(manifest, topic, self._chain.expectation(phase))
+        expected = self._chain.expectation(phase)
+        check_manifest(manifest, topic, expected)
         if behind is None:
             raise Refused("round", f"{phase.task} {phase.round} is not open")
         if device in state.accepted | state.refused if behind == 0 else self._log.has_ended(device, phase):
@@ -155,7 +157,7 @@ class Receiver:
         if not (behind == 0 and device in state.expected) and not self._chain.selects(device, phase):
             raise Refused("round", f"not selected for {phase.task} {phase.round}")
         report = open_meta(self._keyring.open(core, manifest.envelope), core, Report)
-        check_report(report, core, self._chain.plan)
+        check_report(report, core, expected.plan)
 
     def _begin(self, device: str) -> Upload | None:
         """A device's turn has come: its announcement is read again from the disk."""

@@ -124,7 +124,7 @@ def _enter(row: Row, state: State, event: Event, policy: Policy, now: float) -> 
         case Open():
             return _opened(state, policy, now)
         case Extend():
-            return replace(state, deadline=now + policy.rounds.deadline_s)
+            return _extended(state, policy, now)
         case Wait():
             following = _following(state, event, policy)
             assert following is not None
@@ -145,6 +145,15 @@ def _opened(state: State, policy: Policy, now: float) -> State:
     bar = bar_for(ready, state.phase, seed, fraction, rounds.members)
     expected = frozenset(d for d in ready if takes_part(d, state.phase, seed, bar, rounds.members))
     return replace(state, stage="open", expected=expected, bar=bar, deadline=now + rounds.deadline_s)
+
+
+def _extended(state: State, policy: Policy, now: float) -> State:
+    """A new deadline; in place of selected devices that are gone, others are selected."""
+    rounds, seed, ready = policy.rounds, policy.plan.seed, _ready(state, policy) - state.refused
+    fraction = rounds.fraction if state.phase.task == "train" else 1.0
+    bar = max(state.bar, bar_for(ready, state.phase, seed, fraction, rounds.members)) if ready else state.bar
+    more = {d for d in ready if takes_part(d, state.phase, seed, bar, rounds.members)}
+    return replace(state, bar=bar, expected=state.expected | more, deadline=now + rounds.deadline_s)
 
 
 def _following(state: State, event: Event, policy: Policy) -> Phase | None:
@@ -211,6 +220,8 @@ TABLE = (
         lambda s, e, p, now: _has_quorum(s, p) and _waited(s, p, now), "closing", Close()),
     Row("open", "every expected device has its answer, below the quorum, the grace or the deadline is over",
         lambda s, e, p, now: _all_have_answers(s) and _waited(s, p, now), "closing", Void()),
+    Row("open", "the deadline is over, one update at least is accepted, no quorum is set",
+        lambda s, e, p, now: now >= s.deadline and not p.rounds.quorum and bool(s.accepted), "closing", Close()),
     Row("open", "the deadline is over, below the quorum, `below_quorum` is `void`",
         lambda s, e, p, now: now >= s.deadline and p.rounds.below_quorum == "void", "closing", Void()),
     Row("open", "the deadline is over, below the quorum",

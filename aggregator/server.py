@@ -94,6 +94,7 @@ class Aggregator:
     def run(self, stopped: Callable[[], bool]) -> None:
         """Serve until told to stop. Raises `BrokerError`."""
         self._log.all_unknown()
+        self._step(Tick())  # what was recorded before a restart may be enough
         self.wire.session.connect(stopped, lambda text: self._log.event("warning", "broker", text))
         try:
             while not stopped():
@@ -264,6 +265,7 @@ class Aggregator:
                     self._void()
                 case Extend():
                     phase, more = self._state.phase, missing(self._state, self._policy)
+                    self._chain.extend(self._state)
                     goes_on = f"{phase.task} {phase.round} goes on: {more} more updates are needed"
                     self._log.event("warning", "extended", f"{goes_on}, {len(self._state.accepted)} were accepted")
                     self._publish_round()

@@ -15,6 +15,7 @@ from floe.report import Report
 from floe.transfer import Ranges
 
 REPAIR_S = 1.0  # silence after which what is missing is asked for again; doubles
+STALLED_TRIES = 3  # fruitless wants after which another update of the same device may take its place
 MAX_TRIES = 6  # fruitless wants after which the place goes to the next device
 
 
@@ -59,6 +60,10 @@ class Uploads:
         """The phase that this transfer is for."""
         active = self._active.get(device)
         return active.phase if active else self._waiting.get(device, (None, None))[1]
+
+    def stalled(self, device: str) -> bool:
+        """Whether a device was asked several times in vain: maybe it no longer has what it announced."""
+        return device in self._active and self._active[device].tries > STALLED_TRIES
 
     def get(self, device: str) -> Upload | None:
         """The upload of a device whose turn it is."""

@@ -146,7 +146,7 @@ class Round(Message, frozen=True, tag="round", kw_only=True):
     bar: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")] = "ffffffffffffffff"
     quorum: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     seconds_left: Seconds = 0.0
-    staleness: Annotated[int, Meta(ge=0, le=1000)] = 0
+    staleness: Annotated[int, Meta(ge=0, le=2**31)] = 0
 
 
 class Manifest(Message, frozen=True, tag="manifest", kw_only=True):

@@ -26,7 +26,9 @@ def takes_part(device: str, phase: Phase, seed: int, bar: str, members: Collecti
 
 def bar_for(devices: Collection[str], phase: Phase, seed: int, fraction: float, members: Collection[str]) -> str:
     """The bar that selects exactly max(C K, 1) of the K devices there (McMahan et al. 2017, Algorithm 1)."""
+    if fraction == 1.0:
+        return EVERYBODY
     ranks = sorted(rank(device, phase, seed) for device in devices if not members or device in members)
-    if fraction == 1.0 or not ranks:
+    if not ranks:
         return EVERYBODY
     return ranks[max(math.floor(fraction * len(ranks)), 1) - 1]

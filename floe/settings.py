@@ -99,7 +99,8 @@ class Rounds(Section, frozen=True):
         Meta(description="updates that come after their round: drop, or merge into the open one, weighted down"),
     ] = "drop"
     max_staleness: Annotated[
-        int, Meta(ge=1, le=1000, description="rounds that a late update may be behind to be merged")
+        int,
+        Meta(ge=1, le=1000, description="how many rounds late an update may be to be merged; asynchronously any"),
     ] = 10
     staleness_power: Annotated[
         float, Meta(ge=0, le=10, description="a: an update that is s rounds behind counts (1 + s)^-a")

@@ -29,15 +29,15 @@ SUMS, INIT, TRAIN = Phase("main", 1, 0, "sums"), Phase("main", 1, 0, "init"), Ph
 
 
 @contextmanager
-def started(folder: Path, scaling: str = "none") -> Iterator[tuple[Chain, State, Log]]:
+def started(folder: Path, scaling: str = "none", rounds: Rounds = ROUNDS) -> Iterator[tuple[Chain, State, Log]]:
     """The chain as `floe aggregator` makes it, restored."""
     state = folder / "state" / "aggregator-main"
     plan = Plan(scaling=scaling)  # type: ignore[arg-type]
-    config = Config(rounds=ROUNDS, plan=plan, folder=folder)
+    config = Config(rounds=rounds, plan=plan, folder=folder)
     with closing(Log(folder / "log")) as log:
         identity = load_identity(state / "keys", "main")
         chain = Chain(config, log, state, identity, Keyring("chacha20-poly1305", bytes(32)))
-        yield chain, chain.restore(Policy(ROUNDS, plan), 0.0, Control()), log
+        yield chain, chain.restore(Policy(rounds, plan), 0.0, Control()), log
 
 
 def accept(chain: Chain, log: Log, phase: Phase, device: str, late: Path | None = None, **arrays: np.ndarray) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.chain import INIT, accept, opened, started
+from helpers.chain import INIT, TRAIN, accept, opened, started
+from msgspec.structs import replace
 
 from aggregator.chain import Chain
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
 from aggregator.states import State
 from aggregator.steering import Control
+from floe import weights
 from floe.identity import load_identity
 from floe.keyring import Keyring
 from floe.messages import Phase
@@ -61,7 +64,7 @@ def test_a_crash_while_a_beginning_is_made_void_never_skips_the_scaling(
     started = chain(tmp_path, rounds, log)
     refused_by_all(log, started)
 
-    def killed(phase: Phase) -> None:
+    def killed(phase: Phase, **_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(log, "void_round", killed)
@@ -94,3 +97,82 @@ def test_a_phase_that_is_closed_is_not_made_again(tmp_path: Path) -> None:
         assert chain.close(INIT, up=9, down=9) == {"a"}
         assert chain.model == model
         assert log.db.execute("SELECT bytes_up FROM rounds").fetchone() == (1,)
+
+
+def restarted(folder: Path, rounds: Rounds, plan: Plan | None = None) -> tuple[State, Plan]:
+    plan = plan or Plan(scaling="none")
+    with closing(Log(folder / "log")) as log:
+        state = folder / "state" / "aggregator-main"
+        config = Config(rounds=rounds, plan=plan, folder=folder)
+        keyring = Keyring("chacha20-poly1305", bytes(32))
+        made = Chain(config, log, state, load_identity(state / "keys", "main"), keyring)
+        return made.restore(Policy(rounds, plan), 100.0, Control()), made.plan
+
+
+def test_an_open_round_keeps_its_plan_and_its_time_over_a_restart(tmp_path: Path) -> None:
+    now = [0.0]
+    with closing(Log(tmp_path / "log", clock=lambda: now[0])) as log:
+        log.federation("floe", "main", 1, "plaintext")
+        log.open_round(TRAIN, None, Plan(epochs=3, report="accuracy"), "f" * 16, ["a", "b", "c"])
+        now[0] = 500.0
+        log.update(Outcome("t" * 32, "a", TRAIN, "rejected", "device", "no"), None, bytes_=0, sha256=None, suite="")
+    state, plan = restarted(tmp_path, Rounds(deadline_s=600, grace_s=30), Plan(epochs=9, report="accuracy"))
+    assert plan.epochs == 3
+    assert state.deadline == pytest.approx(200.0)  # 100 are left, of the three one is refused
+    state, _ = restarted(tmp_path, Rounds(deadline_s=510, grace_s=30), Plan(report="accuracy"))
+    assert state.deadline == pytest.approx(130.0)  # 10 are left: the devices get the grace to come back
+
+
+def test_what_a_void_round_had_accepted_is_the_next_one_s_where_late_updates_are_merged(tmp_path: Path) -> None:
+    two = replace(TRAIN, round=2)
+    for rounds, merged in ((Rounds(devices=2, late="merge"), 2), (Rounds(devices=2), None)):
+        folder = tmp_path / rounds.late
+        with started(folder, rounds=rounds) as (chain, _, log):
+            chain.open(opened(INIT))
+            accept(chain, log, INIT, "a", w=np.zeros(3, np.float32))
+            chain.close(INIT, up=0, down=0)
+            chain.open(opened(TRAIN))
+            accept(chain, log, TRAIN, "a", w=np.full(3, 8, np.float32))
+            chain.void(TRAIN)
+            assert log.db.execute("SELECT merged FROM updates WHERE task = 'train'").fetchone() == (merged,)
+        with started(folder, rounds=rounds) as (chain, _, log):
+            chain.open(opened(two))
+            accept(chain, log, two, "b", w=np.full(3, 4, np.float32))
+            chain.close(two, up=0, down=0)
+            assert chain.model is not None
+            mean = weights.read(chain.model.path)["w"].tolist()
+            assert mean == ([6.0] * 3 if merged else [4.0] * 3)  # of the same base: none is behind
+
+
+def test_a_late_update_whose_base_is_damaged_is_given_up_and_the_round_closes(tmp_path: Path) -> None:
+    two, rounds = replace(TRAIN, round=2), Rounds(devices=2, late="merge")
+    with started(tmp_path, rounds=rounds) as (chain, _, log):
+        chain.open(opened(INIT))
+        accept(chain, log, INIT, "a", w=np.zeros(3, np.float32))
+        chain.close(INIT, up=0, down=0)
+        chain.open(opened(TRAIN))
+        accept(chain, log, TRAIN, "c", w=np.full(3, 8, np.float32))
+        chain.close(TRAIN, up=0, down=0)
+        chain.open(opened(two))
+        accept(chain, log, TRAIN, "b", chain.spooled("b", TRAIN, two), w=np.full(3, 99, np.float32))
+        accept(chain, log, two, "a", w=np.full(3, 4, np.float32))
+        (tmp_path / "models" / "global" / "0.safetensors").write_bytes(b"damaged")
+        chain.close(two, up=0, down=0)
+        assert chain.model is not None
+        assert weights.read(chain.model.path)["w"].tolist() == [4.0] * 3
+        lost = log.db.execute("SELECT outcome, reason, merged FROM updates WHERE device = 'b'").fetchone()
+    assert lost == ("rejected", "storage", None)
+
+
+def test_updates_that_wait_for_a_round_stay_until_it_has_ended(tmp_path: Path) -> None:
+    rounds, two = Rounds(devices=2, late="merge"), replace(TRAIN, round=2)
+    with started(tmp_path, rounds=rounds) as (chain, _, log):
+        chain.open(opened(INIT))
+        accept(chain, log, INIT, "a", w=np.zeros(3, np.float32))
+        chain.close(INIT, up=0, down=0)
+        chain.open(opened(TRAIN))
+        accept(chain, log, TRAIN, "a", w=np.full(3, 8, np.float32))
+        chain.close(TRAIN, up=0, down=0)
+        accept(chain, log, TRAIN, "b", chain.spooled("b", TRAIN, two), w=np.full(3, 2, np.float32))
+        chain.open(opened(replace(TRAIN, task="evaluate")))  # the operator wanted one round only
+        assert chain.spooled("b", TRAIN, two).exists()

@@ -124,6 +124,13 @@ def hopeless() -> Run:
     return run
 
 
+def patience_over() -> Run:
+    run = Run()
+    assert run.after(yes("a"), DEADLINE - 0.1) == []
+    run.after(0.1)
+    return run
+
+
 def void_below() -> Run:
     run = Run(quorum=2, below_quorum="void")
     assert run.after(yes("a"), DEADLINE - 0.1) == []
@@ -166,8 +173,8 @@ def replace_phase(phase: Phase, **changes: Any) -> Phase:
 
 
 STORIES: list[Callable[[], Run]] = [
-    opens, stopped_with_quorum, stopped_below, first_initial, asynchronous, all_in, grace, hopeless, void_below,
-    extended, followed, ended, asked_for_more,
+    opens, stopped_with_quorum, stopped_below, first_initial, asynchronous, all_in, grace, hopeless, patience_over,
+    void_below, extended, followed, ended, asked_for_more,
 ]  # fmt: skip
 
 
@@ -250,7 +257,18 @@ def test_a_stranger_s_update_does_not_stand_in_for_an_expected_device() -> None:
     run = Run()
     for device in "xyz":
         run.after(yes(device))
-    assert run.after(DEADLINE) == [Extend()]
+    assert run.after(DEADLINE - 0.1) == []
+
+
+def test_where_the_selected_are_gone_others_are_selected_at_the_deadline() -> None:
+    run = Run(devices="abcdefghij", fraction=0.1)
+    [chosen] = run.state.expected
+    bar = run.state.bar
+    assert run.after(Offline(chosen), DEADLINE) == [Extend()]
+    assert run.state.bar > bar
+    [other] = run.state.expected - {chosen}
+    assert run.after(yes(other)) == [Extend()]
+    assert run.after(GRACE) == [Extend(), Close()]
 
 
 def test_a_late_update_is_no_part_of_the_quorum() -> None:
@@ -411,3 +429,36 @@ def test_whatever_comes_phases_only_go_on_and_close_once(
             due = next_due(state, chosen)
             assert due is not None
             assert due > now, "what is due now has been done"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(EVENTS), st.floats(0, 70)), max_size=30),
+    st.sampled_from(["rounds", "asynchronous"]),
+    st.integers(0, 3),
+    st.sampled_from(["extend", "void"]),
+    st.sampled_from([0.3, 1.0]),
+    st.sets(st.sampled_from("abc"), max_size=2),
+)
+def test_no_round_hangs_while_a_quorum_of_devices_answers(
+    events: list[tuple[Event, float]], mode: Any, quorum: int, below: Any, fraction: float, dead: set[str]
+) -> None:
+    """From wherever it stands: as many deadlines as it has devices, and one more, end the phase."""
+    quorum = min(quorum, 3 - len(dead))
+    chosen = policy(mode=mode, quorum=quorum, below_quorum=below, fraction=fraction, late="merge", count=5)
+    state, now = State(SUMS, 1, last=5), 0.0
+    for event, seconds in events:
+        now += seconds
+        state = step(state, event, chosen, now).state
+    for device in "abc":
+        state = step(state, (Offline if device in dead else Online)(device), chosen, now).state
+    state = step(state, Steered("start", 5), chosen, now).state
+    before = state
+    for _ in range(5):
+        for device in sorted({*"abc"} - dead):
+            if device in state.expected and device not in state.accepted | state.refused:
+                state = step(state, yes(device), chosen, now).state
+        if state.stage in ("closing", "finished") or state.phase != before.phase:
+            return
+        now += DEADLINE
+        state = step(state, Tick(), chosen, now).state
+    raise AssertionError(f"it hangs: {state}")
