@@ -60,6 +60,10 @@ class Uploads:
         active = self._active.get(device)
         return active.phase if active else self._waiting.get(device, (None, None))[1]
 
+    def waits(self, device: str) -> bool:
+        """Whether a device has announced an update whose turn has not come."""
+        return device in self._waiting
+
     def get(self, device: str) -> Upload | None:
         """The upload of a device whose turn it is."""
         return self._active.get(device)
