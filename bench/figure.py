@@ -43,10 +43,10 @@ def draw(panels: Sequence[Panel], measures: Sequence[str]) -> str:
     low, high = decades(min(values), max(values))
     y = Scale(low, high, TOP + HEIGHT, TOP)
     width, height = LEFT + len(panels) * (WIDTH + GAP), TOP + HEIGHT + BOTTOM
-    parts = [*_legend(measures), *_decades(y, width - GAP)]
+    parts = list(_legend(measures))
     for number, panel in enumerate(panels):
         left = LEFT + number * (WIDTH + GAP)
-        parts += _panel(panel, left, y)
+        parts += [*_decades(y, left, labelled=not number), *_panel(panel, left, y)]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
         f'font-size="12" fill="{INK}" stroke="none">\n' + "\n".join(parts) + "\n</svg>\n"
@@ -71,11 +71,12 @@ def _legend(measures: Sequence[str]) -> Iterator[str]:
         yield _text(x + 50, 22, name, "start")
 
 
-def _decades(y: Scale, right: float) -> Iterator[str]:
+def _decades(y: Scale, left: float, *, labelled: bool) -> Iterator[str]:
     value = y.low
     while value <= y.high * 1.001:
-        yield f'<path d="M{LEFT} {y(value):.1f}H{right}" stroke="{INK}" stroke-width="0.5" opacity="0.5"/>'
-        yield _text(LEFT - 8, y(value) + 4, f"{value:g}", "end")
+        yield f'<path d="M{left} {y(value):.1f}h{WIDTH}" stroke="{INK}" stroke-width="0.5" opacity="0.5"/>'
+        if labelled:
+            yield _text(left - 8, y(value) + 4, f"{value:g}", "end")
         value *= 10
 
 
