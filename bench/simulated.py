@@ -139,6 +139,10 @@ class Simulated:
                 verify(payload, Status)  # our own
         self.turn(time.monotonic())
 
+    def published(self) -> None:
+        """There is room for another chunk."""
+        self._pump.run()
+
     def turn(self, now: float) -> None:
         """What is due by now."""
         order = self._order
