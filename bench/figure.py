@@ -66,7 +66,7 @@ def words(value: float) -> str:
 
 def _legend(measures: Sequence[str]) -> Iterator[str]:
     for number, name in enumerate(measures):
-        x = LEFT + number * 260
+        x = LEFT + number * (WIDTH + GAP)
         yield _line([(x, 18), (x + 40, 18)], dashed=bool(number)) + _mark(x + 20, 18, number)
         yield _text(x + 50, 22, name, "start")
 
@@ -90,7 +90,7 @@ def _panel(panel: Panel, left: float, y: Scale) -> Iterator[str]:
         places = [(x(at), y(row[number])) for at, row in panel.points]
         yield _line(places, dashed=bool(number))
         for (px, py), (_, row) in zip(places, panel.points, strict=True):
-            yield _mark(px, py, number) + _text(px, py - 9, words(row[number]))
+            yield _mark(px, py, number) + _text(px - 5, py - 10, words(row[number]))
 
 
 def _line(places: Sequence[tuple[float, float]], *, dashed: bool) -> str:

@@ -11,7 +11,7 @@ from bench.folder import Settings
 from floe.messages import Suite
 from floe.terminal import size_words
 
-MEASURES = {"seconds": "seconds a round, to every client's hands", "aggregator_peak_mb": "aggregator's peak memory, MB"}
+MEASURES = {"seconds": "seconds until all have the model", "aggregator_peak_mb": "aggregator's peak memory, MB"}
 FEW, SMALL, SHORT = 2, 25_000, 3  # clients, parameters, rounds where something else grows
 GROWS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "clients": (f"clients (model of {size_words(SMALL * 4)})", (2, 10, 50, 200, 1000)),
