@@ -15,7 +15,7 @@ from aggregator.chain import Chain
 from aggregator.intake import check_manifest, check_report, check_weights
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
-from aggregator.rounds import staleness_of
+from aggregator.rounds import has_answer, staleness_of
 from aggregator.states import State
 from aggregator.uploads import Upload, Uploads
 from floe.errors import Refused
@@ -67,6 +67,10 @@ class Receiver:
             self._uploads.repeat(device, time.monotonic())
         else:
             self._announced(topic, manifest, payload)
+
+    def waits(self, device: str) -> bool:
+        """Whether a device is in line already: that it announces again says nothing new, and a thousand do."""
+        return self._uploads.waits(device)
 
     def chunk(self, topic: DeviceChunk, sealed: bytes) -> None:
         """One chunk; of an update that has its answer already (sent twice, or late) it is passed over."""
@@ -152,7 +156,7 @@ class Receiver:
         check_manifest(manifest, topic, expected)
         if behind is None:
             raise Refused("round", f"{phase.task} {phase.round} is not open")
-        if device in state.accepted | state.refused if behind == 0 else self._log.has_ended(device, phase):
+        if has_answer(device, state) if behind == 0 else self._log.has_ended(device, phase):
             raise Refused("duplicate", f"an update of {phase.task} {phase.round} has its answer already")
         if not (behind == 0 and device in state.expected) and not self._chain.selects(device, phase):
             raise Refused("round", f"not selected for {phase.task} {phase.round}")
@@ -239,7 +243,7 @@ class Receiver:
         """Whether a refusal gets a row: the one that counts in the open phase does, of others only so many a phase."""
         state = self._state()
         counts = ended.outcome == "rejected" and ended.phase == state.phase
-        if counts and ended.device not in state.accepted | state.refused:
+        if counts and not has_answer(ended.device, state):
             return True
         self._recorded[ended.device] = self._recorded.get(ended.device, 0) + 1
         return self._recorded[ended.device] <= RECORDED

@@ -147,7 +147,7 @@ class Aggregator:
             match topic:
                 case DeviceChunk():
                     self._receiver.chunk(topic, received.payload)
-                case DeviceManifest():
+                case DeviceManifest() if not self._receiver.waits(topic.device):
                     manifest = self.wire.read(received, Manifest, topic.device)
                     self._receiver.manifest(topic, manifest, received.payload)
                 case DeviceStatus():

@@ -65,6 +65,10 @@ class Uploads:
         """Whether a device was asked several times in vain: maybe it no longer has what it announced."""
         return device in self._active and self._active[device].tries > STALLED_TRIES
 
+    def waits(self, device: str) -> bool:
+        """Whether a device has announced an update whose turn has not come."""
+        return device in self._waiting
+
     def get(self, device: str) -> Upload | None:
         """The upload of a device whose turn it is."""
         return self._active.get(device)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import click
 
 from bench import fleet as fleets
+from bench import scale as scales
 from bench.federation import Run, run
 from bench.figures import medians, parts_of, round_lines, transport_lines
 from bench.fleet_figures import fleet_lines, fleet_result
 from bench.folder import Settings, model_bytes
+from floe.files import write_atomically
 from floe.messages import Suite
 from floe.service import stopping
 from floe.transfer import chunk_bytes_for
@@ -58,6 +61,18 @@ def fleet(devices: int, params: int, rounds: int, suite: str, as_json: bool) -> 
         observed = fleets.run(settings, stop)
     result = fleet_result(settings, observed)
     _tell(result, fleet_lines(result), as_json)
+
+
+@bench.command()
+@click.option("--figure", type=click.Path(dir_okay=False, path_type=Path), help="draw it: an SVG file")
+@_shared
+def scale(figure: Path | None, suite: str, as_json: bool) -> None:
+    """How a round's seconds and the aggregator's memory grow with clients, model size and rounds; some minutes."""
+    with stopping() as stop:
+        result = scales.measure(cast(Suite, suite), lambda point: fleet_result(point, fleets.run(point, stop)))
+    if figure:
+        write_atomically(figure, scales.figure(result).encode())
+    _tell(result, scales.scale_lines(result), as_json)
 
 
 @bench.command()

@@ -52,7 +52,7 @@ def run(settings: Settings, stopped: Stopped) -> Fleet:
             aggregator = children.start("aggregator", "aggregator")
             for first, count in shares(settings.clients, os.cpu_count() or 1):
                 children.start(f"devices-{first}", str(port), str(first), str(count), module="bench.devices")
-            meter = _Meter(listener, aggregator)
+            meter = _Meter(listener, aggregator, settings.rounds)
             listen(listener, children, stopped, PATIENCE_S + settings.clients, meter.turn)
             mosquitto = only_child(broker.process.pid)
             used = [(peak_bytes(pid), cpu_seconds(pid)) for pid in (aggregator.process.pid, mosquitto)]
@@ -67,16 +67,18 @@ def shares(devices: int, cores: int) -> list[tuple[int, int]]:
 
 
 class _Meter:
-    """Reads the aggregator's processor time and memory whenever a round has been opened."""
+    """Reads the aggregator's processor time and memory when a round has been opened, and when the last has a model."""
 
-    def __init__(self, listener: Listener, aggregator: Child) -> None:
+    def __init__(self, listener: Listener, aggregator: Child, last: int) -> None:
+        self._last = last
         self._listener = listener
         self._pid = aggregator.process.pid
         self.read: list[tuple[float, int]] = []
 
     def turn(self) -> None:
-        opened = sum(bool(seen.opened) for seen in self._listener.rounds.values())
-        while len(self.read) < opened + self._listener.finished:
+        rounds = self._listener.rounds
+        over = self._last in rounds and bool(rounds[self._last].model)
+        while len(self.read) < sum(bool(seen.opened) for seen in rounds.values()) + over:
             self.read.append((cpu_seconds(self._pid), peak_bytes(self._pid)))
 
 

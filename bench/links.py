@@ -31,6 +31,8 @@ class Owner(Protocol):
 
     def received(self, topic: str, payload: bytes, *, retained: bool) -> None: ...
 
+    def published(self) -> None: ...
+
 
 class Link:
     """One connection. It stands for itself as `floe.pump.Outlet` wants it. Ends the process if it is lost."""
@@ -83,6 +85,7 @@ class Link:
         self.outstanding -= 1
         if code.is_failure:
             raise BrokerError(f"the broker refused a message of {self._client_id}: {code}")
+        self._owner.published()
 
 
 class Links:

@@ -56,7 +56,7 @@ LISTENS_TO = (
     *(AggregatorStatus, WantTo, AnswerTo, ModelManifestTo, ModelChunkTo),
     *(ModelManifest, ModelChunk, CurrentRound, DeviceStatus),
 )
-ANNOUNCE_S, HEARD_S, REPAIR_S, LONGEST_S = 3.0, 6.0, 1.0, 60.0  # PROTOCOL.md, 6.5
+ANNOUNCE_S, HEARD_S, REPAIR_S, LONGEST_S, STATUS_S = 3.0, 6.0, 1.0, 60.0, 60.0  # PROTOCOL.md, 6.5
 NOTHING = Metrics(loss=0.0, accuracy=0.0)
 
 
@@ -105,6 +105,7 @@ class Simulated:
         self._parcel: Parcel | None = None
         self._announce = _Repeated(ANNOUNCE_S)
         self._done: set[Phase] = set()
+        self._said, self._said_at = "online", 0.0
         folder.mkdir(parents=True)
         levels = {"federation": federation, "lineage": lineage, "device": self.name}
         filters = [
@@ -139,6 +140,10 @@ class Simulated:
                 verify(payload, Status)  # our own
         self.turn(time.monotonic())
 
+    def published(self) -> None:
+        """There is room for another chunk."""
+        self._pump.run()
+
     def turn(self, now: float) -> None:
         """What is due by now."""
         order = self._order
@@ -155,6 +160,8 @@ class Simulated:
             envelope = self._parcel.envelope(self._keyring, self._lineage)
             topic_of = DeviceManifest(self._federation, self.name, self._lineage, core.round)
             self._send(topic_of, Manifest, core=core, envelope=envelope)
+        if self.link.connected and now >= self._said_at + STATUS_S:
+            self._status(self._said)
         self._pump.run()
 
     def _selected(self, order: Round) -> bool:
@@ -230,6 +237,7 @@ class Simulated:
         return message
 
     def _status(self, state: str) -> None:
+        self._said, self._said_at = state, time.monotonic()
         phase = self._order.phase if self._order else None
         topic = DeviceStatus(self._federation, self.name)
         self._send(topic, Status, retain=True, state=state, phase=phase, software=__version__)

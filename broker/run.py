@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import os
 import pwd
+import resource
 import shutil
 import socket
 import subprocess
@@ -70,6 +71,7 @@ def start(config: Config, folder: Path, *, log_to_stderr: bool = False) -> Itera
     _check_port(bind, port)
     folder = folder.absolute()
     _write(config, folder)
+    _allow_descriptors()
     with _log(folder, log_to_stderr) as log:
         # A session of its own: Ctrl-C in a terminal reaches us, and we stop it after the clients had their say.
         process = subprocess.Popen(
@@ -107,6 +109,12 @@ def _write(config: Config, folder: Path) -> None:
             _write_passwords(folder / PASSWORDS, config.mqtt.username, config.mqtt.password)
     except OSError as error:
         raise StoreError(f"{folder}: the broker's files cannot be written: {error.strerror}") from None
+
+
+def _allow_descriptors() -> None:
+    """Every client is an open file: the usual limit, 1024, is raised to the highest that Mosquitto may inherit."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _account() -> str:

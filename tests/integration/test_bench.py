@@ -9,6 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bench import folder as bench_folder
+from bench.folder import Settings
+from bench.trainer import TENSOR
+from floe import weights
+from floe.files import hash_of
+
 
 def bench(folder: Path, *arguments: str) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOE_")}
@@ -42,3 +50,20 @@ def test_a_transfer_is_measured_beside_paho_in_the_same_chunks(tmp_path: Path) -
         found["ratio"] == found["floe_mb_s"] / found["raw_mb_s"]
         or abs(found["ratio"] - found["floe_mb_s"] / found["raw_mb_s"]) < 1e-9 * found["ratio"]
     )
+
+
+def test_a_fleet_of_simulated_devices_makes_the_mean_that_its_devices_foretell(tmp_path: Path) -> None:
+    found = bench(tmp_path, "fleet", "--devices", "20", "--params", "1000", "--rounds", "2")
+    assert [(row["round"], row["accepted"], row["in_hands"]) for row in found["rounds"]] == [(1, 20, 20), (2, 20, 20)]
+    settings, numbers = Settings(20, 1000, 2, "chacha20-poly1305"), np.arange(1, 21)
+    (tmp_path / "own").mkdir()
+    bench_folder.make(tmp_path / "own", settings, 1883)
+    model = weights.read(tmp_path / "own" / bench_folder.INITIAL)[TENSOR]
+    for row in found["rounds"]:
+        # Device n adds n and was trained on n rows (bench/simulated.py).
+        updates = np.stack([model + np.float32(n) for n in numbers]).astype(np.float64)
+        model = np.average(updates, axis=0, weights=numbers).astype(np.float32)
+        weights.write(tmp_path / "model", {TENSOR: model}, {"schema": bench_folder.SCHEMA.to_json()})
+        assert row["sha256"] == hash_of(tmp_path / "model")
+    assert found["close_seconds"] <= found["seconds"]
+    assert 1 < found["broker_peak_mb"] < found["aggregator_peak_mb"] < 320

@@ -190,6 +190,15 @@ def test_the_table_in_the_document_is_the_code_s() -> None:
     assert written == [[row.stage, row.when, row.to, type(row.effect).__name__] for row in TABLE]
 
 
+def test_an_event_that_says_nothing_new_copies_no_set() -> None:
+    policy = Policy(Rounds(devices=2), Plan())
+    state = State(Phase("main", 1, 1, "train"), needed=2, last=1)
+    for device in ("a", "b"):
+        state = step(state, Online(device), policy, 0.0).state
+    assert state.stage == "open"
+    assert step(state, Online("a"), policy, 1.0).state.online is state.online
+
+
 def test_a_device_that_left_before_the_start_does_not_count() -> None:
     state = State(TRAIN, 2)
     for event in (Online("a"), Offline("a"), Online("b")):

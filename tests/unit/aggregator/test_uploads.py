@@ -89,6 +89,14 @@ def test_a_gap_is_asked_for_as_soon_as_the_last_chunk_is_in(tmp_path: Path) -> N
     assert line.chunk("a", 1)
 
 
+def test_who_waits_is_who_has_announced_and_has_no_turn(tmp_path: Path) -> None:
+    line = Line(tmp_path, slots=1)
+    line.offer("a", "b")
+    assert [device for device in "abc" if line.uploads.waits(device)] == ["b"]
+    line.uploads.remove("a", 1.0)
+    assert not line.uploads.waits("b"), "its turn has come: what it announces now is looked at"
+
+
 def test_what_was_lost_is_asked_for_again_after_silence_with_growing_pauses(tmp_path: Path) -> None:
     line = Line(tmp_path, slots=1)
     line.offer("a")
