@@ -199,8 +199,9 @@ class Chain:
         return devices
 
     def void(self, phase: Phase) -> str:
-        """Record that a phase came to nothing; the reasons that were given. Round 0 begins again in a new epoch."""
-        reasons = sorted({f"{u['reason']}: {u['detail']}" for u in self._log.ended(phase)})
+        """Record that a phase came to nothing; why, in words. Round 0 begins again in a new epoch."""
+        ended = self._log.ended(phase)
+        reasons = sorted({f"{u['reason']}: {u['detail']}" for u in ended if u["outcome"] != "accepted"})
         if phase.round == 0:
             # The epoch comes first: a void phase 0 of the present epoch would be taken for one that has succeeded.
             self._epoch = self._next_epoch(phase.epoch + 1)
@@ -209,7 +210,7 @@ class Chain:
         if carried:
             self._carry_over(phase)
         self._log.void_round(phase, carried=carried)
-        return "; ".join(reasons)[:500]
+        return ("; ".join(reasons) or "fewer updates than its quorum")[:500]
 
     def _carry_over(self, phase: Phase) -> None:
         """What a void round had accepted is for the next: late updates are merged, and these are not even late."""

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from helpers.federation import Federation
 from helpers.plain import SECTIONS
+from helpers.proxy import Proxy
+from helpers.scene import Stall
 
 from floe import weights
 
@@ -156,3 +158,77 @@ def test_asynchronously_every_update_makes_a_model(federation: Federation) -> No
     for name in four:
         mixed = (1 - share) * three[name].astype(float) + share * b[name].astype(float)
         assert four[name].tolist() == mixed.astype(np.float32).tolist()
+
+
+def test_asynchronously_a_slow_device_is_merged_however_far_it_is_behind(federation: Federation) -> None:
+    configure(federation, model="held", mode="asynchronous", count=100_000)
+    gate = hold(federation, "b", 1)
+    federation.aggregator()
+    for device in "ab":
+        federation.client(device)
+    federation.until("SELECT * FROM rounds WHERE round = 30")
+    gate.unlink()
+    assert federation.until(ACCEPTED, "b", 1)["merged"] > 29
+
+
+def test_asynchronously_a_share_of_the_devices_cannot_be_asked_for(federation: Federation) -> None:
+    configure(federation, mode="asynchronous", fraction=0.5)
+    aggregator = federation.aggregator()
+    assert aggregator.wait() == 2
+    assert "fraction" in aggregator.said()
+
+
+def test_with_a_share_of_the_devices_late_updates_hang_nothing(federation: Federation) -> None:
+    configure(federation, late="merge", fraction=0.4, count=6, devices=3, grace_s=1.0)
+    federation.aggregator()
+    for device in "abc":
+        federation.client(device)
+    federation.finish()
+    assert len(federation.models()) == 7
+    took_part = federation.query("SELECT round, count(*) AS n FROM updates WHERE task = 'train' GROUP BY round")
+    assert {row["n"] for row in took_part} == {1}
+
+
+def test_a_device_that_cannot_use_the_model_says_so_once_in_a_round(federation: Federation) -> None:
+    sections = {**SECTIONS, "plan": {**SECTIONS["plan"], "hidden": [500]}}  # 2 MB
+    federation.configure({**sections, "rounds": {"count": 2, "grace_s": 0.5, "devices": 3}})
+    federation.aggregator()
+    for device in "ab":
+        federation.client(device)
+    federation.features("c")
+    env = {"FLOE_SECURITY_MAX_TRANSFER_MB": "1"}
+    federation.start("c", "client", "--id", "c", "--data", "features/c", env=env)
+    federation.finish()
+    said = federation.query("SELECT task, round, outcome, reason FROM updates WHERE device = 'c' AND task != 'init'")
+    assert 1 <= len(said) <= 3
+    assert {(row["outcome"], row["reason"]) for row in said} == {("rejected", "device")}
+
+
+def test_an_update_that_its_device_has_lost_does_not_hold_up_the_next(federation: Federation) -> None:
+    sections = {**SECTIONS, "plan": {**SECTIONS["plan"], "model": "held", "hidden": [500]}}
+    rounds = {"count": 2, "quorum": 2, "late": "merge", "grace_s": 600.0}
+    federation.configure({**sections, "rounds": rounds})
+    stall = Stall()
+    with Proxy(federation.port, stall) as proxy:
+        federation.aggregator()
+        federation.client("a")
+        b = federation.client("b", port=proxy.port)
+        federation.wait(lambda: stall.stalled, "b's upload was to hang")
+        b.kill()
+        assert asked(federation, "key", "operator") == 0
+        assert asked(federation, "round", "stop") == 0
+        assert asked(federation, "round", "start") == 0
+        federation.until("SELECT * FROM rounds WHERE round = 2 AND state = 'open'")
+        for record in (federation.folder / "state/device-b/outbox").glob("*.json"):
+            record.write_bytes(b"damaged")
+        stall.released = True
+        federation.client("b", port=proxy.port)
+        federation.until(CLOSED, 2)
+        lost = federation.until(
+            "SELECT outcome, reason FROM updates WHERE device = 'b' AND round = 1 AND task = 'train'"
+        )
+    assert (lost["outcome"], lost["reason"]) == ("superseded", "newer")
+
+
+def asked(federation: Federation, *arguments: str) -> int:
+    return federation.start(arguments[0], *arguments).wait()
