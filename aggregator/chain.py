@@ -1,6 +1,6 @@
 """The chain of models: where it stands after a restart, what an update must fit, what a round makes of its updates.
 
-Owns the files of the aggregator's state (spool, scaling, epoch) and the registry; knows no topic and no message.
+Owns the files of the aggregator's state (scaling, epoch, the spool) and the registry; knows no topic and no message.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from aggregator import mend, results
 from aggregator.intake import Expectation, trainable
@@ -21,12 +20,12 @@ from aggregator.log import Log
 from aggregator.phases import Policy, first_phase, phase_after, reason_to_stop
 from aggregator.progress import read_progress
 from aggregator.registry import Model, Registry, base_of, is_signed
-from aggregator.spool import phase_of_folder, phases_of, place_in_spool
+from aggregator.spool import Spool
 from aggregator.states import State
 from aggregator.steering import Control
 from floe import kept, weights
 from floe.errors import ConfigError, KeyFileError, Refused, StoreError
-from floe.files import set_aside, storing, sync_folder, write_atomically
+from floe.files import set_aside, storing, write_atomically
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Message, Phase
@@ -48,6 +47,7 @@ class Chain:
         self._keyring = keyring
         self._registry = Registry(config.path(config.paths.models), state / "published", self._tell_damaged)
         self._lineage = config.rounds.lineage
+        self.spool = Spool(state, config.path(config.paths.models), log, self._lineage)
         self._check_owner()
         self._epoch = self._begin_epoch()
         text = log.schema(self._lineage, self._epoch)
@@ -124,14 +124,6 @@ class Chain:
             self._log.set_schema(self._lineage, self._epoch, schema.to_json())
             self.schema = schema
 
-    def spool(self, phase: Phase) -> Path:
-        """Where the opened updates that a phase will use wait for its end."""
-        return self._state / "spool" / place_in_spool(phase)
-
-    def spooled(self, device: str, made_in: Phase, used_in: Phase) -> Path:
-        """The file of one of them."""
-        return self._state / "spool" / place_in_spool(used_in, device, made_in)
-
     def parcel(self) -> Parcel | None:
         """The transfer of the newest model, None while there is none."""
         if self.model is None:
@@ -149,9 +141,8 @@ class Chain:
 
     def open(self, state: State) -> None:
         """Record that a phase opens; what an interrupted process left of those that have ended is put away."""
-        for left in (self._state / "spool").glob("*"):
-            if self._has_ended(left):
-                self._registry.keep_uploads(left, keep=left.name.endswith("-train"))
+        for left in self.spool.ended():
+            self._registry.keep_uploads(left, keep=left.name.endswith("-train"))
         base = self.base()
         self._log.open_round(
             state.phase, base.sha256 if base else None, self._config.plan, state.bar, sorted(state.expected)
@@ -160,13 +151,6 @@ class Chain:
         row = self._log.open_phase(self._lineage, self._epoch)
         assert row is not None
         self.plan = plan_of(row)
-
-    def _has_ended(self, folder: Path) -> bool:
-        try:
-            row = self._log.round(phase_of_folder(folder, self._lineage))
-        except ValueError:
-            return False  # not ours
-        return row is not None and row["state"] != "open"
 
     def extend(self, state: State) -> None:
         """Record that an open phase goes on, maybe with more devices."""
@@ -178,15 +162,15 @@ class Chain:
         The devices whose updates were used. Of a phase that is closed already, because what follows had to be tried
         again, nothing else.
         """
-        spooled = self._spooled(phase)
+        spooled = self.spool.updates(phase)
         devices = frozenset(item.device for item in spooled)
         if not self._log.is_open(phase):
             return devices
         try:
-            with storing(self.spool(phase)):
+            with storing(self.spool.folder(phase)):
                 made = self._make(phase, spooled)
         except (Refused, ValueError) as error:
-            raise StoreError(f"{self.spool(phase)}: {error}; a restart sets aside what is damaged") from None
+            raise StoreError(f"{self.spool.folder(phase)}: {error}; a restart sets aside what is damaged") from None
         row = None
         if made is not None:
             samples = sum(item.samples for item in spooled)
@@ -195,7 +179,7 @@ class Chain:
         self._log.close_round(phase, up=up, down=down, model=row)
         self.model, self._layout = model, layout
         with suppress(StoreError):  # the round is closed: `open` tries again
-            self._registry.keep_uploads(self.spool(phase), keep=phase.task == "train")
+            self._registry.keep_uploads(self.spool.folder(phase), keep=phase.task == "train")
         return devices
 
     def void(self, phase: Phase) -> str:
@@ -208,22 +192,9 @@ class Chain:
             self.schema = None
         carried = phase.task == "train" and bool(Policy(self._config.rounds, self._config.plan).max_staleness)
         if carried:
-            self._carry_over(phase)
+            self.spool.carry_over(phase)
         self._log.void_round(phase, carried=carried)
         return ("; ".join(reasons) or "fewer updates than its quorum")[:500]
-
-    def _carry_over(self, phase: Phase) -> None:
-        """What a void round had accepted is for the next: late updates are merged, and these are not even late."""
-        following = replace(phase, round=phase.round + 1)
-        with storing(self.spool(following)):
-            for update in self._log.merged(phase):
-                if update["sha256"]:
-                    made_in, _ = phases_of(update)
-                    place = self.spooled(update["device"], made_in, following)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    with suppress(FileExistsError):
-                        place.hardlink_to(self.spooled(update["device"], made_in, phase))
-                    sync_folder(place.parent)
 
     def _between_phases(self, policy: Policy, now: float, control: Control, last: int) -> State:
         closed = self._log.last_closed(self._lineage, self._epoch)
@@ -254,14 +225,7 @@ class Chain:
             self._tell_damaged(f"{self._scaling}: {fault}{aside}: the sums are gathered again, in a new epoch")
             self.void(Phase(self._lineage, self._epoch, 0, row["task"] if row else "sums"))
             return
-        for update in self._log.unused(self._lineage, self._epoch):
-            path = self.spooled(update["device"], *phases_of(update))
-            if fault := mend.fault_of(path, update["sha256"]):
-                # Out of the spool, which is removed when its phase has closed.
-                aside = f"; set aside as {set_aside(path, self._state)}" if os.path.lexists(path) else ""
-                self._log.lost(update["transfer"], f"{path}: {fault}{aside}")
-                text = f"{path}: {fault}{aside}: the round goes on without this update"
-                self._log.event("error", "damaged", text, device=update["device"], reason="storage")
+        self.spool.mend(self._epoch)
 
     def _tell_damaged(self, text: str) -> None:
         self._log.event("error", "damaged", text)
@@ -303,26 +267,6 @@ class Chain:
         else:
             return None
         return Model(phase.round, out, sha256)
-
-    def _spooled(self, phase: Phase) -> list[results.Spooled]:
-        """What a phase uses, in the order of arrival; late updates without the model they started from are given up."""
-        found = []
-        for u in self._log.merged(phase):
-            made_in, _ = phases_of(u)
-            path, behind = self.spooled(u["device"], made_in, phase), self._log.models_between(made_in, phase)
-            base = self._log.base_of(made_in) if behind else None
-            if base and (fault := mend.fault_of(self._models / base["file"], base["sha256"])):
-                lost = f"{self._models / base['file']}: {fault}; a late update that started from it cannot be merged"
-                self._log.lost(u["transfer"], lost)
-                self._log.event("error", "damaged", f"{u['device']}: {lost}", device=u["device"], reason="storage")
-            elif u["sha256"]:
-                start = self._models / base["file"] if base else None
-                found.append(results.Spooled(u["device"], path, u["samples"], behind, start))
-        return found
-
-    @property
-    def _models(self) -> Path:
-        return self._config.path(self._config.paths.models)
 
     @property
     def _scaling(self) -> Path:

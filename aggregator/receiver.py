@@ -202,7 +202,7 @@ class Receiver:
         self._forget(upload.device)
 
     def _spool(self, upload: Upload, used_in: Phase) -> str:
-        path = self._chain.spooled(upload.device, upload.phase, used_in)
+        path = self._chain.spool.path(upload.device, upload.phase, used_in)
         sha256 = upload.incoming.open_to(path)
         try:
             schema = check_weights(path, upload.incoming.core, self._chain.expectation(upload.phase))

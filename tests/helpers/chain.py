@@ -42,7 +42,7 @@ def started(folder: Path, scaling: str = "none", rounds: Rounds = ROUNDS) -> Ite
 
 def accept(chain: Chain, log: Log, phase: Phase, device: str, late: Path | None = None, **arrays: np.ndarray) -> None:
     """An update with weights, spooled and recorded; `late`: where the next round will find it."""
-    path = late or chain.spooled(device, phase, phase)
+    path = late or chain.spool.path(device, phase, phase)
     weights.write(path, arrays, {"schema": SCHEMA.to_json()})
     ended = Outcome(f"{phase.task} {device}".ljust(32, "0"), device, phase, "accepted", "", "")
     log.pin(device, f"key of {device}")

@@ -154,7 +154,7 @@ def test_a_late_update_whose_base_is_damaged_is_given_up_and_the_round_closes(tm
         accept(chain, log, TRAIN, "c", w=np.full(3, 8, np.float32))
         chain.close(TRAIN, up=0, down=0)
         chain.open(opened(two))
-        accept(chain, log, TRAIN, "b", chain.spooled("b", TRAIN, two), w=np.full(3, 99, np.float32))
+        accept(chain, log, TRAIN, "b", chain.spool.path("b", TRAIN, two), w=np.full(3, 99, np.float32))
         accept(chain, log, two, "a", w=np.full(3, 4, np.float32))
         (tmp_path / "models" / "global" / "0.safetensors").write_bytes(b"damaged")
         chain.close(two, up=0, down=0)
@@ -173,6 +173,6 @@ def test_updates_that_wait_for_a_round_stay_until_it_has_ended(tmp_path: Path) -
         chain.open(opened(TRAIN))
         accept(chain, log, TRAIN, "a", w=np.full(3, 8, np.float32))
         chain.close(TRAIN, up=0, down=0)
-        accept(chain, log, TRAIN, "b", chain.spooled("b", TRAIN, two), w=np.full(3, 2, np.float32))
+        accept(chain, log, TRAIN, "b", chain.spool.path("b", TRAIN, two), w=np.full(3, 2, np.float32))
         chain.open(opened(replace(TRAIN, task="evaluate")))  # the operator wanted one round only
-        assert chain.spooled("b", TRAIN, two).exists()
+        assert chain.spool.path("b", TRAIN, two).exists()

@@ -78,7 +78,7 @@ def test_a_damaged_late_update_is_not_merged_into_the_round_that_is_still_to_ope
     with started(folder) as (chain, state, log):
         chain.open(state)
         chain.close(TRAIN, up=0, down=0)
-        path = chain.spooled("c", TRAIN, replace(TRAIN, round=2))
+        path = chain.spool.path("c", TRAIN, replace(TRAIN, round=2))
         accept(chain, log, TRAIN, "c", path, w=np.ones(100, np.float32))
     assert path.name == "c@1.safetensors"
     with started(folder) as (_, state, _log):
