@@ -155,6 +155,7 @@ class Device:
             match topic:
                 case ModelChunk() | ModelChunkTo():
                     if self._download.add(topic.transfer, topic.index, received.payload, time.monotonic()):
+                        self._memory.save()
                         log(f"global model {self._download.sha256[:12]} received")
                 case CurrentRound():
                     self._on_round(received)

@@ -43,7 +43,7 @@ class Memory:
                 way_out = "do this device and the aggregator have the same secret.key, or both none?"
                 raise Refused("unknown-key", f"{message.sender!r} does not prove that it knows our secret; {way_out}")
             self._kept.aggregator_key = message.key
-            self._save(sync=True)
+            self._save()
         if self._kept.aggregator_key != message.key:
             raise Refused("unknown-key", f"not the aggregator's key that was seen first; pinned in {self._path}")
 
@@ -71,11 +71,11 @@ class Memory:
         self._kept.answered = sorted(same, key=lambda p: p.task)
         self._save()
 
-    def _save(self, *, sync: bool = False) -> None:
-        # The key is pinned for good. Sequences and answers that a power cut takes back are told again, and answered
-        # again; a sync for each message is what wears an SD card.
+    def _save(self) -> None:
+        # Synced, though little of it is a promise: a file system may lose a file that was renamed before it was
+        # written, and a device without its memory waits for a person. Two or three times a round, not for each message.
         kept = msgspec.json.encode(self._kept)
-        write_atomically(self._path, msgspec.json.encode(_File(_check(kept), msgspec.Raw(kept))), sync=sync)
+        write_atomically(self._path, msgspec.json.encode(_File(_check(kept), msgspec.Raw(kept))))
         self._changed = False
 
 
