@@ -89,7 +89,7 @@ class Chain:
         """Why no more rounds are needed after a phase; empty if they are."""
         if closed.task not in ("train", "evaluate"):
             return ""
-        return reason_to_stop(read_progress(self._log.db, closed, policy.rounds, control.since), policy.rounds)
+        return reason_to_stop(read_progress(self._log.db, closed, policy, control.since), policy.rounds)
 
     def selects(self, device: str, phase: Phase) -> bool:
         """Whether a device takes, or took, part in a phase that has been opened."""
@@ -202,16 +202,17 @@ class Chain:
             self._adopt_initial()
             number = self.model.round if self.model else None
             phase = first_phase(self._lineage, self._epoch, policy, model=number, scaled=self._scaled())
-            return State(phase, policy.rounds.devices, last=last, held=control.held, not_before=now)
+            needed = 1 if control.starts(phase) else policy.rounds.devices
+            return State(phase, needed, last=last, held=control.held, not_before=now)
         enough = self.enough(closed, policy, control)
         following = phase_after(closed, policy, last=last, has_model=self.model is not None, enough=enough)
         if following is None:
-            return State(closed, stage="finished", last=closed.round)
-        row = self._log.round(closed)
-        unheard = frozenset(json.loads(row["expected"])) if row else frozenset()
+            return State(closed, stage="finished", last=closed.round, held=control.held)
+        row, started = self._log.round(closed), control.starts(following)
+        unheard = frozenset(json.loads(row["expected"])) if row and not started else frozenset()
         return State(
-            following, max(policy.rounds.quorum, 1), last=last, held=control.held, unheard=unheard,
-            not_before=now + policy.rounds.pause_s, merged=self._merged(following),
+            following, 1 if started else max(policy.rounds.quorum, 1), last=last, held=control.held, unheard=unheard,
+            not_before=now + (0.0 if started else policy.rounds.pause_s), merged=self._merged(following),
         )  # fmt: skip
 
     def _merged(self, phase: Phase) -> int:

@@ -12,12 +12,13 @@ import click
 from aggregator.log import Log
 from aggregator.server import Aggregator
 from floe.cli import config_options
-from floe.errors import KeyFileError, StoreError
+from floe.errors import ConfigError, KeyFileError, StoreError
 from floe.identity import load_identity
 from floe.keyring import WARNING, load_keyring
+from floe.plan import Plan
 from floe.service import log as tell
 from floe.service import only_one, stopping
-from floe.settings import Config
+from floe.settings import Config, Rounds
 
 
 @click.command()
@@ -43,6 +44,7 @@ def aggregator(config: Config) -> None:
 
     It goes on where it was when it starts again, and serves the last model when all rounds are closed.
     """
+    check_rounds(config.rounds, config.plan)
     lineage = config.rounds.lineage
     state = config.path(config.paths.state) / f"aggregator-{lineage}"
     folder = config.path(config.paths.log)
@@ -60,6 +62,27 @@ def aggregator(config: Config) -> None:
         except sqlite3.Error as error:
             raise StoreError(f"{folder}: {error}; move the log away to begin a new one, or restore a backup") from None
     sys.exit(stop.code)
+
+
+def check_rounds(rounds: Rounds, plan: Plan) -> None:
+    """What goes alone, but not together. Raises `ConfigError`."""
+    members = len(set(rounds.members))
+    for key, needed in (("devices", rounds.devices), ("quorum", rounds.quorum)):
+        if 0 < members < needed:
+            raise ConfigError(
+                f"[rounds] {key} = {needed}, but only the {members} of members may take part, so no round would ever "
+                f"open: lower {key}, or name more members (none: all may)"
+            )
+    if rounds.mode == "asynchronous" and plan.report == "accuracy":
+        raise ConfigError(
+            '[rounds] mode = "asynchronous" mixes weights, [plan] report = "accuracy" sends none: set mode = "rounds", '
+            'or report = "weights"'
+        )
+    if rounds.mode == "asynchronous" and rounds.fraction < 1:
+        raise ConfigError(
+            f'[rounds] fraction = {rounds.fraction:g} with mode = "asynchronous": there every device sends when it is '
+            'ready, and none is selected; set fraction = 1, or mode = "rounds"'
+        )
 
 
 def _check_key(log: Log, state: Path, lineage: str) -> None:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from aggregator.phases import Progress
+from aggregator.phases import Policy, Progress
 from floe.messages import Phase
-from floe.settings import Rounds
 from floe.sqlite import Database
 
+# A model is measured by the round after it; the evaluation at the end must not take back that it was the last.
+_MODELS = """
+    SELECT round, {metric} AS value FROM models
+    WHERE (lineage, epoch) = (:lineage, :epoch) AND round > :since AND round < :round AND {metric} IS NOT NULL
+"""
 
-def read_progress(db: Database, phase: Phase, rounds: Rounds, since: int) -> Progress:
-    """The progress of a chain up to a phase that has closed: over the models made after round `since`, and before it.
+# Without a global model: the devices' own, after training.
+_REPORTS = """
+    SELECT merged AS round, sum({metric} * test_samples) / sum(test_samples) AS value FROM updates
+    WHERE (lineage, epoch, task) = (:lineage, :epoch, 'train') AND merged > :since AND merged <= :round
+        AND outcome = 'accepted' AND {metric} IS NOT NULL AND test_samples > 0
+    GROUP BY merged
+"""
 
-    (That of the phase itself is measured by the next; the last evaluation must not take back that it was the last.)
+
+def read_progress(db: Database, phase: Phase, policy: Policy, since: int) -> Progress:
+    """The progress of a chain up to a phase that has closed, after round `since`.
+
+    With `report` `weights` over the models that were made before the phase; with `accuracy` over what the devices
+    reported of its round and those before it.
     """
-    order = "ASC" if rounds.metric == "loss" else "DESC"
-    measured = (
-        f"SELECT round, {rounds.metric} FROM models WHERE lineage = ? AND epoch = ? AND {rounds.metric} IS NOT NULL "  # noqa: S608 (one of three words)
-        "AND (round > ? OR ? = 0) AND round < ? ORDER BY "
-    )
-    parameters = (phase.lineage, phase.epoch, since, since, phase.round)
-    newest = db.execute(measured + "round DESC LIMIT 1", parameters).fetchone()
+    metric = policy.rounds.metric
+    source = (_REPORTS if policy.plan.report == "accuracy" else _MODELS).format(metric=metric)
+    key = {"lineage": phase.lineage, "epoch": phase.epoch, "round": phase.round, "since": since or -1}
+    newest = db.execute(f"{source} ORDER BY round DESC LIMIT 1", key).fetchone()
     if newest is None:
         return Progress()
-    best = db.execute(measured + f"{rounds.metric} {order}, round LIMIT 1", parameters).fetchone()
+    order = "ASC" if metric == "loss" else "DESC"
+    best = db.execute(f"{source} ORDER BY value {order}, round LIMIT 1", key).fetchone()
     return Progress(newest[1], newest[0] - best[0])

@@ -82,7 +82,10 @@ class Aggregator:
             self.wire, self._chain, log, keyring, self._policy, folder=state / "incoming",
             state=lambda: self._state, ended=self._on_ended,
         )  # fmt: skip
-        self._steering = Steering(log.db, self._lineage, config.path(config.security.operators))
+        self._steering = Steering(
+            log.db, self._lineage, config.path(config.security.operators),
+            tell=lambda fault: log.event("error", "operators", fault),
+        )  # fmt: skip
         self._state: State = self._chain.restore(self._policy, time.monotonic(), self._steering.control())
         self._effects: deque[Effect] = deque([Open()] if self._state.stage == "open" else [])
         self._limits = Limits()
@@ -167,6 +170,8 @@ class Aggregator:
     def _hears(self, topic: Topic, device: str | None) -> bool:
         """Whether a message is looked at: before its signature is verified, for that is what costs."""
         name = device or type(topic).__name__
+        if isinstance(topic, OperatorCommand) and self._steering.knows(topic.operator):
+            name = f"operator/{topic.operator}"  # no name of a device; all others share one place
         known = device is None or self._log.key_of(device) is not None
         if self._limits.admits(name if known else None, time.monotonic()):
             return True
@@ -207,35 +212,15 @@ class Aggregator:
         self._publisher.serve(want, time.monotonic())
 
     def _on_command(self, command: Command) -> None:
-        done, detail = True, ""
-        try:
-            steered, detail = self._steering.handle(command, self._state, self._policy)
-            if steered:
-                self._log.event("info", "control", f"operator {command.sender!r}: {command.action}: {detail}")
-                self._step(steered)
-        except Refused as refusal:
-            done, detail = False, refusal.detail
-            self._log.event("warning", "refused", f"operator {command.sender!r}: {command.action}: {refusal}")
-        state = self._state
-        self.wire.send(
-            ReplyTo(self._federation, self._lineage, command.sender),
-            Reply,
-            to=command.sender,
-            to_key=command.key,
-            command=command.seq,
-            done=done,
-            detail=detail[:500],
-            phase=state.phase,
-            stage=state.stage,
-            held=state.held,
-            last=state.last,
-            online=len(state.online),
-            expected=len(state.expected),
-            accepted=len(state.accepted),
-            refused=len(state.refused),
-            quorum=quorum_of(state, self._policy),
-            seconds_left=self._seconds_left(),
-        )
+        verdict = self._steering.handle(command, self._state, self._policy)
+        who = f"operator {command.sender!r}: {command.action}"
+        if verdict.steered:
+            self._log.event("info", "control", f"{who}: {verdict.detail}")
+            self._step(verdict.steered)
+        elif not verdict.done:
+            self._log.event("warning", "refused", f"{who}: {verdict.reason}: {verdict.detail}")
+        fields = self._steering.reply_to(command, verdict, self._state, self._policy, time.monotonic())
+        self.wire.send(ReplyTo(self._federation, self._lineage, command.sender), Reply, **fields)
 
     def _on_ended(self, ended: Outcome) -> None:
         if ended.outcome in ("accepted", "rejected"):
@@ -335,10 +320,6 @@ class Aggregator:
             devices=rounds.members,
             bar=state.bar,
             quorum=quorum_of(state, self._policy),
-            seconds_left=self._seconds_left(),
+            seconds_left=state.seconds_left(time.monotonic()),
             staleness=self._policy.max_staleness if state.phase.task == "train" else 0,
         )
-
-    def _seconds_left(self) -> float:
-        until = self._state.deadline if self._state.stage == "open" else self._state.not_before
-        return max(until - time.monotonic(), 0.0)

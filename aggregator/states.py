@@ -37,6 +37,10 @@ class State:
     deadline: float = 0.0
     settled_at: float | None = None
 
+    def seconds_left(self, now: float) -> float:
+        """Until the deadline; before the phase opens, until it may."""
+        return max((self.deadline if self.stage == "open" else self.not_before) - now, 0.0)
+
 
 @dataclass(frozen=True)
 class Online:

@@ -188,11 +188,15 @@ class Command(Message, frozen=True, tag="command", kw_only=True):
 
 
 class Reply(Message, frozen=True, tag="reply", kw_only=True):
-    """The answer to the command with sequence number `command`, and how the rounds stand."""
+    """The answer to the command with sequence number `command`, and how the rounds stand.
+
+    `newest` is the highest sequence number of a command under this key: who has lost count goes on above it.
+    """
 
     to: Name
     to_key: Text64
     command: Sequence
+    newest: Sequence
     done: bool
     detail: Annotated[str, Meta(max_length=500)]
     phase: Phase

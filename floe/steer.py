@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from floe.identity import Identity
 from floe.keyring import Keyring, load_keyring
 from floe.messages import Command, Message, Reply
 from floe.operators import load_operator
-from floe.sequence import Sequence
+from floe.sequence import SESSION, Sequence
 from floe.service import log, only_one, stopping
 from floe.session import Connected, Disconnected, Published, Received
 from floe.settings import Config
@@ -37,8 +38,8 @@ def round_() -> None:
 
 
 def _command(action: str, meaning: str, *extra: Callable[[Any], Any]) -> None:
-    def run(config: Config, wait: float, as_json: bool, rounds: int = 0) -> None:
-        _steer(config, action, rounds, wait, as_json=as_json)
+    def run(config: Config, wait: float, as_json: bool, rounds: int | None = None) -> None:
+        _steer(config, action, rounds or 0, wait, as_json=as_json)
 
     run.__doc__ = meaning
     for option in extra:
@@ -55,7 +56,7 @@ def _command(action: str, meaning: str, *extra: Callable[[Any], Any]) -> None:
 _command(
     "start",
     "Let the rounds go on, with whichever devices are online; after the last, begin anew.",
-    click.option("--rounds", type=click.IntRange(1, 1_000_000), metavar="N", default=0, help="train N rounds more"),
+    click.option("--rounds", type=click.IntRange(1, 1_000_000), metavar="N", help="train N rounds more"),
 )
 _command("stop", "Close the open round now, and open no other.")
 _command("pause", "Open no round after the open one, until `resume` or `start`.")
@@ -93,20 +94,21 @@ class _Asked:
         self._pinned = state / f"aggregator-{self._lineage}.pub"
         self._place = f"{config.mqtt.host}:{config.mqtt.port}"
         replies = ReplyTo(self._federation, self._lineage, operator.name)
-        self._wire = Wire(
-            config.mqtt, self._federation, operator, keyring, Sequence(state / "sequence"), None, [str(replies)]
-        )
+        self._sequence = Sequence(state / "sequence")
+        self._wire = Wire(config.mqtt, self._federation, operator, keyring, self._sequence, None, [str(replies)])
 
     def ask(self, stop: Callable[[], bool], wait_s: float, **fields: Any) -> Reply | None:
         """Send it, again and again as it is, until the reply is there; None if somebody wants us to end.
 
-        Raises `BrokerError`, and `KeyFileError` for a reply of another aggregator than the first.
+        Where the aggregator knows a newer command of this key (our state folder was lost, or is another machine's), a
+        fresh one is sent above that, once. Raises `BrokerError`, and `KeyFileError` for a reply of another aggregator
+        than the first.
         """
         session, until = self._wire.session, time.monotonic() + wait_s
         topic = OperatorCommand(self._federation, self._operator.name, self._lineage)
-        command, payload = self._wire.make(Command, **fields)
+        command, payload = self._make(**fields)
         session.connect(stop, log)
-        again_at = 0.0
+        again_at, outranked = 0.0, False
         try:
             while not stop():
                 now = time.monotonic()
@@ -127,11 +129,20 @@ class _Asked:
                         raise BrokerError(f"the broker at {self._place} refused the command: {refusal}; check its ACL")
                     case Received() as received:
                         session.ack(received)
-                        if reply := self._reply(received, command):
+                        reply = self._reply(received, command)
+                        if reply and reply.newest > command.seq and not outranked:
+                            outranked = self._wire.outrank(reply.newest)
+                            command, payload = self._make(**fields)
+                            again_at = 0.0
+                        elif reply:
                             return reply
         finally:
             self._wire.close()
         return None
+
+    def _make(self, **fields: Any) -> tuple[Command, bytes]:
+        """A fresh command. Its number in the session is drawn: two machines with one key must not give one twice."""
+        return self._wire.make(Command, seq=self._sequence.next() + secrets.randbelow(SESSION // 2), **fields)
 
     def _reply(self, received: Received, command: Message) -> Reply | None:
         try:

@@ -97,11 +97,13 @@ CREATE INDEX updates_by_merged ON updates (lineage, epoch, merged, task);
 CREATE INDEX rounds_by_base ON rounds (lineage, epoch, base_sha256);
 
 CREATE TABLE control (
-    lineage TEXT PRIMARY KEY, held TEXT NOT NULL, last INTEGER NOT NULL, since INTEGER NOT NULL, count INTEGER NOT NULL
+    lineage TEXT PRIMARY KEY, held TEXT NOT NULL, last INTEGER NOT NULL, since INTEGER NOT NULL, count INTEGER NOT NULL,
+    opens TEXT NOT NULL
 );
 
 CREATE TABLE operators (
-    operator TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, last_seen TEXT NOT NULL,
+    operator TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, done INTEGER NOT NULL, detail TEXT NOT NULL,
+    reason TEXT NOT NULL, last_seen TEXT NOT NULL,
     PRIMARY KEY (operator, key)
 )
 """

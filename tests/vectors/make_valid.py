@@ -204,8 +204,8 @@ def flow() -> list[Json]:
     steps: list[tuple[t.Topic, bytes, bool]] = [
         (t.DeviceStatus("floe", "ann"), said["status"], True),
         (t.ModelManifest("floe", "main"), said["manifest-model"], True),
-        (t.ModelChunk("floe", "main", 0, BASE.transfer, 0), model, False),
         (t.CurrentRound("floe", "main"), said["round"], True),
+        (t.ModelChunk("floe", "main", 0, BASE.transfer, 0), model, False),
         (t.DeviceStatus("floe", "ann"), said["status-training"], True),
         (t.DeviceManifest("floe", "ann", "main", 1), said["manifest-update"], False),
         (t.WantTo("floe", "main", "ann"), said["want"], False),

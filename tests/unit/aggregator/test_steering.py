@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.wire import ANN, EVE
+from sqlite_utils.db import Table
 
 from aggregator.log import Log
 from aggregator.phases import Policy
 from aggregator.states import State, Steered
 from aggregator.steering import Control, Steering
-from floe.errors import Refused
 from floe.identity import Identity
 from floe.messages import Command, Phase
 from floe.plan import Plan
@@ -20,6 +23,8 @@ from floe.settings import Rounds
 
 POLICY = Policy(Rounds(count=10), Plan())
 OPEN = State(Phase("main", 1, 4, "train"), stage="open", last=10)
+WAITING = State(OPEN.phase, last=10)
+EVALUATED = State(Phase("main", 1, 10, "evaluate"), stage="open", last=10)
 FINISHED = State(Phase("main", 1, 10, "evaluate"), stage="finished", last=10)
 
 
@@ -30,9 +35,22 @@ def command(action: Any, seq: int = 1, *, rounds: int = 0, who: Identity = ANN, 
 
 
 @pytest.fixture
-def steering(tmp_path: Path) -> Steering:
-    (tmp_path / "operators.pub").write_text(f"# who may\n{ANN.name} {ANN.key}  # since spring\n\nbroken\n")
-    return Steering(Log(tmp_path).db, "main", tmp_path / "operators.pub")
+def told() -> list[str]:
+    return []
+
+
+@contextmanager
+def opened(folder: Path, told: list[str]) -> Iterator[Steering]:
+    """The steering as an aggregator has it after a start."""
+    with closing(Log(folder)) as log:
+        yield Steering(log.db, "main", folder / "operators.pub", told.append)
+
+
+@pytest.fixture
+def steering(tmp_path: Path, told: list[str]) -> Iterator[Steering]:
+    (tmp_path / "operators.pub").write_text(f"# who may\n{ANN.name} {ANN.key}  # since spring\n\n")
+    with opened(tmp_path, told) as steering:
+        yield steering
 
 
 @pytest.mark.parametrize(
@@ -41,6 +59,9 @@ def steering(tmp_path: Path) -> Steering:
         (OPEN, "pause", 0, Steered("pause", 10), Control("paused")),
         (OPEN, "stop", 0, Steered("stop", 10), Control("stopped")),
         (OPEN, "start", 2, Steered("start", 5), Control("", 5, 3, 10)),
+        (WAITING, "start", 0, Steered("start", 10), Control("", 10, 3, 10, "1-4-train")),
+        (EVALUATED, "start", 2, Steered("start", 12), Control("", 12, 10, 10)),
+        (EVALUATED, "start", 0, None, Control()),
         (OPEN, "start", 0, None, Control()),
         (OPEN, "resume", 0, None, Control()),
         (OPEN, "status", 0, None, Control()),
@@ -51,7 +72,7 @@ def steering(tmp_path: Path) -> Steering:
 def test_a_command_is_remembered_before_it_is_followed(
     steering: Steering, state: State, action: str, rounds: int, event: Steered | None, remembered: Control
 ) -> None:
-    assert steering.handle(command(action, rounds=rounds), state, POLICY)[0] == event
+    assert steering.handle(command(action, rounds=rounds), state, POLICY).steered == event
     assert steering.control() == remembered
 
 
@@ -65,27 +86,72 @@ def test_a_command_is_remembered_before_it_is_followed(
 )
 def test_a_command_of_another_or_an_older_one_is_refused(steering: Steering, asked: Command, reason: str) -> None:
     steering.handle(command("status", 1), OPEN, POLICY)
-    with pytest.raises(Refused) as refused:
-        steering.handle(asked, OPEN, POLICY)
-    assert refused.value.reason == reason
+    verdict = steering.handle(asked, OPEN, POLICY)
+    assert (verdict.done, verdict.reason, verdict.steered) == (False, reason, None)
     assert steering.control() == Control()
+    assert steering.handle(command("pause", 2), OPEN, POLICY).steered, "what was refused so counts for nothing"
 
 
 def test_the_same_command_again_is_answered_and_not_followed(steering: Steering) -> None:
-    assert steering.handle(command("pause", 7), OPEN, POLICY)[0] is not None
-    event, words = steering.handle(command("pause", 7), OPEN, POLICY)
-    assert event is None
-    assert words.startswith("done before")
+    first = steering.handle(command("pause", 7), OPEN, POLICY)
+    again = steering.handle(command("pause", 7), FINISHED, POLICY)
+    assert first.steered is not None
+    assert again == replace(first, steered=None)
 
 
 @pytest.mark.parametrize(
     ("state", "action"), [(FINISHED, "pause"), (FINISHED, "stop"), (State(OPEN.phase, held="stopped"), "resume")]
 )
-def test_what_makes_no_sense_is_refused_and_leaves_no_trace(steering: Steering, state: State, action: str) -> None:
-    with pytest.raises(Refused):
-        steering.handle(command(action, 5), state, POLICY)
-    event, _ = steering.handle(command("pause", 5), OPEN, POLICY)
-    assert event is not None, "a refused command has used up its sequence number"
+def test_what_made_no_sense_is_refused_also_later_and_after_a_restart(
+    steering: Steering, state: State, action: str, tmp_path: Path, told: list[str]
+) -> None:
+    refused = steering.handle(command(action, 5), state, POLICY)
+    assert (refused.done, refused.reason, refused.steered) == (False, "round", None)
+    held = State(OPEN.phase, stage="open", last=10, held="paused")
+    assert steering.handle(command(action, 5), held, POLICY) == refused
+    with opened(tmp_path, told) as restarted:
+        assert restarted.handle(command(action, 5), held, POLICY) == refused
+        assert restarted.control() == Control()
+
+
+def test_what_was_promised_is_on_disk_before_the_answer(steering: Steering, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = []
+    upsert = Table.upsert
+
+    def noted(table: Table, *arguments: Any, **named: Any) -> Any:
+        levels.append(table.db.execute("PRAGMA synchronous").fetchone()[0])
+        return upsert(table, *arguments, **named)
+
+    monkeypatch.setattr(Table, "upsert", noted)
+    steering.handle(command("pause"), OPEN, POLICY)
+    assert levels == [2, 2], "1 is NORMAL: a power cut may take the last commits"
+
+
+def test_the_reply_names_the_highest_number_of_the_key(steering: Steering) -> None:
+    def newest(asked: Command) -> Any:
+        verdict = steering.handle(asked, OPEN, POLICY)
+        return steering.reply_to(asked, verdict, OPEN, POLICY, 0.0)["newest"]
+
+    assert newest(command("status", 9, who=EVE)) == 0
+    assert [newest(command("status", seq)) for seq in (7, 3, 8)] == [7, 7, 8]
+
+
+def test_a_list_that_does_not_read_is_told_once_and_obeyed_where_it_does(
+    steering: Steering, tmp_path: Path, told: list[str]
+) -> None:
+    path = tmp_path / "operators.pub"
+    good = path.read_text()
+    path.write_text(f"{good}eve {EVE.key} now\n")
+    assert steering.handle(command("status", 1), OPEN, POLICY).done
+    verdicts = [steering.handle(command("status", seq, who=EVE), OPEN, POLICY) for seq in (1, 2)]
+    assert "not in operators.pub, which does not read as it should" in verdicts[0].detail
+    assert [text.partition("; ")[0] for text in told] == [f"{path}, line 4: not `name key`, but 'eve {EVE.key} now'"]
+    path.write_bytes(b"\xff")
+    assert steering.handle(command("status", 2), OPEN, POLICY).reason == "unknown-key"
+    assert told[1:] == [f"{path}: cannot be read (not UTF-8), so no operator is obeyed; mend it"]
+    path.write_text(good)
+    assert steering.handle(command("status", 2), OPEN, POLICY).done
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize(
