@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -94,6 +95,54 @@ def test_stop_closes_what_is_open_and_start_goes_on_for_more_rounds(steered: Fed
     asked(steered, "start", "--rounds", "2")
     steered.until("SELECT * FROM rounds WHERE round = 4 AND task = 'evaluate' AND state = 'closed'")
     assert floe(steered, "round", "stop").returncode == 1
+
+
+def test_start_without_a_number_takes_back_stop_with_whoever_is_there_also_over_a_restart(steered: Federation) -> None:
+    steered.configure({**SECTIONS, "rounds": {"count": 2, "devices": 3, "grace_s": 600.0}})
+    start(steered)
+    for device in "ab":
+        steered.until("SELECT * FROM devices WHERE device = ?", device)
+    assert asked(steered, "stop")["held"] == "stopped"
+    steered.processes[1].kill()
+    steered.processes[2].kill()
+    steered.until("SELECT count(*) AS n FROM devices WHERE state = 'offline' GROUP BY state HAVING n = 2")
+    answer = asked(steered, "start")
+    assert (answer["stage"], answer["held"], answer["last"]) == ("waiting", "", 2)
+    steered.processes[0].kill()
+    steered.aggregator()
+    steered.client("a")
+    steered.finish()
+    assert max(steered.models()) == 2
+
+
+def test_an_operator_who_has_lost_count_goes_on_above_what_was_given_before(steered: Federation) -> None:
+    start(steered)
+    steered.finish()
+    for _ in range(3):
+        asked(steered, "status")
+    shutil.rmtree(steered.folder / "state" / "operator-opa")
+    assert asked(steered, "start", "--rounds", "1")["last"] == 4
+    assert len(steered.query("SELECT * FROM events WHERE text LIKE '%older than a command%'")) == 1
+    assert asked(steered, "status")["held"] == ""
+
+
+def test_a_refused_command_is_not_followed_later(steered: Federation) -> None:
+    start(steered)
+    steered.finish()
+    operator = replace(load_identity(steered.folder, "operator"), name="opa")
+    topic = str(OperatorCommand("floe", "opa", "main"))
+    stop = operator.sign(command(operator.key, 2**40, "stop"))
+    session = Session(Mqtt(port=steered.port), "replayer", [], None)
+    session.connect(lambda: False, print)
+    session.publish(topic, stop)
+    steered.until("SELECT * FROM events WHERE text LIKE '%nothing to stop%'")
+    (steered.folder / "hold-a-4").touch()
+    assert asked(steered, "start", "--rounds", "2")["last"] == 5
+    session.publish(topic, stop)
+    steered.until("SELECT * FROM rounds WHERE round = 4 AND state = 'open'")
+    (steered.folder / "hold-a-4").unlink()
+    steered.until("SELECT * FROM rounds WHERE round = 5 AND task = 'evaluate' AND state = 'closed'")
+    session.close()
 
 
 def test_only_operators_that_the_aggregator_knows_are_followed(steered: Federation, tmp_path: Path) -> None:

@@ -31,10 +31,10 @@ def chain(folder: Path, rounds: Rounds, log: Log) -> Chain:
     return Chain(config, log, folder / "state", load_identity(folder / "keys", "main"), Keyring("plaintext", None))
 
 
-def restored(folder: Path, rounds: Rounds) -> State:
+def restored(folder: Path, rounds: Rounds, control: Control = Control()) -> State:  # noqa: B008 (frozen)
     log = Log(folder / "log")
     try:
-        return chain(folder, rounds, log).restore(Policy(rounds, Plan()), 100.0, Control())
+        return chain(folder, rounds, log).restore(Policy(rounds, Plan()), 100.0, control)
     finally:
         log.close()
 
@@ -85,6 +85,36 @@ def test_a_restart_between_two_phases_still_waits_for_the_quorum(tmp_path: Path)
     log.close()
     following = restored(tmp_path, rounds)
     assert (following.phase, following.needed) == (Phase("main", 1, 2, "train"), 2)
+
+
+def closed_round_one(folder: Path, rounds: Rounds) -> None:
+    log = Log(folder / "log")
+    train = Phase("main", 1, 1, "train")
+    chain(folder, rounds, log).open(State(train, stage="open", expected=frozenset({"a", "b"})))
+    log.close_round(train, up=0, down=0, model=None)
+    log.close()
+
+
+def test_a_start_with_whoever_is_there_holds_over_a_restart_for_the_phase_that_waited(tmp_path: Path) -> None:
+    rounds = Rounds(count=5, devices=5, quorum=2)
+    control = Control("", 5, 0, 5, "1-0-sums")
+    first = restored(tmp_path, rounds, control)
+    assert (first.phase, first.needed) == (SUMS, 1)
+    closed_round_one(tmp_path, rounds)
+    later = restored(tmp_path, rounds, control)
+    assert (later.phase.round, later.needed, later.unheard) == (2, 2, {"a", "b"}), "it has opened since"
+    started = restored(tmp_path, rounds, Control("", 5, 1, 5, "1-2-train"))
+    assert (started.phase.round, started.needed, started.unheard) == (2, 1, frozenset())
+
+
+def test_what_is_held_when_all_is_done_is_held_after_a_restart(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    rounds, last = Rounds(count=1), Phase("main", 1, 1, "evaluate")
+    chain(tmp_path, rounds, log).open(State(last, stage="open"))
+    log.close_round(last, up=0, down=0, model=None)
+    log.close()
+    state = restored(tmp_path, rounds, Control("paused"))
+    assert (state.stage, state.held) == ("finished", "paused")
 
 
 def test_a_phase_that_is_closed_is_not_made_again(tmp_path: Path) -> None:

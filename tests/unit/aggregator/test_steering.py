@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from helpers.wire import ANN, EVE
-from sqlite_utils.db import Table
 
 from aggregator.log import Log
 from aggregator.phases import Policy
@@ -114,17 +113,13 @@ def test_what_made_no_sense_is_refused_also_later_and_after_a_restart(
         assert restarted.control() == Control()
 
 
-def test_what_was_promised_is_on_disk_before_the_answer(steering: Steering, monkeypatch: pytest.MonkeyPatch) -> None:
-    levels = []
-    upsert = Table.upsert
-
-    def noted(table: Table, *arguments: Any, **named: Any) -> Any:
-        levels.append(table.db.execute("PRAGMA synchronous").fetchone()[0])
-        return upsert(table, *arguments, **named)
-
-    monkeypatch.setattr(Table, "upsert", noted)
+def test_what_was_promised_is_on_disk_before_the_answer(steering: Steering) -> None:
+    seen: list[str] = []
+    steering._db.conn.set_trace_callback(seen.append)
     steering.handle(command("pause"), OPEN, POLICY)
-    assert levels == [2, 2], "1 is NORMAL: a power cut may take the last commits"
+    words = [statement.split()[0] for statement in seen if statement.startswith(("BEGIN", "INSERT", "COMMIT"))]
+    assert words == ["BEGIN", "INSERT", "INSERT", "COMMIT"], "the wish and its number"
+    assert (seen[0], seen[-1]) == ("PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL")
 
 
 def test_the_reply_names_the_highest_number_of_the_key(steering: Steering) -> None:
