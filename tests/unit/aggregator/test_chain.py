@@ -96,7 +96,7 @@ def closed_round_one(folder: Path, rounds: Rounds) -> None:
 
 
 def test_a_start_with_whoever_is_there_holds_over_a_restart_for_the_phase_that_waited(tmp_path: Path) -> None:
-    rounds = Rounds(count=5, devices=5, quorum=2)
+    rounds = Rounds(count=5, devices=5, quorum=2, pause_s=60.0)
     control = Control("", 5, 0, 5, "1-0-sums")
     first = restored(tmp_path, rounds, control)
     assert (first.phase, first.needed) == (SUMS, 1)
@@ -105,6 +105,7 @@ def test_a_start_with_whoever_is_there_holds_over_a_restart_for_the_phase_that_w
     assert (later.phase.round, later.needed, later.unheard) == (2, 2, {"a", "b"}), "it has opened since"
     started = restored(tmp_path, rounds, Control("", 5, 1, 5, "1-2-train"))
     assert (started.phase.round, started.needed, started.unheard) == (2, 1, frozenset())
+    assert (later.not_before, started.not_before) == (160.0, 100.0), "nor does it wait for the pause between rounds"
 
 
 def test_what_is_held_when_all_is_done_is_held_after_a_restart(tmp_path: Path) -> None:
