@@ -29,7 +29,7 @@ class Scene:
     """A federation in the middle of round 1: a has its answer, b's upload hangs after ten chunks."""
 
     def __init__(self, federation: Federation, stall: Stall, proxy: Proxy) -> None:
-        federation.configure(BIG)
+        federation.configure({**BIG, "rounds": {"quorum": 2}})
         self.federation, self.stall, self.proxy = federation, stall, proxy
         self.aggregator = federation.aggregator()
         self.a = federation.client("a")

@@ -41,7 +41,9 @@ def test_devices_whose_features_differ_are_told_in_what(federation: Federation) 
     }
     federation.finish()
     federation.close()
-    federation.configure({"rounds": {"count": 3, "devices": 4}, "plan": {"scaling": "none"}})
+    federation.configure({"rounds": {"count": 3, "devices": 4}, "plan": {"scaling": "none", "model": "held"}})
+    gate = federation.folder / "hold-a-2"
+    gate.touch()
     federation.aggregator()
     for device, (names, _) in wrong.items():
         federation.features(device, names=names)
@@ -52,6 +54,7 @@ def test_devices_whose_features_differ_are_told_in_what(federation: Federation) 
         assert (row["outcome"], row["reason"]) == ("rejected", "device")
         assert words in str(row["detail"])
         assert words in (federation.folder / "logs" / f"{device}.log").read_text()
+    gate.unlink()
     federation.until("SELECT * FROM models WHERE round = 3")
 
 
