@@ -208,7 +208,7 @@ def test_an_update_that_its_device_has_lost_does_not_hold_up_the_next(federation
     sections = {**SECTIONS, "plan": {**SECTIONS["plan"], "model": "held", "hidden": [500]}}
     rounds = {"count": 2, "quorum": 2, "late": "merge", "grace_s": 600.0}
     federation.configure({**sections, "rounds": rounds})
-    stall = Stall()
+    stall, gate = Stall(), hold(federation, "a", 2)
     with Proxy(federation.port, stall) as proxy:
         federation.aggregator()
         federation.client("a")
@@ -223,6 +223,8 @@ def test_an_update_that_its_device_has_lost_does_not_hold_up_the_next(federation
             record.write_bytes(b"damaged")
         stall.released = True
         federation.client("b", port=proxy.port)
+        federation.until(ACCEPTED, "b", 2)
+        gate.unlink()
         federation.until(CLOSED, 2)
         lost = federation.until(
             "SELECT outcome, reason FROM updates WHERE device = 'b' AND round = 1 AND task = 'train'"
