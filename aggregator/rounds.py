@@ -134,11 +134,11 @@ def _enter(row: Row, state: State, event: Event, policy: Policy, now: float) -> 
         case Wait():
             following = _following(state, event, policy)
             assert following is not None
-            begins = following.epoch != state.phase.epoch
+            begins, started = following.epoch != state.phase.epoch, isinstance(event, Steered)
             needed = policy.rounds.devices if begins else max(policy.rounds.quorum, 1)
             return State(
-                following, needed, last=state.last, held=state.held, online=state.online, unheard=state.unheard,
-                not_before=now + policy.rounds.pause_s,
+                following, 1 if started else needed, last=state.last, held=state.held, online=state.online,
+                unheard=state.unheard, not_before=now if started else now + policy.rounds.pause_s,
             )  # fmt: skip
         case Finish():
             return replace(state, stage="finished", last=state.phase.round)

@@ -327,6 +327,13 @@ def test_stopped_rounds_go_on_with_whoever_is_there() -> None:
     assert run.state.expected == {"c"}
 
 
+def test_after_the_end_a_start_opens_with_whoever_is_there_and_at_once() -> None:
+    run = Run(replace_phase(TRAIN, task="evaluate"), count=1, quorum=3, pause_s=9.0)
+    run.after(yes("a"), yes("b"), yes("c"), Closed(), Offline("a"), Offline("b"))
+    assert run.after(Steered("start", 2))[-1] == Open()
+    assert run.state.expected == {"c"}
+
+
 def test_enough_is_followed_by_the_evaluation_and_the_end() -> None:
     run = Run(count=9)
     run.after(yes("a"), yes("b"), yes("c"), Closed(enough="accuracy has reached the target"))
