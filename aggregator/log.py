@@ -70,7 +70,7 @@ class Log:
         """Record the chain of models that begins, or goes on."""
         row = {"federation": federation, "lineage": lineage, "epoch": epoch, "suite": suite, "created_at": now()}
         with durably(self.db):
-            self.db.table("federations").insert(row, ignore=True)
+            self._insert("federations", row)
 
     def known_epoch(self, lineage: str) -> int | None:
         """The newest epoch of a lineage in this log."""
@@ -98,7 +98,7 @@ class Log:
         """Remember the first key that was seen for a device."""
         row = {"device": device, "key": key, "state": "unknown", "seq": 0, "first_seen": now(), "last_seen": now()}
         with durably(self.db):
-            self.db.table("devices").insert(row, ignore=True)
+            self._insert("devices", row)
 
     def status(self, status: Status) -> bool:
         """Take note of a device's state; False for one that is older than what is known. The newest again is news to
@@ -133,7 +133,7 @@ class Log:
             "opened_at": now(),
         }
         with durably(self.db):
-            self.db.table("rounds").insert(row, ignore=True)
+            self._insert("rounds", row)
         there = self.round(phase)
         self._phase, self._opened = phase, self._clock() - ((there and there["seconds"]) or 0.0)
 
@@ -146,13 +146,13 @@ class Log:
 
     def last_closed(self, lineage: str, epoch: int) -> Phase | None:
         """The newest phase that has closed."""
-        order = "round, CASE task WHEN 'sums' THEN 0 WHEN 'init' THEN 1 WHEN 'train' THEN 2 ELSE 3 END"
-        rows = self.db.query(
-            f"SELECT round, task FROM rounds WHERE lineage = ? AND epoch = ? AND state != 'open' ORDER BY {order}",  # noqa: S608
-            [lineage, epoch],
+        order = "round DESC, CASE task WHEN 'sums' THEN 0 WHEN 'init' THEN 1 WHEN 'train' THEN 2 ELSE 3 END DESC"
+        sql = (
+            "SELECT round, task FROM rounds WHERE lineage = ? AND epoch = ? AND state != 'open' "  # noqa: S608
+            f"ORDER BY {order} LIMIT 1"
         )
-        found = list(rows)
-        return Phase(lineage, epoch, found[-1]["round"], found[-1]["task"]) if found else None
+        row = self.db.execute(sql, (lineage, epoch)).fetchone()
+        return Phase(lineage, epoch, *row) if row else None
 
     def newest_model(self, lineage: str, epoch: int) -> dict[str, Any] | None:
         """The row of the global model that the next round starts from."""
@@ -268,15 +268,13 @@ class Log:
             "merged": (ended.phase.round if merged is None else merged) if ended.outcome == "accepted" else None,
         }  # fmt: skip
         with durably(self.db):
-            before = self.db.execute("SELECT count(*) FROM updates").fetchone()[0]
-            self.db.table("updates").insert(row, ignore=True)
+            new = self._insert("updates", row)
             if ended.outcome == "accepted" and report is not None:
                 self.db.execute(
                     "UPDATE devices SET threshold = coalesce(?, threshold), model_sha256 = coalesce(?, model_sha256) "
                     "WHERE device = ?",
                     (report.threshold, sha256, ended.device),
                 )
-            new = self.db.execute("SELECT count(*) FROM updates").fetchone()[0] > before
         if new and not self._csv.append(row, self.db):
             self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
 
@@ -329,7 +327,7 @@ class Log:
         log(f"{level} {text}" if level != "info" else text)
         row = {"time": now(), "level": level, "kind": kind, "device": device, "reason": reason, "text": text[:1000]}
         try:
-            self.db.table("events").insert(row)
+            self._insert("events", row)
         except sqlite3.Error as error:
             self.complain(f"{self.path}: {error}; this event is not in the log")
 
@@ -363,6 +361,12 @@ class Log:
 
     def _add_model(self, row: dict[str, Any]) -> None:
         self.db.table("models").insert({**row, "created_at": now()}, replace=True)
+
+    def _insert(self, table: str, row: dict[str, Any]) -> bool:
+        """Whether it was new."""
+        columns, places = ", ".join(row), ", ".join("?" * len(row))
+        sql = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})"  # noqa: S608 (names of ours)
+        return self.db.execute(sql, tuple(row.values())).rowcount == 1
 
     def _one(self, sql: str, *parameters: str | int) -> str | None:
         row = self.db.execute(sql, parameters).fetchone()

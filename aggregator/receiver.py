@@ -1,13 +1,14 @@
 """Updates on their way from manifest to outcome: checked, received, opened, spooled, recorded, answered.
 
 The order of a good one: `manifest` checks it and puts it in line, `_begin` makes room when its turn has come, `chunk`
-writes, `_complete` opens and checks the weights, `_end` records the outcome and only then answers the device.
+opens and writes, `_complete` checks the weights, `_end` records the outcome and only then answers the device.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,7 +79,14 @@ class Receiver:
         if upload is None or upload.transfer != topic.transfer:
             self._log.refused(topic.device, "unasked")
             return
-        if self._uploads.add(upload, topic.index, sealed, time.monotonic()):
+        try:
+            complete = self._uploads.add(upload, topic.index, sealed, time.monotonic())
+        except Refused as refusal:
+            if refusal.reason != "unsealing":
+                raise
+            self._conclude(upload, "rejected", refusal.reason, refusal.detail)  # as its maker signed it
+            return
+        if complete:
             self._complete(upload)
 
     def close_round(self, closing: Phase, following: Phase | None) -> None:
@@ -170,6 +178,8 @@ class Receiver:
             upload = self._upload(manifest)
         except (OSError, Refused):
             return None  # it will announce again
+        with suppress(OSError):  # it had its place already, but no outcome, when the last process ended
+            self._chain.spooled(device, upload.phase, self._state().phase).replace(upload.incoming.path)
         upload.incoming.resume()
         return upload
 
@@ -202,24 +212,27 @@ class Receiver:
         self._forget(upload.device)
 
     def _spool(self, upload: Upload, used_in: Phase) -> str:
+        incoming = upload.incoming
+        sha256 = incoming.finish()
+        schema = check_weights(incoming.path, incoming.core, self._chain.expectation(upload.phase))
         path = self._chain.spool.path(upload.device, upload.phase, used_in)
-        sha256 = upload.incoming.open_to(path)
-        try:
-            schema = check_weights(path, upload.incoming.core, self._chain.expectation(upload.phase))
-        except Refused:
-            path.unlink()
-            raise
+        incoming.move(path)
         sync(path)
         self._chain.accept_schema(schema)
         return sha256
 
     def _abandon(self, device: str, outcome: str, reason: str, detail: str) -> None:
         upload = self._uploads.get(device) or self._begin(device)
-        if upload is not None:
-            ended = Outcome(upload.transfer, device, upload.phase, outcome, reason, detail)
-            core, received = upload.incoming.core, upload.received_bytes
-            self._end(ended, upload.report, core, upload.key, received_bytes=received, sha256=None)
-        self._forget(device)
+        if upload is None:
+            self._forget(device)
+        else:
+            self._conclude(upload, outcome, reason, detail)
+
+    def _conclude(self, upload: Upload, outcome: str, reason: str, detail: str) -> None:
+        ended = Outcome(upload.transfer, upload.device, upload.phase, outcome, reason, detail)
+        core, received = upload.incoming.core, upload.received_bytes
+        self._end(ended, upload.report, core, upload.key, received_bytes=received, sha256=None)
+        self._forget(upload.device)
 
     def _forget(self, device: str) -> None:
         for path in (self._announcement(device), self._folder / f"{device}.part"):

@@ -21,8 +21,7 @@ from floe.files import storing
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Phase
-from floe.parcel import Incoming, Parcel, forget, pack, saved_parcels
-from floe.seal import sealer
+from floe.parcel import Parcel, forget, open_parcel, pack, saved_parcels
 from floe.signing import from_text, to_text
 
 MODEL_DOMAIN = b"floe-v1 model\n"
@@ -108,7 +107,7 @@ class Registry:
         """Open the published transfer of a model into the file that was lost; False if it is not there."""
         for saved in saved_parcels(self._published, self._tell):
             if saved.core.base == sha256:
-                return Incoming(saved.core, sealer(saved.core, saved.content_key), saved.chunks).open_to(out) == sha256
+                return open_parcel(saved, out) == sha256
         return False
 
     def keep_uploads(self, spool: Path, *, keep: bool) -> None:

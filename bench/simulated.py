@@ -183,11 +183,11 @@ class Simulated:
             self._fetch.wait(time.monotonic() + REPAIR_S)
         if not incoming.assembly.complete:
             return
-        sha256 = incoming.open_to(self._base_path)
-        incoming.remove()
+        sha256 = incoming.finish()
         if sha256 != incoming.core.base:
             raise Refused("weights", f"{self.name}: the model is not the one that its manifest names")
-        weights.check_numbers(self._base_path)
+        weights.check_numbers(incoming.path)
+        incoming.move(self._base_path)
         self._incoming, self._transfer, self._base = None, "", sha256
         self._came(incoming.core.round)
 

@@ -79,7 +79,14 @@ class Download:
         """One chunk; True when the model is whole and in its place. Raises `Refused`, `StoreError`."""
         if self._incoming is None or transfer != self._transfer:
             return False
-        if self._incoming.add(index, sealed):
+        try:
+            added = self._incoming.add(index, sealed)
+        except Refused as refusal:
+            if refusal.reason == "unsealing":  # what its maker signed does not open: no other chunk can mend that
+                self._unusable = (self._incoming.core.base, str(refusal))
+                self._drop()
+            raise
+        if added:
             self._pace.progress(now)
             self._progress_at = now
         return self._finish_if_complete()
@@ -117,23 +124,22 @@ class Download:
     def _finish_if_complete(self) -> bool:
         if self._incoming is None or not self._incoming.assembly.complete:
             return False
-        incoming, fresh = self._incoming, self.path.with_suffix(".new")
+        incoming = self._incoming
         try:
-            sha256 = incoming.open_to(fresh)
+            sha256 = incoming.finish()
             if sha256 != incoming.core.base:
                 raise Refused(
                     "weights", f"the model has hash {sha256[:12]}, its manifest says {incoming.core.base[:12]}"
                 )
-            weights.check_numbers(fresh)
+            weights.check_numbers(incoming.path)
             with storing(self.path):
                 self.path.unlink(missing_ok=True)  # replaced in one step, ext4 would write it all out first
-                fresh.replace(self.path)
+            incoming.move(self.path)
             self.sha256 = sha256
         except Refused as refusal:
             self._unusable = (incoming.core.base, str(refusal))
             raise
         finally:
-            fresh.unlink(missing_ok=True)
             self._drop()
         return True
 

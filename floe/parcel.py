@@ -1,4 +1,4 @@
-"""A transfer on disk: the file of its sealed chunks, written whole by its maker and piece by piece by a receiver.
+"""A transfer on disk: its sealed chunks in a file, written whole by its maker; its payload, written by a receiver.
 
 Whoever holds it may serve it. Reads and writes files; knows no topic and no clock.
 """
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -140,18 +139,32 @@ def forget(parcel: Parcel) -> None:
     parcel.chunks.unlink(missing_ok=True)
 
 
-class Incoming:
-    """A transfer that is being received into one file of sealed chunks.
+def open_parcel(parcel: Parcel, out: Path) -> str:
+    """Open a whole parcel into `out`, atomically, not synced; the SHA-256 of it. Raises `Refused`, `StoreError`."""
+    opener, digest = sealer(parcel.core, parcel.content_key), hashlib.sha256()
+    with replacing(out, sync=False) as file:
+        for index in range(len(parcel.core.chunks)):
+            opened = opener.open(index, parcel.chunk(index))
+            digest.update(opened)
+            file.write(opened)
+    return digest.hexdigest()
 
-    Every chunk is checked against the manifest before it is written. `resume` finds what an earlier process wrote, by
-    hashing it again; so nothing need be synced until `open_to` has written the result.
+
+class Incoming:
+    """A transfer that is being received into one file, which is the payload when all is there.
+
+    Every chunk is checked against the manifest and opened before it is written. Nothing need be synced before the file
+    has its place: `resume` finds what an earlier process wrote by sealing it again, which gives the same bytes with
+    every suite but Fernet, whose tokens are random; there everything is asked for again.
     """
 
     def __init__(self, core: Core, opener: Sealer, path: Path) -> None:
         self.assembly = Assembly(core)
         self.opener = opener
         self.path = path
-        self._stride = sealed_length(core.suite, core.chunk_size)
+        self._part = path
+        self._digest = hashlib.sha256()
+        self._digested = 0  # chunks, from the first: they mostly come in order
 
     @property
     def core(self) -> Core:
@@ -159,6 +172,8 @@ class Incoming:
 
     def resume(self) -> None:
         """Count the chunks that are already in the file; what cannot be read is set aside. Raises `StoreError`."""
+        if self.core.suite == "fernet":
+            return
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -167,44 +182,69 @@ class Incoming:
             set_aside(self.path)
             return
         with file:
-            for index in range(len(self.core.chunks)):
-                sealed = self._read(file, index)
-                if sealed and hashlib.sha256(sealed).hexdigest() == self.core.chunks[index]:
-                    self.assembly.have.add(index)
+            for index, right in enumerate(self.core.chunks):
+                opened = file.read(self.core.chunk_size)[: chunk_length(self.core, index)]
+                if hashlib.sha256(self.opener.seal(index, opened)).hexdigest() == right:
+                    self._take(index, opened)
 
     def add(self, index: int, sealed: bytes) -> bool:
-        """Check and write one chunk; False if it was there. Raises `Refused("chunk", ...)`, `StoreError`."""
+        """Check, open and write one chunk; False if it was there.
+
+        Raises `Refused`: `chunk` if it is not the manifest's, `unsealing` if it is and does not open, as none of this
+        transfer will; and `StoreError`.
+        """
         if not self.assembly.check(index, sealed):
             return False
+        opened = self.opener.open(index, sealed)
+        if len(opened) != (length := chunk_length(self.core, index)):
+            raise Refused("unsealing", f"chunk {index} opens to {len(opened)} bytes, not {length}")
         # The file is opened for each chunk: thousands of waiting transfers must not hold a descriptor each.
         with storing(self.path):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
-                written = os.pwrite(descriptor, sealed, index * self._stride)
+                written = os.pwrite(descriptor, opened, index * self.core.chunk_size)
             finally:
                 os.close(descriptor)
-        if written != len(sealed):
+        if written != len(opened):
             raise StoreError(f"{self.path}: no space left for chunk {index}; it is asked for again")
-        self.assembly.have.add(index)
+        self._take(index, opened)
         return True
 
-    def open_to(self, out: Path) -> str:
-        """Open all chunks into `out`, atomically, not synced; the SHA-256 of it. Raises `Refused`, `StoreError`."""
-        digest = hashlib.sha256()
-        with replacing(out, sync=False) as file, self.path.open("rb") as sealed:
-            for index in range(len(self.core.chunks)):
-                opened = self.opener.open(index, self._read(sealed, index))
-                digest.update(opened)
-                file.write(opened)
+    def finish(self) -> str:
+        """All is there: the SHA-256 of the payload, whose file ends where it ends.
+
+        Raises `StoreError`; if the file has gone, all of it is missing again.
+        """
+        digest = self._digest.copy()
+        with storing(self.path):
+            try:
+                with self.path.open("r+b") as file:
+                    file.truncate(self.core.size)  # an earlier transfer may have left more
+                    file.seek(self._digested * self.core.chunk_size)
+                    while piece := file.read(self.core.chunk_size):
+                        digest.update(piece)
+            except FileNotFoundError:
+                self.path, self._digest, self._digested = self._part, hashlib.sha256(), 0
+                self.assembly.have.clear()
+                raise
         return digest.hexdigest()
 
-    def remove(self) -> None:
-        """Remove the file: the transfer has ended."""
-        self.path.unlink(missing_ok=True)
+    def move(self, out: Path) -> None:
+        """Give the finished file its place, not synced; again if need be, to another. Raises `StoreError`."""
+        with storing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self.path.replace(out)
+        self.path = out
 
-    def _read(self, file: BinaryIO, index: int) -> bytes:
-        file.seek(index * self._stride)
-        return file.read(sealed_length(self.core.suite, chunk_length(self.core, index)))
+    def remove(self) -> None:
+        """The transfer has ended: remove the file, if it has not been moved."""
+        self._part.unlink(missing_ok=True)
+
+    def _take(self, index: int, opened: bytes) -> None:
+        self.assembly.have.add(index)
+        if index == self._digested:
+            self._digest.update(opened)
+            self._digested += 1
 
 
 def _seal_chunks(source: Path | Buffers | None, out: Path, core: Core, seal: Sealer) -> tuple[str, ...]:

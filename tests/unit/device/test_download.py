@@ -6,6 +6,7 @@ import hashlib
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from helpers.wire import ANN, keyring
@@ -16,6 +17,8 @@ from floe import weights
 from floe.errors import Refused, StoreError
 from floe.keyring import Keyring
 from floe.parcel import Parcel, pack
+from floe.seal import sealer
+from floe.transfer import name_of
 
 RING = keyring("chacha20-poly1305")
 
@@ -109,6 +112,18 @@ def test_an_altered_chunk_is_refused_and_the_right_one_still_taken(tmp_path: Pat
     with pytest.raises(Refused, match="chunk"):
         download.add(parcel.name, 0, parcel.chunk(0)[:-1] + b"x", 0.0)
     assert _add_all(download, parcel)
+
+
+def test_a_model_whose_chunks_do_not_open_cannot_be_had(tmp_path: Path) -> None:
+    parcel, download = _model(tmp_path / "a", 1.0), _download(tmp_path)
+    other = sealer(parcel.core, bytes(32)).seal(0, bytes(parcel.core.chunk_size))
+    core = msgspec.structs.replace(parcel.core, chunks=(hashlib.sha256(other).hexdigest(), *parcel.core.chunks[1:]))
+    manifest = msgspec.structs.replace(_manifest(parcel), core=core)
+    download.announce(manifest, retained=False, now=0.0)
+    with pytest.raises(Refused, match="unsealing: chunk 0"):
+        download.add(name_of(core), 0, other, 0.0)
+    assert "unsealing: chunk 0" in download.fault(_base(parcel))
+    assert not download.add(name_of(core), 1, parcel.chunk(1), 0.0)
 
 
 def test_a_model_that_is_not_what_its_manifest_says_leaves_the_old_one(tmp_path: Path) -> None:

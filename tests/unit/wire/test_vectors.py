@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -95,8 +96,8 @@ def test_a_valid_transfer_opens(case: dict[str, Any], tmp_path: Path) -> None:
         piece = payload[index * core.chunk_size : (index + 1) * core.chunk_size]
         incoming.add(index, bytes.fromhex(case["chunks"][index]) if "chunks" in case else opened.seal(index, piece))
     if core.size:
-        incoming.open_to(tmp_path / "out")
-        assert (tmp_path / "out").read_bytes() == payload
+        assert incoming.finish() == hashlib.sha256(payload).hexdigest()
+        assert incoming.path.read_bytes() == payload
 
 
 @pytest.mark.parametrize("case", cases("invalid/transfers"))
