@@ -179,7 +179,7 @@ class Receiver:
         except (OSError, Refused):
             return None  # it will announce again
         with suppress(OSError):  # it had its place already, but no outcome, when the last process ended
-            self._chain.spooled(device, upload.phase, self._state().phase).replace(upload.incoming.path)
+            self._chain.spool.path(device, upload.phase, self._state().phase).replace(upload.incoming.path)
         upload.incoming.resume()
         return upload
 
