@@ -36,6 +36,7 @@ PROCESSES = ("/aggregator/", "/edge_client/")
 SHARED = {"_save", "_forget", "_drop"}  # helpers of many: their callers say more
 HERE = f"{Path.cwd()}/"
 CHANGES = re.compile(r"\s*(?i:INSERT(?: OR \w+)? INTO|UPDATE|DELETE FROM|CREATE TABLE(?: IF NOT EXISTS)?)\s+\W?(\w+)")
+PROBE = re.compile("t[0-9a-f]{32}")  # by which sqlite-utils finds out, once, what SQLite can do
 
 
 class Steps:
@@ -170,10 +171,10 @@ class _Connection(sqlite3.Connection):
         self._changed: dict[str, None] = {}
 
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
-        if found := CHANGES.match(sql):
+        if (found := CHANGES.match(sql)) and not PROBE.fullmatch(found[1]):
             self._changed[found[1].lower()] = None
         ends = self._changed and (sql.upper().startswith("COMMIT") or (found and self.isolation_level is None))
-        what = ", ".join(self._changed)
+        what = ", ".join(self._changed) if _function() != "flush" else "what waited"
         if ends:
             STEPS.reach(f"before commit {what}")
         cursor = super().execute(sql, *parameters)
@@ -195,7 +196,7 @@ def _file(what: Any, folder: int | None = None) -> str:
 
 def normal(path: str) -> str:
     """A path without what differs from round to round."""
-    path = re.sub(r"(incoming|spool/[^/]+|devices)/(\.?)[^./]+\.", r"\1/\2*.", path)
+    path = re.sub(r"(incoming|spool/[^/]+|devices)/(\.?)[^./@]+([.@])", r"\1/\2*\3", path)
     path = re.sub(r"[0-9a-f]{32,}", "*", path)
     return re.sub(r"\d+", "*", path)
 

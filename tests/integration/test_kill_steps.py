@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from helpers.broker import broker_on, free
 from helpers.federation import Federation
+from helpers.kills import Make, aggregator_at, device_at, kill_everywhere, table, unknown
 from helpers.plain import SECTIONS
-from helpers.process import Process
 from helpers.proxy import DROP, PASS, Message, Proxy, Verdict
 
 from floe.topics import ALL, ModelManifest, OperatorCommand, ReplyTo, parse
-
-Make = Callable[[str], AbstractContextManager[Federation]]
-Start = Callable[[Federation, str], Process]
-End = Callable[[Federation], None]
 
 ROUNDS = 60  # more than the kills need
 PLAN = {
@@ -34,7 +28,6 @@ PLAN = {
 }
 KINDS = [kind for kind in ALL if kind not in (OperatorCommand, ReplyTo)]  # a person's, who sees whether it was answered
 PART = 18
-PHASES = 4  # a process that has come through so many phases has passed its step by
 
 
 @dataclass(frozen=True)
@@ -58,38 +51,10 @@ def plain_run(new_federation: Make, tmp_path_factory: pytest.TempPathFactory) ->
         return Undisturbed(federation.models(), steps)
 
 
-def table(name: str) -> list[str]:
-    return (Path(__file__).parent / "kill_steps" / f"{name}.txt").read_text().splitlines()
-
-
 @pytest.mark.parametrize("name", ["aggregator", "device"])
 def test_the_table_has_every_step_that_a_process_takes(plain_run: Undisturbed, name: str) -> None:
-    known = {step.removeprefix("? ") for step in table(name)}
-    new = [step for step in plain_run.steps[name] if step not in known]
+    new = unknown(plain_run.steps[name], name)
     assert new == [], f"steps that nothing kills at yet: add them to kill_steps/{name}.txt, where they come"
-
-
-def aggregator_at(federation: Federation, step: str) -> Process:
-    return federation.aggregator(by=("helpers.killer", "kill", step, "--"))
-
-
-def device_at(federation: Federation, step: str) -> Process:
-    return federation.client("b", by=("helpers.killer", "kill", step, "--"))
-
-
-def closed(federation: Federation) -> int:
-    return len(federation.query("SELECT round FROM rounds WHERE state != 'open'"))
-
-
-def kill_at(federation: Federation, start: Start, step: str) -> bool:
-    """Start a process that dies at a step; whether it came there within a few phases."""
-    before, process = closed(federation), start(federation, step.removeprefix("? "))
-    federation.wait(lambda: not process.running or closed(federation) >= before + PHASES, f"death {step}")
-    if process.running:
-        process.kill()
-        return False
-    assert process.wait() == -signal.SIGKILL, f"{step}: ended otherwise\n{process.said()}"
-    return True
 
 
 def come_to_an_end(federation: Federation, undisturbed: Undisturbed) -> None:
@@ -106,23 +71,6 @@ def come_to_an_end(federation: Federation, undisturbed: Undisturbed) -> None:
     assert federation.query("SELECT * FROM updates WHERE outcome != 'accepted' AND task = 'train'") == []
 
 
-def kill_everywhere(steps: list[str], new: Make, others: Callable[[Federation], None], start: Start, end: End) -> None:
-    """Kill at one step after the other in one federation; in a new one from where a step does not come again."""
-    left, federations = steps, 0
-    while left:
-        with new("killed") as federation:
-            federation.configure(PLAN)
-            others(federation)
-            done = 0
-            while done < len(left) and (kill_at(federation, start, left[done]) or left[done].startswith("? ")):
-                print(f"done: {left[done]}")
-                done += 1
-            assert done, f"{left[0]}: nothing died there"
-            end(federation)
-        left, federations = left[done:], federations + 1
-    print(f"killed at all of {len(steps)} steps, in {federations} federations")
-
-
 def parts(name: str) -> list[list[str]]:
     """The steps of a table, in order, in parts that one test gets through in a minute."""
     steps = table(name)
@@ -134,6 +82,7 @@ def test_an_aggregator_killed_at_every_step_makes_the_same_models(
     new_federation: Make, plain_run: Undisturbed, steps: list[str]
 ) -> None:
     def others(federation: Federation) -> None:
+        federation.configure(PLAN)
         federation.client("a")
         federation.client("b")
 
@@ -145,6 +94,7 @@ def test_a_device_killed_at_every_step_makes_the_same_models(
     new_federation: Make, plain_run: Undisturbed, steps: list[str]
 ) -> None:
     def others(federation: Federation) -> None:
+        federation.configure(PLAN)
         federation.client("a")
         federation.aggregator()
 
@@ -153,7 +103,7 @@ def test_a_device_killed_at_every_step_makes_the_same_models(
         federation.client("b")
         come_to_an_end(federation, plain_run)
 
-    kill_everywhere(steps, new_federation, others, device_at, end)
+    kill_everywhere(steps, new_federation, others, device_at("b"), end)
 
 
 class AtMessage:
