@@ -211,8 +211,10 @@ class Device:
 
     def _on_own_status(self, received: Received) -> None:
         """What was known of this name before we came: our own last status, or that of another device."""
+        if not received.retained:
+            return  # the echo of each of our own: not worth a verification
         status = self.wire.read(received, Status, self._id)
-        if not received.retained or not self._keyring.proves(status):
+        if not self._keyring.proves(status):
             return
         if status.key != self.wire.identity.key:
             taken = f"another device is known under the name {self._id!r}"

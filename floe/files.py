@@ -45,15 +45,16 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
             sync_folder(path.parent)
 
 
-def sync(path: Path) -> None:
-    """Make durable, with its name, what was written without: one commit of the journal instead of two.
+def sync(*paths: Path) -> None:
+    """Make durable, with their names, files of one folder that were written without: fewer commits of the journal.
 
-    For a file that nothing speaks of yet: a power cut before this may leave it under its name, and not whole.
+    For files that nothing speaks of yet: a power cut before this may leave them under their names, and not whole.
     """
-    with storing(path):
-        with path.open("rb") as file:
+    for path in paths:
+        with storing(path), path.open("rb") as file:
             os.fsync(file.fileno())
-        sync_folder(path.parent)
+    with storing(paths[0].parent):
+        sync_folder(paths[0].parent)
 
 
 def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:

@@ -83,8 +83,7 @@ def pack(
     record = parcel.chunks.with_suffix(".json")
     write_atomically(record, msgspec.json.encode(Saved(core, content_key)), sync=False)
     if sync:
-        to_disk(parcel.chunks)
-        to_disk(record)
+        to_disk(parcel.chunks, record)
     return parcel
 
 

@@ -33,7 +33,7 @@ from floe.session import Received, Session
 from floe.topics import parse
 
 PROCESSES = ("/aggregator/", "/edge_client/")
-SHARED = {"_save", "_forget", "_drop"}  # helpers of many: their callers say more
+SHARED = {"_save", "_forget", "_drop", "_insert"}  # helpers of many: their callers say more
 HERE = f"{Path.cwd()}/"
 CHANGES = re.compile(r"\s*(?i:INSERT(?: OR \w+)? INTO|UPDATE|DELETE FROM|CREATE TABLE(?: IF NOT EXISTS)?)\s+\W?(\w+)")
 PROBE = re.compile("t[0-9a-f]{32}")  # by which sqlite-utils finds out, once, what SQLite can do
