@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregator.log import UNUSED
+from aggregator.statements import UNUSED
 from floe.findings import Findings
 from floe.sqlite import Database
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from aggregator import statements
 from aggregator.refusals import Refusals
 from aggregator.updates_csv import UpdatesCsv
 from floe.messages import Phase, Status
@@ -170,10 +171,10 @@ class Log:
         """
         key = {**self._closing(phase), "up": up, "down": down}
         with durably(self.db):
-            self.db.execute(_CLOSE, key)
+            self.db.execute(statements.CLOSE, key)
             if model is not None:
                 self._add_model(model)
-            self.db.execute(_MEASURE, key)
+            self.db.execute(statements.MEASURE, key)
 
     def extend_round(self, phase: Phase, bar: str, expected: list[str]) -> None:
         """Record whom an open round expects now."""
@@ -186,9 +187,9 @@ class Log:
     def void_round(self, phase: Phase, *, carried: bool = False) -> None:
         """Close a round that came to nothing. `carried`: the next one uses what it had accepted; otherwise nobody."""
         with durably(self.db):
-            self.db.execute(_PASS_ON, msgspec.structs.asdict(phase) | {"carried": carried})
+            self.db.execute(statements.PASS_ON, msgspec.structs.asdict(phase) | {"carried": carried})
             self.db.execute(
-                _CLOSE.replace("'closed'", "'void'", 1),
+                statements.CLOSE.replace("'closed'", "'void'", 1),
                 {**self._closing(phase), "up": 0, "down": 0},
             )
 
@@ -242,7 +243,7 @@ class Log:
 
     def unused(self, lineage: str, epoch: int) -> list[dict[str, Any]]:
         """The accepted updates with weights that no closed round has used yet."""
-        return list(self.db.query(UNUSED, {"lineage": lineage, "epoch": epoch}))
+        return list(self.db.query(statements.UNUSED, {"lineage": lineage, "epoch": epoch}))
 
     def ended(self, phase: Phase) -> list[dict[str, Any]]:
         """The updates of a phase that have ended, in the order of device ids."""
@@ -301,11 +302,11 @@ class Log:
         with self.db.atomic():
             for s in self._statuses.values():
                 task, round = (s.phase.task, s.phase.round) if s.phase else (None, None)
-                self.db.execute(_STATUS, (s.state, s.seq, s.software, now(), task, round, s.sender))
+                self.db.execute(statements.STATUS, (s.state, s.seq, s.software, now(), task, round, s.sender))
             self._refusals.write(self.db)
             if due and self._phase is not None:
                 seconds = {"seconds": self._clock() - self._opened}
-                self.db.execute(_SPENT, msgspec.structs.asdict(self._phase) | seconds)
+                self.db.execute(statements.SPENT, msgspec.structs.asdict(self._phase) | seconds)
                 self._noted_at = moment
         self._statuses.clear()
         self._refusals.new.clear()
@@ -371,53 +372,6 @@ class Log:
     def _one(self, sql: str, *parameters: str | int) -> str | None:
         row = self.db.execute(sql, parameters).fetchone()
         return None if row is None or row[0] is None else str(row[0])
-
-
-UNUSED = """
-SELECT * FROM updates u WHERE lineage = :lineage AND epoch = :epoch AND outcome = 'accepted' AND sha256 IS NOT NULL
-    AND merged >= (SELECT coalesce(max(round), 0) FROM rounds WHERE lineage = :lineage AND epoch = :epoch)
-    AND NOT EXISTS (SELECT * FROM rounds r WHERE state != 'open'
-        AND (r.lineage, r.epoch, r.round, r.task) = (u.lineage, u.epoch, u.merged, u.task))
-ORDER BY device, id
-"""
-
-_STATUS = "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? WHERE device = ?"
-
-_SPENT = """
-UPDATE rounds SET seconds = :seconds
-WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task AND state = 'open'
-"""
-
-_PASS_ON = """
-UPDATE updates SET merged = iif(:carried AND sha256 IS NOT NULL, merged + 1, NULL)
-WHERE lineage = :lineage AND epoch = :epoch AND merged = :round AND task = :task AND outcome = 'accepted'
-"""
-
-_CLOSE = """
-UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down = :down,
-    seconds = :seconds,
-    accepted = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.merged = :round
-        AND u.task = :task AND outcome = 'accepted'),
-    refused = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.round = :round
-        AND u.task = :task AND outcome != 'accepted')
-WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
-"""
-
-# The newest measurement of every device that started from a model counts, also of one whose update came late.
-_MEASURE = """
-UPDATE models AS m SET (loss, accuracy, roc_auc, test_samples) = (
-    SELECT sum(base_loss * test_samples) / sum(test_samples), sum(base_accuracy * test_samples) / sum(test_samples),
-        sum(base_roc_auc * test_samples) / sum(iif(base_roc_auc IS NULL, NULL, test_samples)), sum(test_samples)
-    FROM updates WHERE id IN (
-        SELECT max(u.id) FROM rounds r JOIN updates u USING (lineage, epoch, round, task)
-        WHERE r.lineage = m.lineage AND r.epoch = m.epoch AND r.base_sha256 = m.sha256
-            AND u.outcome = 'accepted' AND u.base_loss IS NOT NULL AND u.test_samples > 0
-        GROUP BY u.device)
-) WHERE lineage = :lineage AND epoch = :epoch AND sha256 IN (
-    SELECT r.base_sha256 FROM updates u JOIN rounds r USING (lineage, epoch, round, task)
-    WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.task = :task AND u.merged = :round AND u.base_loss IS NOT NULL
-)
-"""
 
 
 def _metrics(report: Report) -> dict[str, Any]:

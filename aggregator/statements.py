@@ -1,0 +1,47 @@
+"""The longer statements of the log (`aggregator/log.py`), by what they do. Text only."""
+
+UNUSED = """
+SELECT * FROM updates u WHERE lineage = :lineage AND epoch = :epoch AND outcome = 'accepted' AND sha256 IS NOT NULL
+    AND merged >= (SELECT coalesce(max(round), 0) FROM rounds WHERE lineage = :lineage AND epoch = :epoch)
+    AND NOT EXISTS (SELECT * FROM rounds r WHERE state != 'open'
+        AND (r.lineage, r.epoch, r.round, r.task) = (u.lineage, u.epoch, u.merged, u.task))
+ORDER BY device, id
+"""
+
+STATUS = "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? WHERE device = ?"
+
+SPENT = """
+UPDATE rounds SET seconds = :seconds
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task AND state = 'open'
+"""
+
+PASS_ON = """
+UPDATE updates SET merged = iif(:carried AND sha256 IS NOT NULL, merged + 1, NULL)
+WHERE lineage = :lineage AND epoch = :epoch AND merged = :round AND task = :task AND outcome = 'accepted'
+"""
+
+CLOSE = """
+UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down = :down,
+    seconds = :seconds,
+    accepted = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.merged = :round
+        AND u.task = :task AND outcome = 'accepted'),
+    refused = (SELECT count(*) FROM updates u WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.round = :round
+        AND u.task = :task AND outcome != 'accepted')
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
+"""
+
+# The newest measurement of every device that started from a model counts, also of one whose update came late.
+MEASURE = """
+UPDATE models AS m SET (loss, accuracy, roc_auc, test_samples) = (
+    SELECT sum(base_loss * test_samples) / sum(test_samples), sum(base_accuracy * test_samples) / sum(test_samples),
+        sum(base_roc_auc * test_samples) / sum(iif(base_roc_auc IS NULL, NULL, test_samples)), sum(test_samples)
+    FROM updates WHERE id IN (
+        SELECT max(u.id) FROM rounds r JOIN updates u USING (lineage, epoch, round, task)
+        WHERE r.lineage = m.lineage AND r.epoch = m.epoch AND r.base_sha256 = m.sha256
+            AND u.outcome = 'accepted' AND u.base_loss IS NOT NULL AND u.test_samples > 0
+        GROUP BY u.device)
+) WHERE lineage = :lineage AND epoch = :epoch AND sha256 IN (
+    SELECT r.base_sha256 FROM updates u JOIN rounds r USING (lineage, epoch, round, task)
+    WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.task = :task AND u.merged = :round AND u.base_loss IS NOT NULL
+)
+"""
