@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from helpers.protocol import tables_under
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aggregator.phases import Policy, Progress, first_phase, phase_after, reason_to_stop
@@ -468,6 +468,8 @@ def test_no_round_hangs_while_a_quorum_of_devices_answers(
     for device in "abc":
         state = step(state, (Offline if device in dead else Online)(device), chosen, now).state
     state = step(state, Steered("start", 5), chosen, now).state
+    able = state.accepted | ({*"abc"} - dead - state.refused)
+    assume(below == "void" or len(able) >= quorum)  # to extend is to wait for those that are dead
     before = state
     for _ in range(5):
         for device in sorted({*"abc"} - dead):
