@@ -52,6 +52,7 @@ class Chain:
         self._epoch = self._begin_epoch()
         text = log.schema(self._lineage, self._epoch)
         self.schema = Schema.from_json(text) if text else None
+        self._check_age()
         self.model = self._newest_model()
         self._layout = self._read_layout()
         self._parcel: Parcel | None = None
@@ -270,6 +271,10 @@ class Chain:
         return Model(phase.round, out, sha256)
 
     @property
+    def _models(self) -> Path:
+        return self._config.path(self._config.paths.models)
+
+    @property
     def _scaling(self) -> Path:
         return self._state / f"scaling-{self._epoch}.safetensors"
 
@@ -287,6 +292,17 @@ class Chain:
                     f"{self._log.path} belongs to lineage {owner[1]!r} of federation {owner[0]!r}: "
                     "choose other folders for this one ([paths] log, models, state)"
                 )
+
+    def _check_age(self) -> None:
+        """A log that was restored from an older copy, or has lost its end, must not make its rounds' models again."""
+        newer = self._registry.newer_than(self._epoch, self._log.last_round(self._lineage, self._epoch))
+        if newer:
+            several = f" to {newer[-1]}" if len(newer) > 1 else ""
+            raise StoreError(
+                f"{self._log.path}: older than the models {newer[0]}{several} in {self._models / 'global'}, which it "
+                "does not know: it is a copy, or has lost its end. Restore the newer log (floe.sqlite with -wal and "
+                "-shm); or, to go on from its last round, move these models away, and the state folder's `published`"
+            )
 
     def _newest_model(self) -> Model | None:
         row = self._log.newest_model(self._lineage, self._epoch)

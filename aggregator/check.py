@@ -112,7 +112,7 @@ def _check_models(models: Path, snapshot: Snapshot, public: Ed25519PublicKey | N
             )
     for path in sorted((models / "global").glob("*.safetensors")):
         if path not in known:
-            found.note(path, "no model of this log; from a round that was cut off, or from another log")
+            found.note(path, "no model of this log; from a round that was cut off, or the log is an older copy")
 
 
 def _check_spool(spool: Path, snapshot: Snapshot, found: Findings) -> None:

@@ -73,6 +73,8 @@ def check_rounds(rounds: Rounds, plan: Plan) -> None:
                 f"[rounds] {key} = {needed}, but only the {members} of members may take part, so no round would ever "
                 f"open: lower {key}, or name more members (none: all may)"
             )
+    if rounds.metric != "loss" and rounds.target > 1:
+        raise ConfigError(f"[rounds] target = {rounds.target:g}: {rounds.metric} goes from 0 to 1")
     if rounds.mode == "asynchronous" and plan.report == "accuracy":
         raise ConfigError(
             '[rounds] mode = "asynchronous" mixes weights, [plan] report = "accuracy" sends none: set mode = "rounds", '

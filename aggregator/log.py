@@ -155,6 +155,10 @@ class Log:
         row = self.db.execute(sql, (lineage, epoch)).fetchone()
         return Phase(lineage, epoch, *row) if row else None
 
+    def last_round(self, lineage: str, epoch: int) -> int:
+        """The highest round that has been opened, 0 if none has."""
+        return int(self._one("SELECT max(round) FROM rounds WHERE lineage = ? AND epoch = ?", lineage, epoch) or 0)
+
     def newest_model(self, lineage: str, epoch: int) -> dict[str, Any] | None:
         """The row of the global model that the next round starts from."""
         sql = "SELECT * FROM models WHERE lineage = ? AND epoch = ? ORDER BY round DESC LIMIT 1"

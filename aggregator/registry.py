@@ -7,6 +7,7 @@ that a restart serves the same transfer again.
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -68,6 +69,12 @@ class Registry:
         name = f"{phase.round}" if phase.epoch == 1 else f"{phase.epoch}-{phase.round}"
         return self._models / "global" / f"{name}.safetensors"
 
+    def newer_than(self, epoch: int, round: int) -> list[str]:
+        """The names of models that a log which ends with this round cannot know of: it is older than they are."""
+        places = {path.name: _place(path.name) for path in (self._models / "global").glob("*.safetensors")}
+        newer = [name for name, place in places.items() if place > (epoch, round)]
+        return sorted(newer, key=lambda name: places[name])
+
     def row(self, model: Model, phase: Phase, identity: Identity, *, devices: int, samples: int) -> dict[str, Any]:
         """The row of `models`; the signature covers lineage, epoch, round and hash."""
         text = signed_text(phase.lineage, phase.epoch, model.round, model.sha256)
@@ -118,6 +125,12 @@ class Registry:
             for path in sorted(spool.glob("*.safetensors"), key=_round_of) if keep else []:
                 path.replace(self._models / "devices" / f"{path.stem.partition('@')[0]}.safetensors")
             shutil.rmtree(spool)
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Epoch and round of a model by the name of its file; below all others for a name that is none."""
+    found = re.fullmatch(r"(?:([1-9][0-9]{0,9})-)?([0-9]{1,10})\.safetensors", name)
+    return (int(found[1] or 1), int(found[2])) if found else (0, 0)
 
 
 def _round_of(spooled: Path) -> float:

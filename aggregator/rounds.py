@@ -135,7 +135,8 @@ def _enter(row: Row, state: State, event: Event, policy: Policy, now: float) -> 
             following = _following(state, event, policy)
             assert following is not None
             begins, started = following.epoch != state.phase.epoch, isinstance(event, Steered)
-            needed = policy.rounds.devices if begins else max(policy.rounds.quorum, 1)
+            quorum = 1 if policy.asynchronous and following.task == "train" else max(policy.rounds.quorum, 1)
+            needed = policy.rounds.devices if begins else quorum
             return State(
                 following, 1 if started else needed, last=state.last, held=state.held, online=state.online,
                 unheard=state.unheard, not_before=now if started else now + policy.rounds.pause_s,

@@ -192,12 +192,20 @@ class Aggregator:
         if status.state == "idle" and status.phase != self._state.phase:
             self._repeat_round()
         if self._state.stage == "waiting":
-            there, needed = len(self._state.online), self._state.needed
-            self._log.event("info", "waiting", f"{there} device(s) online; the round begins with {needed}")
+            self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        there, needed = len(self._state.online), self._state.needed
+        held = f"; the rounds are {self._state.held}" if self._state.held else ""
+        self._log.event("info", "waiting", f"{there} device(s) online; the round begins with {needed}{held}")
 
     def _on_aggregator(self, received: Received) -> None:
         """Our own status, or that of another aggregator of this lineage: devices trust the first they saw."""
         status = self.wire.read(received, Status, self._lineage)
+        if status.key == self.wire.identity.key and received.retained and self.wire.outrank(status.seq):
+            told = "our own last status is newer than we are: the state folder is an older copy; going on above it"
+            self._log.event("warning", "restored", told)
+            self._greet()
         if status.key == self.wire.identity.key or not self._keyring.proves(status):
             return
         other = f"another aggregator (key {status.key[:8]}...) speaks for lineage {self._lineage!r}"
@@ -244,6 +252,7 @@ class Aggregator:
                 case Wait():
                     if Open() not in self._effects:  # what follows at once needs no announcement
                         self._publish_round()
+                        self._tell_waiting()
                 case Close():
                     self._close()
                 case Void():

@@ -15,6 +15,7 @@ from bench.federation import Run, run
 from bench.figures import medians, parts_of, round_lines, transport_lines
 from bench.fleet_figures import fleet_lines, fleet_result
 from bench.folder import Settings, model_bytes
+from floe.errors import ConfigError
 from floe.files import write_atomically
 from floe.messages import Suite
 from floe.service import stopping
@@ -37,7 +38,9 @@ def bench() -> None:
 
 @bench.command("round")
 @click.option("--clients", type=click.IntRange(1, 1000), default=2, show_default=True, help="each a process of its own")
-@click.option("--params", type=click.IntRange(1, 10**10), default=250_000, show_default=True, help="float32 numbers")
+@click.option(
+    "--params", type=click.IntRange(1, 500_000_000), default=250_000, show_default=True, help="float32 numbers"
+)
 @click.option("--rounds", type=click.IntRange(2, 1_000_000), default=6, show_default=True, help="the first is dropped")
 @_shared
 def round_(clients: int, params: int, rounds: int, suite: str, as_json: bool) -> None:
@@ -51,7 +54,9 @@ def round_(clients: int, params: int, rounds: int, suite: str, as_json: bool) ->
 
 @bench.command()
 @click.option("--devices", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="simulated")
-@click.option("--params", type=click.IntRange(1, 10**10), default=25_000, show_default=True, help="float32 numbers")
+@click.option(
+    "--params", type=click.IntRange(1, 500_000_000), default=25_000, show_default=True, help="float32 numbers"
+)
 @click.option("--rounds", type=click.IntRange(2, 1_000_000), default=3, show_default=True, help="medians: without 1")
 @_shared
 def fleet(devices: int, params: int, rounds: int, suite: str, as_json: bool) -> None:
@@ -68,6 +73,8 @@ def fleet(devices: int, params: int, rounds: int, suite: str, as_json: bool) -> 
 @_shared
 def scale(figure: Path | None, suite: str, as_json: bool) -> None:
     """How a round's seconds and the aggregator's memory grow with clients, model size and rounds; some minutes."""
+    if figure and not figure.parent.is_dir():
+        raise ConfigError(f"--figure {figure}: no folder {figure.parent}; make it first")
     with stopping() as stop:
         result = scales.measure(cast(Suite, suite), lambda point: fleet_result(point, fleets.run(point, stop)))
     if figure:

@@ -29,6 +29,9 @@ def new_operator(name: str, private: Path, known: Path) -> None:
     """
     if not re.fullmatch(NAME, name):
         raise KeyFileError(f"{name!r}: an operator needs a name of [a-z0-9_-]{{1,64}}")
+    _check_places(private, known)
+    if not known.parent.is_dir():
+        raise KeyFileError(f"{known}: no folder {known.parent}; make it first ([security] operators)")
     if any(taken == name for taken, _ in known_operators(known)):
         raise KeyFileError(f"{known}: has an operator {name!r} already; choose another name, or remove that line")
     if private.exists() or private.is_symlink():
@@ -42,6 +45,7 @@ def new_operator(name: str, private: Path, known: Path) -> None:
 
 def load_operator(private: Path, known: Path) -> Identity:
     """The operator whose key lies here, by the first name that the list gives it. Raises `KeyFileError`."""
+    _check_places(private, known)
     if not private.exists():
         raise KeyFileError(f"{private}: no operator's key here, so nothing can be signed; {_WAY_OUT}")
     identity = load_identity(private.parent, private.stem)
@@ -49,6 +53,13 @@ def load_operator(private: Path, known: Path) -> Identity:
     if not names:
         raise KeyFileError(f"{known}: has no line `name {identity.key}`, the key of {private}: add it, here too")
     return replace(identity, name=names[0])
+
+
+def _check_places(private: Path, known: Path) -> None:
+    if private.suffix != ".pem":
+        raise KeyFileError(f"{private}: [security] operator_key names a file in PEM: let its name end in .pem")
+    if known.suffix == ".pem" or known.absolute() == private.absolute():
+        raise KeyFileError(f"{known}: [security] operators is the list of public keys, and no .pem: name another file")
 
 
 def known_operators(path: Path) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import sys
 import time
@@ -14,7 +15,7 @@ import click
 import msgspec
 
 from floe.cli import config_options
-from floe.errors import BrokerError, FloeError, KeyFileError, Refused
+from floe.errors import BrokerError, ConfigError, FloeError, KeyFileError, Refused
 from floe.files import write_atomically
 from floe.identity import Identity
 from floe.keyring import Keyring, load_keyring
@@ -65,6 +66,8 @@ _command("status", "Show where the rounds stand.")
 
 
 def _steer(config: Config, action: str, rounds: int, wait_s: float, *, as_json: bool) -> None:
+    if not math.isfinite(wait_s):
+        raise ConfigError(f"--wait {wait_s}: allowed is a number of seconds from 0.1 to 3600")
     security, lineage = config.security, config.rounds.lineage
     operator = load_operator(config.path(security.operator_key), config.path(security.operators))
     state = config.path(config.paths.state) / f"operator-{operator.name}"
@@ -107,16 +110,13 @@ class _Asked:
         session, until = self._wire.session, time.monotonic() + wait_s
         topic = OperatorCommand(self._federation, self._operator.name, self._lineage)
         command, payload = self._make(**fields)
-        session.connect(stop, log)
+        session.connect(lambda: stop() or time.monotonic() >= until, log)
         again_at, outranked = 0.0, False
         try:
             while not stop():
                 now = time.monotonic()
                 if now >= until:
-                    raise BrokerError(
-                        f"no reply from aggregator {self._lineage!r} over {self._place} within {wait_s:g} s: does it "
-                        "run, and in this federation? What was asked for may still be followed"
-                    )
+                    raise BrokerError(self._nobody(wait_s))
                 if session.connected and now >= again_at:
                     self._wire.send_bytes(topic, payload)
                     again_at = now + AGAIN_S
@@ -155,12 +155,24 @@ class _Asked:
             return None
         return reply
 
+    def _nobody(self, wait_s: float) -> str:
+        if not self._wire.session.connected:
+            return f"no broker at {self._place} within {wait_s:g} s; start one with `floe broker`, or see [mqtt]"
+        return (
+            f"no reply from aggregator {self._lineage!r} over {self._place} within {wait_s:g} s: does it run, and in "
+            "this federation? What was asked for may still be followed"
+        )
+
     def _check_key(self, reply: Reply) -> None:
         if not self._pinned.exists():
             if not self._keyring.proves(reply):
                 raise Refused("unknown-key", f"{reply.sender!r} does not prove that it knows our secret.key")
             write_atomically(self._pinned, reply.key.encode())
-        if self._pinned.read_text() != reply.key:
+        pinned = self._pinned.read_bytes()
+        if len(pinned) != len(reply.key):
+            way_out = "restore it, or remove it to trust the next aggregator that replies"
+            raise KeyFileError(f"{self._pinned}: damaged; {way_out}")
+        if pinned != reply.key.encode():
             raise KeyFileError(
                 f"another aggregator answered as {reply.sender!r} than before; if it was replaced on purpose, remove "
                 f"{self._pinned}"

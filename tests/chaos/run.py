@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -92,12 +93,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.add_argument("--keep", type=Path, help="work in this new folder and leave it there")
     arguments = parser.parse_args()
+    if not (0 < arguments.minutes <= 10_000 and 1 <= arguments.devices <= 100):
+        parser.error("--minutes is above 0 and at most 10000, --devices from 1 to 100")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: what was mounted is unmounted
     with tempfile.TemporaryDirectory(prefix="floe-chaos-") as temporary:
         folder = arguments.keep or Path(temporary)
         try:
             result = chaos(folder, seconds=arguments.minutes * 60, seed=arguments.seed, devices=arguments.devices)
         except NoDisk as error:
             sys.exit(f"chaos: {error}")
+        except KeyboardInterrupt:
+            sys.exit(130)
     print(json.dumps(vars(result))) if arguments.json else tell(result)
     sys.exit(bool(result.wrong))
 

@@ -20,6 +20,7 @@ from floe.messages import Command
 from floe.operators import known_operators
 from floe.session import Session
 from floe.settings import Mqtt
+from floe.store import now
 from floe.topics import OperatorCommand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,3 +194,39 @@ def test_without_an_aggregator_or_a_key_the_command_says_so(steered: Federation,
     assert again.returncode == 5
     assert "has an operator 'opa' already" in again.stderr
     assert len(known_operators(steered.folder / "operators.pub")) == 1
+
+
+def test_an_aggregator_that_is_restored_from_a_backup_is_heard_again(steered: Federation) -> None:
+    steered.configure({"rounds": {"count": 1, "quorum": 2, "grace_s": 600.0}})
+    start(steered)
+    steered.finish()
+    aggregator = steered.processes[0]
+    aggregator.kill()
+    sequence = steered.folder / "state" / "aggregator-main" / "sequence"
+    session = int(sequence.read_text())
+    for _ in range(3):
+        before, again = now(), steered.aggregator()
+        steered.until("SELECT * FROM devices WHERE device = 'a' AND last_seen > ?", before)
+        again.interrupt()
+    assert int(sequence.read_text()) > session
+    sequence.write_text(str(session))
+    steered.configure({"rounds": {"count": 2, "quorum": 2, "grace_s": 600.0}})
+    steered.aggregator()
+    steered.until("SELECT * FROM rounds WHERE round = 2 AND task = 'evaluate' AND state = 'closed'")
+    steered.until("SELECT * FROM events WHERE kind = 'restored'")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("FLOE_SECURITY_OPERATOR_KEY", "zed.key", "let its name end in .pem"),
+        ("FLOE_SECURITY_OPERATORS", "operator.pem", "name another file"),
+        ("FLOE_SECURITY_OPERATORS", "nowhere/o.pub", "make it first"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_not_made(federation: Federation, variable: str, value: str, problem: str) -> None:
+    before = {path.name for path in federation.folder.iterdir()}
+    process = federation.start("key", "key", "operator", "zed", env={variable: value})
+    assert process.wait() == 5
+    assert problem in process.said()
+    assert {path.name for path in federation.folder.iterdir()} == before

@@ -17,6 +17,7 @@ from aggregator.phases import Policy
 from aggregator.states import State
 from aggregator.steering import Control
 from floe import weights
+from floe.errors import StoreError
 from floe.identity import load_identity
 from floe.keyring import Keyring
 from floe.messages import Phase
@@ -207,3 +208,21 @@ def test_updates_that_wait_for_a_round_stay_until_it_has_ended(tmp_path: Path) -
         accept(chain, log, TRAIN, "b", chain.spool.path("b", TRAIN, two), w=np.full(3, 2, np.float32))
         chain.open(opened(replace(TRAIN, task="evaluate")))  # the operator wanted one round only
         assert chain.spool.path("b", TRAIN, two).exists()
+
+
+def test_a_log_that_is_older_than_the_models_is_refused_and_no_model_is_made_again(tmp_path: Path) -> None:
+    with started(tmp_path) as (chain, _, log):
+        chain.open(opened(INIT))
+        accept(chain, log, INIT, "a", w=np.zeros(3, np.float32))
+        chain.close(INIT, up=0, down=0)
+        chain.open(opened(TRAIN))
+        accept(chain, log, TRAIN, "a", w=np.full(3, 8, np.float32))
+    newer = tmp_path / "models" / "global"
+    (newer / "1.safetensors").write_bytes(b"of the open round: written, but not recorded before a kill")
+    with started(tmp_path) as (chain, state, _):
+        assert state.phase == TRAIN
+    for round_ in (2, 3):
+        (newer / f"{round_}.safetensors").write_bytes(b"newer")
+    with pytest.raises(StoreError, match=r"older than the models 2.safetensors to 3.safetensors"), started(tmp_path):
+        pass
+    assert (newer / "2.safetensors").read_bytes() == b"newer"

@@ -292,6 +292,12 @@ def test_asynchronous_operation_waits_in_the_other_phases() -> None:
     assert run.after(yes("c")) == [Close()]
 
 
+def test_asynchronously_one_device_is_enough_to_train() -> None:
+    run = Run(mode="asynchronous", quorum=3)
+    run.after(yes("a"), Offline("b"), Offline("c"), Closed())
+    assert run.effects == [Close(), Wait(), Open()]
+
+
 def test_a_late_update_that_came_between_two_phases_closes_the_next_at_once() -> None:
     run = Run(mode="asynchronous", pause_s=5.0)
     run.after(yes("a"), Closed(), yes("b", late=True))
