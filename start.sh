@@ -180,7 +180,7 @@ run_tests() {
     check ruff check .
     check ruff format --check .
     check mypy
-    check pytest -n 2 "$@"
+    check pytest -n 2 --dist worksteal "$@"
     exit "$code"
 }
 
