@@ -93,7 +93,10 @@ def test_a_link_that_is_cut_comes_back_when_it_is_mended(proxy: Proxy, listener:
     listener.say("two")
     assert listener.lost.get(timeout=WAIT_S) == "lost", "it was to be refused again"
     proxy.mend("a")
-    assert listener.hear(1) == ["two"]
+    heard = listener.hear(1)
+    if heard == ["one"]:  # QoS 1: its acknowledgement may have been cut off
+        heard = listener.hear(1)
+    assert heard == ["two"]
 
 
 def test_through_a_link_that_hangs_nothing_goes_until_it_is_mended(proxy: Proxy, listener: Listener) -> None:
