@@ -19,16 +19,16 @@ from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
 from aggregator.phases import Policy, first_phase, phase_after, reason_to_stop
 from aggregator.progress import read_progress
-from aggregator.registry import Model, Registry, base_of, is_signed
+from aggregator.registry import Model, Registry, base_of
 from aggregator.spool import Spool
 from aggregator.states import State
 from aggregator.steering import Control
 from floe import kept, weights
-from floe.errors import ConfigError, KeyFileError, Refused, StoreError
+from floe.errors import ConfigError, Refused, StoreError
 from floe.files import set_aside, storing, write_atomically
 from floe.identity import Identity
 from floe.keyring import Keyring
-from floe.messages import Base, Message, Phase
+from floe.messages import Base, Phase
 from floe.parcel import Parcel
 from floe.plan import Plan
 from floe.schema import Schema
@@ -41,6 +41,7 @@ class Chain:
 
     def __init__(self, config: Config, log: Log, state: Path, identity: Identity, keyring: Keyring) -> None:
         self._config = config
+        self._policy = Policy(config.rounds, config.plan)
         self._log = log
         self._state = state
         self._identity = identity
@@ -52,19 +53,20 @@ class Chain:
         self._epoch = self._begin_epoch()
         text = log.schema(self._lineage, self._epoch)
         self.schema = Schema.from_json(text) if text else None
-        self._check_age()
-        self.model = self._newest_model()
+        self._registry.check_age(self._epoch, log.last_round(self._lineage, self._epoch), log.path)
+        newest = log.newest_model(self._lineage, self._epoch)
+        self.model = self._registry.load(newest, identity) if newest else None
         self._layout = self._read_layout()
         self._parcel: Parcel | None = None
         self.plan = config.plan
 
-    def restore(self, policy: Policy, now: float, control: Control) -> State:
+    def restore(self, now: float, control: Control) -> State:
         """Where the rounds were when the last process ended, without what the disk has damaged since."""
         self._mend()
-        last = control.last_round(policy.rounds)
+        last = control.last_round(self._policy.rounds)
         row = self._log.open_phase(self._lineage, self._epoch)
         if row is None:
-            return self._between_phases(policy, now, control, last)
+            return self._between_phases(now, control, last)
         phase = Phase(self._lineage, self._epoch, row["round"], row["task"])
         self.plan = plan_of(row)
         ended = self._log.ended(phase)
@@ -83,33 +85,20 @@ class Chain:
             refused=refused,
             merged=self._merged(phase),
             # A round that all have refused is not waited for again: the plan may have been mended meanwhile.
-            deadline=now if expected <= refused else now + _time_left(row, policy.rounds),
+            deadline=now if expected <= refused else now + _time_left(row, self._policy.rounds),
         )
 
-    def enough(self, closed: Phase, policy: Policy, control: Control) -> str:
+    def enough(self, closed: Phase, control: Control) -> str:
         """Why no more rounds are needed after a phase; empty if they are."""
         if closed.task not in ("train", "evaluate"):
             return ""
-        return reason_to_stop(read_progress(self._log.db, closed, policy, control.since), policy.rounds)
+        return reason_to_stop(read_progress(self._log.db, closed, self._policy, control.since), self._policy.rounds)
 
     def selects(self, device: str, phase: Phase) -> bool:
         """Whether a device takes, or took, part in a phase that has been opened."""
         row = self._log.round(phase)
         members = self._config.rounds.members
         return row is not None and takes_part(device, phase, plan_of(row).seed, row["bar"], members)
-
-    def check_key(self, message: Message) -> None:
-        """The key that speaks for a device is the first that was seen under its name, with proof that it belongs here.
-
-        Raises `Refused("unknown-key", ...)`.
-        """
-        pinned = self._log.key_of(message.sender)
-        if pinned is None:
-            if not self._keyring.proves(message):
-                raise Refused("unknown-key", f"{message.sender!r} does not prove that it knows our secret.key")
-            self._log.pin(message.sender, message.key)
-        elif pinned != message.key:
-            raise Refused("unknown-key", f"another key was seen first under the name {message.sender!r}")
 
     def expectation(self, phase: Phase) -> Expectation:
         """What an update of a phase must fit: of the open one, or of an earlier one whose updates are still taken."""
@@ -133,7 +122,7 @@ class Chain:
             phase = Phase(self._lineage, self._epoch, self.model.round, "train")
             self._parcel = self._registry.parcel(
                 self.model, phase, self._keyring, federation=self._config.federation.name,
-                sender=self._identity.name, keep=Policy(self._config.rounds, self._config.plan).models_held - 1,
+                sender=self._identity.name, keep=self._policy.models_held - 1,
             )  # fmt: skip
         return self._parcel
 
@@ -191,13 +180,14 @@ class Chain:
             # The epoch comes first: a void phase 0 of the present epoch would be taken for one that has succeeded.
             self._epoch = self._next_epoch(phase.epoch + 1)
             self.schema = None
-        carried = phase.task == "train" and bool(Policy(self._config.rounds, self._config.plan).max_staleness)
+        carried = phase.task == "train" and bool(self._policy.max_staleness)
         if carried:
             self.spool.carry_over(phase)
         self._log.void_round(phase, carried=carried)
         return ("; ".join(reasons) or "fewer updates than its quorum")[:500]
 
-    def _between_phases(self, policy: Policy, now: float, control: Control, last: int) -> State:
+    def _between_phases(self, now: float, control: Control, last: int) -> State:
+        policy = self._policy
         closed = self._log.last_closed(self._lineage, self._epoch)
         if closed is None:
             self._adopt_initial()
@@ -205,7 +195,7 @@ class Chain:
             phase = first_phase(self._lineage, self._epoch, policy, model=number, scaled=self._scaled())
             needed = 1 if control.starts(phase) else policy.rounds.devices
             return State(phase, needed, last=last, held=control.held, not_before=now)
-        enough = self.enough(closed, policy, control)
+        enough = self.enough(closed, control)
         following = phase_after(closed, policy, last=last, has_model=self.model is not None, enough=enough)
         if following is None:
             return State(closed, stage="finished", last=closed.round, held=control.held)
@@ -259,8 +249,8 @@ class Chain:
             scaling = self._scaling if self._scaled() else None
             sha256 = results.first_model(spooled[0].path, scaling, self._schema_text(), out)
         elif phase.task == "train" and self.model is not None:
-            rounds = self._config.rounds
-            if rounds.mode == "asynchronous":
+            rounds = self._policy.rounds
+            if self._policy.asynchronous:
                 mixing, power = rounds.mixing, rounds.staleness_power
                 sha256 = results.merged_at_once(spooled, self.model.path, out, mixing=mixing, power=power)
             else:
@@ -269,10 +259,6 @@ class Chain:
         else:
             return None
         return Model(phase.round, out, sha256)
-
-    @property
-    def _models(self) -> Path:
-        return self._config.path(self._config.paths.models)
 
     @property
     def _scaling(self) -> Path:
@@ -292,35 +278,6 @@ class Chain:
                     f"{self._log.path} belongs to lineage {owner[1]!r} of federation {owner[0]!r}: "
                     "choose other folders for this one ([paths] log, models, state)"
                 )
-
-    def _check_age(self) -> None:
-        """A log that was restored from an older copy, or has lost its end, must not make its rounds' models again."""
-        newer = self._registry.newer_than(self._epoch, self._log.last_round(self._lineage, self._epoch))
-        if newer:
-            several = f" to {newer[-1]}" if len(newer) > 1 else ""
-            raise StoreError(
-                f"{self._log.path}: older than the models {newer[0]}{several} in {self._models / 'global'}, which it "
-                "does not know: it is a copy, or has lost its end. Restore the newer log (floe.sqlite with -wal and "
-                "-shm); or, to go on from its last round, move these models away, and the state folder's `published`"
-            )
-
-    def _newest_model(self) -> Model | None:
-        row = self._log.newest_model(self._lineage, self._epoch)
-        if row is None:
-            return None
-        path = self._config.path(self._config.paths.models) / row["file"]
-        if not is_signed(row, self._identity.private.public_key()):
-            raise KeyFileError(
-                f"the key of {self._lineage!r} in {self._state / 'keys'} is not the one that signed {path}: devices "
-                "trust that one; restore it from a backup"
-            )
-        if fault := mend.fault_of(path, row["sha256"]):
-            aside = f"; set aside as {set_aside(path).name}" if os.path.lexists(path) else ""
-            self._tell_damaged(f"{path}: {fault}{aside}")
-            if not self._registry.recover(row["sha256"], path):
-                raise StoreError(f"{path}: {fault}; restore it from a backup, then start again")
-            self._tell_damaged(f"{path}: made again from the transfer that was published")
-        return Model(row["round"], path, row["sha256"])
 
     def _read_layout(self) -> weights.Layout | None:
         return trainable(weights.read_layout_of(self.model.path)) if self.model else None

@@ -16,6 +16,7 @@ from aggregator.chain import Chain
 from aggregator.intake import check_manifest, check_report, check_weights
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
+from aggregator.pins import Pins
 from aggregator.rounds import has_answer, staleness_of
 from aggregator.states import State
 from aggregator.uploads import Upload, Uploads
@@ -41,11 +42,12 @@ class Receiver:
     """
 
     def __init__(
-        self, wire: Wire, chain: Chain, log: Log, keyring: Keyring, policy: Policy, *, folder: Path,
+        self, wire: Wire, chain: Chain, pins: Pins, log: Log, keyring: Keyring, policy: Policy, *, folder: Path,
         state: Callable[[], State], ended: Callable[[Outcome], None],
     ) -> None:  # fmt: skip
         self._wire = wire
         self._chain = chain
+        self._pins = pins
         self._log = log
         self._keyring = keyring
         self._policy = policy
@@ -114,7 +116,7 @@ class Receiver:
 
     def _check_key(self, manifest: Manifest) -> None:
         try:
-            self._chain.check_key(manifest)
+            self._pins.check_key(manifest)
         except Refused as refusal:
             phase, name = manifest.core.phase, name_of(manifest.core)
             ended = Outcome(name, manifest.sender, phase, "rejected", refusal.reason, refusal.detail)

@@ -7,6 +7,7 @@ that a restart serves the same transfer again.
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,8 +18,9 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from floe.errors import Refused
-from floe.files import storing
+from aggregator.mend import fault_of
+from floe.errors import KeyFileError, Refused, StoreError
+from floe.files import set_aside, storing
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Phase
@@ -69,11 +71,39 @@ class Registry:
         name = f"{phase.round}" if phase.epoch == 1 else f"{phase.epoch}-{phase.round}"
         return self._models / "global" / f"{name}.safetensors"
 
-    def newer_than(self, epoch: int, round: int) -> list[str]:
-        """The names of models that a log which ends with this round cannot know of: it is older than they are."""
+    def check_age(self, epoch: int, round: int, log: Path) -> None:
+        """A log that was restored from an older copy, or has lost its end, must not make its rounds' models again.
+
+        Raises `StoreError` if there are models of which a log that ends with this round cannot know.
+        """
         places = {path.name: _place(path.name) for path in (self._models / "global").glob("*.safetensors")}
-        newer = [name for name, place in places.items() if place > (epoch, round)]
-        return sorted(newer, key=lambda name: places[name])
+        newer = sorted((name for name, place in places.items() if place > (epoch, round)), key=lambda n: places[n])
+        if newer:
+            several = f" to {newer[-1]}" if len(newer) > 1 else ""
+            raise StoreError(
+                f"{log}: older than the models {newer[0]}{several} in {self._models / 'global'}, which it does not "
+                "know: it is a copy, or has lost its end. Restore the newer log (floe.sqlite with -wal and -shm); or, "
+                "to go on from its last round, move these models away, and the state folder's `published`"
+            )
+
+    def load(self, row: Mapping[str, Any], identity: Identity) -> Model:
+        """The model of a row of the log; one that the disk has damaged is made again from its published transfer.
+
+        Raises `KeyFileError` if another key has signed it, `StoreError` if it cannot be made again.
+        """
+        path = self._models / row["file"]
+        if not is_signed(row, identity.private.public_key()):
+            raise KeyFileError(
+                f"the key of {identity.name!r} in {self._published.parent / 'keys'} is not the one that signed {path}: "
+                "devices trust that one; restore it from a backup"
+            )
+        if fault := fault_of(path, row["sha256"]):
+            aside = f"; set aside as {set_aside(path).name}" if os.path.lexists(path) else ""
+            self._tell(f"{path}: {fault}{aside}")
+            if not self._recover(row["sha256"], path):
+                raise StoreError(f"{path}: {fault}; restore it from a backup, then start again")
+            self._tell(f"{path}: made again from the transfer that was published")
+        return Model(row["round"], path, row["sha256"])
 
     def row(self, model: Model, phase: Phase, identity: Identity, *, devices: int, samples: int) -> dict[str, Any]:
         """The row of `models`; the signature covers lineage, epoch, round and hash."""
@@ -110,8 +140,7 @@ class Registry:
         self._saved = [*others[gone:], newest]
         return newest
 
-    def recover(self, sha256: str, out: Path) -> bool:
-        """Open the published transfer of a model into the file that was lost; False if it is not there."""
+    def _recover(self, sha256: str, out: Path) -> bool:
         for saved in saved_parcels(self._published, self._tell):
             if saved.core.base == sha256:
                 return open_parcel(saved, out) == sha256

@@ -16,6 +16,7 @@ from aggregator.chain import Chain
 from aggregator.limits import Limits
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
+from aggregator.pins import Pins
 from aggregator.publisher import Publisher
 from aggregator.receiver import RETRY_S, Receiver
 from aggregator.rounds import missing, next_due, quorum_of, step
@@ -77,16 +78,17 @@ class Aggregator:
             config.mqtt, self._federation, identity, keyring, Sequence(state / "sequence"), status, self._filters()
         )
         self._chain = Chain(config, log, state, identity, keyring)
+        self._pins = Pins(log, keyring)
         self._publisher = Publisher(self.wire, keyring, self._lineage, holds=self._policy.models_held)
         self._receiver = Receiver(
-            self.wire, self._chain, log, keyring, self._policy, folder=state / "incoming",
+            self.wire, self._chain, self._pins, log, keyring, self._policy, folder=state / "incoming",
             state=lambda: self._state, ended=self._on_ended,
         )  # fmt: skip
         self._steering = Steering(
             log.db, self._lineage, config.path(config.security.operators),
             tell=lambda fault: log.event("error", "operators", fault),
         )  # fmt: skip
-        self._state: State = self._chain.restore(self._policy, time.monotonic(), self._steering.control())
+        self._state: State = self._chain.restore(time.monotonic(), self._steering.control())
         self._effects: deque[Effect] = deque([Open()] if self._state.stage == "open" else [])
         self._limits = Limits()
         self._retry_at = 0.0
@@ -181,7 +183,7 @@ class Aggregator:
         return False
 
     def _on_status(self, status: Status) -> None:
-        self._chain.check_key(status)
+        self._pins.check_key(status)
         if not self._log.status(status):
             return
         if status.state == "offline":
@@ -214,7 +216,7 @@ class Aggregator:
         self._log.event("error", "rival", other)
 
     def _on_want(self, want: Want) -> None:
-        self._chain.check_key(want)
+        self._pins.check_key(want)
         if want.to != self._lineage:
             raise Refused("not-for-us", f"a want for {want.to!r}")
         self._publisher.serve(want, time.monotonic())
@@ -289,7 +291,7 @@ class Aggregator:
         # In asynchronous operation a model is for those whose updates made it; the others ask when they are ready.
         self._served = devices if self._policy.asynchronous and phase.task == "train" else None
         self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {used} updates")
-        enough = self._chain.enough(phase, self._policy, self._steering.control())
+        enough = self._chain.enough(phase, self._steering.control())
         if enough and phase.task == "train":
             self._log.event("info", "enough", f"no more rounds are needed: {enough}")
         self._step(Closed(self._chain.model is not None, enough))

@@ -10,7 +10,6 @@ import numpy as np
 
 from aggregator.chain import Chain
 from aggregator.log import Log, Outcome
-from aggregator.phases import Policy
 from aggregator.states import State
 from aggregator.steering import Control
 from floe import weights
@@ -37,7 +36,7 @@ def started(folder: Path, scaling: str = "none", rounds: Rounds = ROUNDS) -> Ite
     with closing(Log(folder / "log")) as log:
         identity = load_identity(state / "keys", "main")
         chain = Chain(config, log, state, identity, Keyring("chacha20-poly1305", bytes(32)))
-        yield chain, chain.restore(Policy(rounds, plan), 0.0, Control()), log
+        yield chain, chain.restore(0.0, Control()), log
 
 
 def accept(chain: Chain, log: Log, phase: Phase, device: str, late: Path | None = None, **arrays: np.ndarray) -> None:

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from aggregator.chain import Chain
 from aggregator.log import Log, Outcome
-from aggregator.phases import Policy
 from aggregator.states import State
 from aggregator.steering import Control
 from floe import weights
@@ -35,7 +34,7 @@ def chain(folder: Path, rounds: Rounds, log: Log) -> Chain:
 def restored(folder: Path, rounds: Rounds, control: Control = Control()) -> State:  # noqa: B008 (frozen)
     log = Log(folder / "log")
     try:
-        return chain(folder, rounds, log).restore(Policy(rounds, Plan()), 100.0, control)
+        return chain(folder, rounds, log).restore(100.0, control)
     finally:
         log.close()
 
@@ -138,7 +137,7 @@ def restarted(folder: Path, rounds: Rounds, plan: Plan | None = None) -> tuple[S
         config = Config(rounds=rounds, plan=plan, folder=folder)
         keyring = Keyring("chacha20-poly1305", bytes(32))
         made = Chain(config, log, state, load_identity(state / "keys", "main"), keyring)
-        return made.restore(Policy(rounds, plan), 100.0, Control()), made.plan
+        return made.restore(100.0, Control()), made.plan
 
 
 def test_an_open_round_keeps_its_plan_and_its_time_over_a_restart(tmp_path: Path) -> None:
