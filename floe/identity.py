@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from floe.errors import KeyFileError
 from floe.files import sync_folder, write_atomically
 from floe.messages import Message
-from floe.signing import public_text, sign
+from floe.signing import public_text, sign, to_text
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class Identity:
     def sign(self, message: Message) -> bytes:
         """The signed payload of a message."""
         return sign(message, self.private)
+
+    def sign_bytes(self, data: bytes) -> str:
+        """A signature, base64url, over bytes that are no message."""
+        return to_text(self.private.sign(data))
 
 
 def load_identity(folder: Path, name: str) -> Identity:

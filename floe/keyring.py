@@ -1,6 +1,7 @@
 """Local policy on sealing: which suite, which keys, what is accepted from others. Never decided by a message.
 
-Shared-key mode: whoever has `secret.key` can open every transfer; with no key at all, plaintext.
+Enrolled: an update opens for its aggregator, a model for those who have the group key. Shared-key mode: whoever has
+`secret.key` can open every transfer. With no key at all, plaintext.
 """
 
 from __future__ import annotations
@@ -8,16 +9,28 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from floe.errors import ConfigError, Refused
 from floe.identity import load_secret
-from floe.messages import Core, Envelope, Message, Suite, parse_json
-from floe.seal import KEY_BYTES, Sealer, membership_proof, sealer, unwrap_shared, wrap_shared
+from floe.messages import Core, Envelope, Kind, Message, Suite, parse_json
+from floe.seal import (
+    KEY_BYTES,
+    Sealer,
+    membership_proof,
+    sealer,
+    unwrap_group,
+    unwrap_hpke,
+    unwrap_shared,
+    wrap_group,
+    wrap_hpke,
+    wrap_shared,
+)
 from floe.settings import Config
 
 WARNING = "no secret.key: weights and metrics travel in PLAINTEXT; `floe key new` makes a key"
@@ -31,6 +44,15 @@ class Keyring:
 
     suite: Suite
     secret: bytes | None
+
+    @property
+    def version(self) -> int:
+        """The version of the roster that is known here; 0 without enrolment."""
+        return 0
+
+    def suite_for(self, kind: Kind) -> Suite:
+        """The suite of a transfer that is made here."""
+        return self.suite
 
     def accepts(self, suite: Suite) -> bool:
         """Either AEAD suite where one is configured (a device takes the faster one); otherwise its own only."""
@@ -65,10 +87,76 @@ class Keyring:
             return sealer(core, b"")
         if envelope.wrap != "shared":
             raise Refused("suite", f"content key under {envelope.wrap!r}, accepted here: 'shared'")
-        opened = sealer(core, unwrap_shared(core, envelope, self.secret))
-        if opened.commitment != core.commitment:
-            raise Refused("unsealing", "the content key is not the one that the transfer is committed to")
-        return opened
+        return _committed(core, unwrap_shared(core, envelope, self.secret))
+
+
+@dataclass
+class Ring:
+    """What the roster gives at present: its version, whom to seal to by lineage, and the group key of models."""
+
+    version: int = 0
+    recipients: dict[str, str] = field(default_factory=dict)
+    group: int = 0
+    group_key: bytes = b""
+    model_suite: Suite = "chacha20-poly1305"
+
+
+@dataclass(frozen=True)
+class EnrolledKeyring(Keyring):
+    """As a member of a roster: `private` opens what is sealed to this process; a `secret` is mixed in."""
+
+    private: X25519PrivateKey
+    ring: Ring = field(default_factory=Ring)
+
+    @property
+    def version(self) -> int:
+        return self.ring.version
+
+    def suite_for(self, kind: Kind) -> Suite:
+        """Models are for all: the suite that every device opens quickly."""
+        return self.ring.model_suite if kind == "model" else self.suite
+
+    def accepts(self, suite: Suite) -> bool:
+        return suite in _AEAD
+
+    def proof(self, federation: str, sender: str, key: str) -> str:
+        """None: the roster says who belongs here."""
+        return ""
+
+    def proves(self, message: Message) -> bool:
+        return False
+
+    def new_content_key(self) -> bytes:
+        return os.urandom(KEY_BYTES)
+
+    def envelope(self, core: Core, content_key: bytes, to: str) -> Envelope:
+        """Raises `Refused("roster")` where the roster has not said yet to whom."""
+        mixed = self.secret or b""
+        if core.kind == "model" and self.ring.group_key:
+            return wrap_group(core, content_key, mixed, self.ring.group_key, self.ring.group, to)
+        if core.kind == "update" and to in self.ring.recipients:
+            return wrap_hpke(core, content_key, mixed, self.ring.recipients[to], to)
+        raise Refused("roster", f"version {self.version} of the roster has no key for {to!r} yet")
+
+    def open(self, core: Core, envelope: Envelope) -> Sealer:
+        """Raises `Refused`: as `Keyring.open`, and `roster` for a group key that is not the present one."""
+        if not self.accepts(core.suite):
+            raise Refused("suite", f"sealed with {core.suite}, accepted here: {' and '.join(_AEAD)}")
+        expected = "group" if core.kind == "model" else "hpke"
+        if envelope.wrap != expected:
+            raise Refused("suite", f"content key under {envelope.wrap!r}, accepted here: {expected!r}")
+        if expected == "hpke":
+            return _committed(core, unwrap_hpke(core, envelope, self.secret or b"", self.private))
+        if envelope.group != self.ring.group:
+            raise Refused("roster", f"sealed under group key {envelope.group}, here is {self.ring.group}")
+        return _committed(core, unwrap_group(core, envelope, self.secret or b"", self.ring.group_key))
+
+
+def _committed(core: Core, content_key: bytes) -> Sealer:
+    opened = sealer(core, content_key)
+    if opened.commitment != core.commitment:
+        raise Refused("unsealing", "the content key is not the one that the transfer is committed to")
+    return opened
 
 
 def load_keyring(config: Config, state: Path) -> Keyring:

@@ -41,6 +41,9 @@ Reason = Literal[
     "malformed",  # not JSON, a field missing, unknown, duplicate or out of range
     "signature",  # the signature does not verify
     "unknown-key",  # another key is pinned or enrolled for this name
+    "not-enrolled",  # the roster has no card for this name
+    "revoked",  # its card has been revoked
+    "roster",  # made under a version of the roster that does not count, or is not known here
     "not-for-us",  # another federation, lineage or recipient
     "suite",  # the local policy does not accept this suite
     "oversized",  # a size over the cap of the receiver
@@ -105,8 +108,9 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who can open a transfer: stands beside the core, and may be renewed without it."""
 
     to: Annotated[str, Meta(pattern=r"\A([a-z0-9_-]{1,64}|\*)\Z")]
-    wrap: Literal["none", "shared"]
+    wrap: Literal["none", "shared", "hpke", "group"]
     key: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,512}\Z")]
+    group: Annotated[int, Meta(ge=0, le=2**31)] = 0
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
@@ -147,13 +151,18 @@ class Round(Message, frozen=True, tag="round", kw_only=True):
     quorum: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     seconds_left: Seconds = 0.0
     staleness: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    roster: Annotated[int, Meta(ge=0, le=2**31)] = 0
 
 
 class Manifest(Message, frozen=True, tag="manifest", kw_only=True):
-    """Announces a transfer: what it is, the hash of every chunk, and the sealed content key."""
+    """Announces a transfer: what it is, the hash of every chunk, and the sealed content key.
+
+    `roster`: the version of the roster that its maker knew; 0 without enrolment.
+    """
 
     core: Core
     envelope: Envelope
+    roster: Annotated[int, Meta(ge=0, le=2**31)] = 0
 
 
 class Want(Message, frozen=True, tag="want", kw_only=True):

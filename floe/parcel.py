@@ -18,7 +18,7 @@ from floe.errors import Refused, StoreError
 from floe.files import replacing, set_aside, storing, write_atomically
 from floe.files import sync as to_disk
 from floe.keyring import Keyring
-from floe.messages import Core, Envelope, Phase
+from floe.messages import Core, Envelope, Kind, Phase
 from floe.seal import Sealer, sealed_length, sealer
 from floe.transfer import Assembly, check_core, chunk_bytes_for, chunk_count, chunk_length, name_of
 
@@ -56,7 +56,7 @@ class Saved(msgspec.Struct, frozen=True):
 
 def pack(
     folder: Path, source: Path | Buffers | None, meta: str, keyring: Keyring, *, federation: str, phase: Phase,
-    kind: str, sender: str, base: str, sync: bool = True,
+    kind: Kind, sender: str, base: str, sync: bool = True,
 ) -> Parcel:  # fmt: skip
     """Seal a file, or what would be one (None: a report without weights) into a new parcel in `folder`.
 
@@ -67,7 +67,7 @@ def pack(
     size = source.stat().st_size if isinstance(source, Path) else sum(len(buffer) for buffer in source or ())
     chunk_bytes = chunk_bytes_for(size)
     draft = msgspec.convert(
-        {"federation": federation, "kind": kind, "sender": sender, "base": base, "suite": keyring.suite,
+        {"federation": federation, "kind": kind, "sender": sender, "base": base, "suite": keyring.suite_for(kind),
          "salt": os.urandom(16).hex(), "commitment": "", "size": size, "chunk_size": chunk_bytes,
          "chunks": ["0" * 64] * chunk_count(size, chunk_bytes), "meta": "", **msgspec.structs.asdict(phase)},
         Core,

@@ -10,17 +10,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 import struct
 from dataclasses import dataclass
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from floe.errors import Refused
+from floe.hpke import OVERHEAD, open_with, seal_to
 from floe.messages import Core, Envelope, Name, Suite, canonical
 from floe.signing import from_text, to_text
 
@@ -130,17 +133,39 @@ def sealer(core: Core, content_key: bytes) -> Sealer:
 
 def wrap_shared(core: Core, content_key: bytes, secret: bytes, to: Name) -> Envelope:
     """Seal the content key for everybody who holds the shared secret; `to` is a name or `*`."""
-    sealed = ChaCha20Poly1305(_wrapping_key(core, secret, to)).encrypt(_nonce(0), content_key, b"")
-    return Envelope(to=to, wrap="shared", key=to_text(sealed))
+    return Envelope(to=to, wrap="shared", key=to_text(_wrap(core, "shared", secret, to, content_key)))
 
 
 def unwrap_shared(core: Core, envelope: Envelope, secret: bytes) -> bytes:
     """The inverse of `wrap_shared`; raises `Refused` (`unsealing`, `malformed`)."""
-    try:
-        key = ChaCha20Poly1305(_wrapping_key(core, secret, envelope.to))
-        return key.decrypt(_nonce(0), from_text(envelope.key), b"")
-    except (InvalidTag, ValueError):
-        raise Refused("unsealing", "the content key does not open: another secret.key?") from None
+    return _unwrap(core, envelope, secret, from_text(envelope.key), "another secret.key?")
+
+
+def wrap_hpke(core: Core, content_key: bytes, secret: bytes, recipient: str, to: Name) -> Envelope:
+    """Seal the content key to the X25519 key `recipient` (RFC 9180), with the shared secret, if any, mixed in."""
+    fresh = os.urandom(KEY_BYTES)
+    sealed = seal_to(recipient, fresh, _info(core, "hpke", to))
+    key = to_text(sealed + _wrap(core, "hpke", fresh + secret, to, content_key))
+    return Envelope(to=to, wrap="hpke", key=key)
+
+
+def unwrap_hpke(core: Core, envelope: Envelope, secret: bytes, private: X25519PrivateKey) -> bytes:
+    """The inverse of `wrap_hpke`; raises `Refused` (`unsealing`, `malformed`)."""
+    sealed = from_text(envelope.key)
+    cut = KEY_BYTES + OVERHEAD
+    fresh = open_with(private, sealed[:cut], _info(core, "hpke", envelope.to))
+    return _unwrap(core, envelope, fresh + secret, sealed[cut:], "with another secret.key?")
+
+
+def wrap_group(core: Core, content_key: bytes, secret: bytes, group_key: bytes, group: int, to: Name) -> Envelope:
+    """Seal the content key for everybody who has the group key of version `group`, and the shared secret, if any."""
+    key = to_text(_wrap(core, "group", group_key + secret, to, content_key))
+    return Envelope(to=to, wrap="group", key=key, group=group)
+
+
+def unwrap_group(core: Core, envelope: Envelope, secret: bytes, group_key: bytes) -> bytes:
+    """The inverse of `wrap_group`; raises `Refused` (`unsealing`, `malformed`)."""
+    return _unwrap(core, envelope, group_key + secret, from_text(envelope.key), "with another secret.key?")
 
 
 def membership_proof(secret: bytes, federation: str, sender: str, key: str) -> str:
@@ -149,10 +174,24 @@ def membership_proof(secret: bytes, federation: str, sender: str, key: str) -> s
     return to_text(hmac.digest(mac_key, f"{federation}\n{sender}\n{key}".encode(), "sha256"))
 
 
-def _wrapping_key(core: Core, secret: bytes, to: str) -> bytes:
-    # One key for one recipient of one transfer: so the constant nonce is used once.
-    info = b"floe-v1 wrap\n" + binding(core) + to.encode()
-    return HKDF(SHA256(), KEY_BYTES, bytes.fromhex(core.salt), info).derive(secret)
+def _wrap(core: Core, wrap: str, key: bytes, to: str, content_key: bytes) -> bytes:
+    # One key for one recipient of one transfer (hpke: of one envelope): so the constant nonce is used once.
+    return ChaCha20Poly1305(_wrapping_key(core, wrap, key, to)).encrypt(_nonce(0), content_key, b"")
+
+
+def _unwrap(core: Core, envelope: Envelope, key: bytes, sealed: bytes, guess: str) -> bytes:
+    try:
+        return ChaCha20Poly1305(_wrapping_key(core, envelope.wrap, key, envelope.to)).decrypt(_nonce(0), sealed, b"")
+    except (InvalidTag, ValueError):
+        raise Refused("unsealing", f"the content key does not open: {guess}") from None
+
+
+def _wrapping_key(core: Core, wrap: str, key: bytes, to: str) -> bytes:
+    return HKDF(SHA256(), KEY_BYTES, bytes.fromhex(core.salt), _info(core, wrap, to)).derive(key)
+
+
+def _info(core: Core, wrap: str, to: str) -> bytes:
+    return f"floe-v1 wrap {wrap}\n".encode() + binding(core) + to.encode()
 
 
 def _nonce(index: int) -> bytes:

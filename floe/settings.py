@@ -51,12 +51,18 @@ class Security(Section, frozen=True):
     secret_key: Annotated[str, Meta(description="the shared key (`floe key new`), looked for beside floe.toml")] = (
         "secret.key"
     )
+    federation: Annotated[
+        str, Meta(description="name and root key of the federation (`floe federation new`, `floe join`): devices enrol")
+    ] = "federation.pub"
     operator_key: Annotated[
         str, Meta(description="signs the commands of `floe round` (`floe key operator`); only where they are given")
     ] = "operator.pem"
     operators: Annotated[
-        str, Meta(description="public keys of the operators that the aggregator obeys, one `name key` a line")
+        str, Meta(description="without enrolment: the operators that the aggregator obeys, one `name key` a line")
     ] = "operators.pub"
+    delegation: Annotated[
+        str, Meta(description="the root's word for the operators (`floe federation delegate`), beside operator.pem")
+    ] = "operators.delegation"
 
 
 class Paths(Section, frozen=True):

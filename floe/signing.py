@@ -67,3 +67,11 @@ def verify(payload: bytes, expected: type[M]) -> M:
     except (InvalidSignature, ValueError):
         raise Refused("signature", f"the signature of {message.sender!r} does not verify") from None
     return message
+
+
+def verify_bytes(signature: str, key: str, data: bytes) -> None:
+    """That a signature in base64url over these very bytes is by a key in base64url. Raises `Refused("signature")`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(from_text(key)).verify(from_text(signature), data)
+    except (InvalidSignature, ValueError):
+        raise Refused("signature", "the signature does not verify") from None

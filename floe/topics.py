@@ -164,6 +164,59 @@ class ReplyTo(Topic):
     operator: str
 
 
+@dataclass(frozen=True)
+class CurrentRoster(Topic):
+    """`Head` of the roster, retained: signed by an operator, published by each aggregator."""
+
+    PATTERN = "floe/{federation}/lineage/{lineage}/roster"
+    lineage: str
+
+
+@dataclass(frozen=True)
+class EntryTo(Topic):
+    """`Entry` of a device, retained."""
+
+    PATTERN = "floe/{federation}/lineage/{lineage}/to/{device}/entry"
+    lineage: str
+    device: str
+
+
+@dataclass(frozen=True)
+class DeviceJoin(Topic):
+    """`JoinRequest` of a device that wants to be let in, or other keys."""
+
+    PATTERN = "floe/{federation}/device/{device}/{lineage}/join"
+    device: str
+    lineage: str
+
+
+@dataclass(frozen=True)
+class JoinReplyTo(Topic):
+    """`JoinReply` of the aggregator to a device that asked."""
+
+    PATTERN = "floe/{federation}/lineage/{lineage}/to/{device}/join"
+    lineage: str
+    device: str
+
+
+@dataclass(frozen=True)
+class OperatorRoster(Topic):
+    """`RosterCommand` of an operator."""
+
+    PATTERN = "floe/{federation}/operator/{operator}/{lineage}/roster"
+    operator: str
+    lineage: str
+
+
+@dataclass(frozen=True)
+class RosterReplyTo(Topic):
+    """`RosterReply` of the aggregator to an operator."""
+
+    PATTERN = "floe/{federation}/lineage/{lineage}/to/{operator}/roster"
+    lineage: str
+    operator: str
+
+
 ALL: tuple[type[Topic], ...] = (
     DeviceStatus,
     DeviceManifest,
@@ -179,6 +232,12 @@ ALL: tuple[type[Topic], ...] = (
     ModelChunkTo,
     OperatorCommand,
     ReplyTo,
+    CurrentRoster,
+    EntryTo,
+    DeviceJoin,
+    JoinReplyTo,
+    OperatorRoster,
+    RosterReplyTo,
 )
 
 

@@ -1,0 +1,145 @@
+"""A device's place in the roster: the newest head and its own entry, kept over restarts. One small file.
+
+The head tells the aggregator's keys, the entry the group key of models. Versions only grow; whoever plays an older one
+again is refused, also after a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from floe.documents import Card, Entry
+from floe.errors import Refused, StoreError
+from floe.files import write_atomically
+from floe.hpke import open_with
+from floe.keyring import Ring
+from floe.messages import Message
+from floe.roster import Anchor, Roster, check_follows, group_info, read_card, read_head
+from floe.signing import from_text, verify
+
+
+class _File(msgspec.Struct):
+    check: str
+    head: str
+    entry: str
+
+
+class Membership:
+    """What one device may believe about one lineage's federation, in `<state>/roster.json`. Raises `StoreError`.
+
+    `ring` is kept up to date: what the device's keyring seals to, and opens with.
+    """
+
+    def __init__(self, state: Path, anchor: Anchor, device: str, lineage: str, sealing: X25519PrivateKey) -> None:
+        self.ring = Ring()
+        self.roster: Roster | None = None
+        self.entry: Entry | None = None
+        self.card: Card | None = None
+        self._anchor = anchor
+        self._device = device
+        self._lineage = lineage
+        self._sealing = sealing
+        self._path = state / "roster.json"
+        self._text = ""
+        try:
+            kept = _read(self._path)
+            if kept.head:
+                self._believe(read_head(kept.head, anchor))
+            if kept.entry:
+                with suppress(Refused):  # of the keys before a rotation: it comes again, retained
+                    self._take(verify(kept.entry.encode(), Entry), kept.entry)
+        except (OSError, ValueError, msgspec.DecodeError, Refused) as error:
+            raise StoreError(
+                f"{self._path}: damaged ({error}); restore it, or remove it: it is fetched again"
+            ) from None
+
+    @property
+    def epoch(self) -> int:
+        """Of the aggregator's chain, below which nothing counts; 0 without a roster."""
+        return self.roster.aggregator(self._lineage).epoch if self.roster else 0
+
+    def is_approved(self, key: str) -> bool:
+        """Whether the roster has this device, with this signing key."""
+        return self.card is not None and self.card.state == "approved" and self.card.keys.signing == key
+
+    @property
+    def is_revoked(self) -> bool:
+        return self.card is not None and self.card.state == "revoked"
+
+    def on_head(self, payload: bytes) -> bool:
+        """A head of the roster; whether it is news. On disk when this returns. Raises `Refused`, `StoreError`."""
+        text = payload.decode(errors="replace")
+        if self.roster is not None and text == self.roster.text:
+            return False
+        roster = read_head(text, self._anchor)
+        roster.aggregator(self._lineage)
+        if self.roster is not None:
+            check_follows(roster, self.roster)
+        self._save(roster.text, self._text)
+        self._believe(roster)
+        return True
+
+    def on_entry(self, payload: bytes) -> bool:
+        """The device's own entry; whether it is news. On disk when this returns. Raises `Refused`, `StoreError`."""
+        entry, text = verify(payload, Entry), payload.decode()
+        self.check_key(entry)
+        if entry.sender != self._lineage or entry.federation != self._anchor.federation or entry.to != self._device:
+            raise Refused("not-for-us", f"an entry of {entry.to!r} by {entry.sender!r}")
+        if text == self._text:
+            return False
+        if self.entry is not None and (entry.seq < self.entry.seq or entry.group < self.entry.group):
+            raise Refused("roster", "an older entry than the one that was seen before")
+        card = read_card(entry.card, self._anchor)
+        if self.card is not None and card.seq < self.card.seq:
+            raise Refused("roster", f"an older card, of version {card.seq}, than the one of version {self.card.seq}")
+        if self.roster is not None and card.seq > self.roster.version:
+            raise Refused("roster", f"a card of version {card.seq}; known here is {self.roster.version}")
+        group_key = self._open(entry)
+        self._save(self.roster.text if self.roster else "", text)
+        self._take(entry, text, group_key)
+        return True
+
+    def check_key(self, message: Message) -> None:
+        """That the aggregator of this lineage speaks, as the roster names it. Raises `Refused`."""
+        if self.roster is None:
+            raise Refused("roster", "no head of the roster has come yet")
+        if message.key != self.roster.aggregator(self._lineage).signing:
+            raise Refused("unknown-key", f"not the key of {self._lineage!r} in version {self.roster.version}")
+
+    def _open(self, entry: Entry) -> bytes:
+        if not entry.group_key:
+            return b""
+        info = group_info(entry.federation, self._lineage, self._device, entry.group)
+        return open_with(self._sealing, from_text(entry.group_key), info)
+
+    def _believe(self, roster: Roster) -> None:
+        self.roster = roster
+        self.ring.version = roster.version
+        self.ring.recipients = {found.lineage: found.sealing for found in roster.head.aggregators}
+
+    def _take(self, entry: Entry, text: str, group_key: bytes | None = None) -> None:
+        opened = self._open(entry) if group_key is None else group_key
+        self.entry, self._text, self.card = entry, text, read_card(entry.card, self._anchor)
+        self.ring.group, self.ring.group_key = entry.group, opened
+
+    def _save(self, head: str, entry: str) -> None:
+        write_atomically(self._path, msgspec.json.encode(_File(_check(head, entry), head, entry)))
+
+
+def _read(path: Path) -> _File:
+    if not os.path.lexists(path):
+        return _File("", "", "")
+    file = msgspec.json.decode(path.read_bytes(), type=_File)
+    if file.check != _check(file.head, file.entry):
+        raise ValueError("it is not as it was written")
+    return file
+
+
+def _check(head: str, entry: str) -> str:
+    return hashlib.sha256(f"{len(head)}\n{head}{entry}".encode()).hexdigest()[:16]
