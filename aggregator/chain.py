@@ -39,7 +39,10 @@ from floe.settings import Config, Rounds
 class Chain:
     """The models of one lineage, and the phase that makes the next."""
 
-    def __init__(self, config: Config, log: Log, state: Path, identity: Identity, keyring: Keyring) -> None:
+    def __init__(
+        self, config: Config, log: Log, state: Path, identity: Identity, keyring: Keyring, epoch: int = 1
+    ) -> None:
+        """`epoch`: the roster's, at least; a chain that is below it goes on there, from the model that it has."""
         self._config = config
         self._policy = Policy(config.rounds, config.plan)
         self._log = log
@@ -50,7 +53,7 @@ class Chain:
         self._lineage = config.rounds.lineage
         self.spool = Spool(state, config.path(config.paths.models), log, self._lineage)
         self._check_owner()
-        self._epoch = self._begin_epoch()
+        self._epoch = self._begin_epoch(epoch)
         text = log.schema(self._lineage, self._epoch)
         self.schema = Schema.from_json(text) if text else None
         self._registry.check_age(self._epoch, log.last_round(self._lineage, self._epoch), log.path)
@@ -282,13 +285,28 @@ class Chain:
     def _read_layout(self) -> weights.Layout | None:
         return trainable(weights.read_layout_of(self.model.path)) if self.model else None
 
-    def _begin_epoch(self) -> int:
+    def _begin_epoch(self, least: int) -> int:
         # A log that was lost begins a new epoch: devices remember what they did in the old one.
         known = self._log.known_epoch(self._lineage)
         remembered = mend.kept_epoch(self._state / "epoch", known, self._tell_damaged)
         if known is None and remembered:
             self._tell_damaged(f"the log of epoch {remembered} is gone: a new one begins, in epoch {remembered + 1}")
-        return self._next_epoch(known if known is not None else remembered + 1)
+        epoch = known if known is not None else remembered + 1
+        if known is not None and known < least:
+            self._carry_over(known, least)
+        return self._next_epoch(max(epoch, least))
+
+    def _carry_over(self, old: int, new: int) -> None:
+        """The newest model and the schema of an epoch are the next one's first."""
+        row = self._log.newest_model(self._lineage, old)
+        if row is not None:
+            model = self._registry.load(row, self._identity)
+            phase = Phase(self._lineage, new, model.round, "train")
+            counts = {"devices": row["devices"], "samples": row["samples"]}
+            row = self._registry.row(model, phase, self._identity, **counts)
+        schema = self._log.schema(self._lineage, old)
+        self._log.renew(self._config.federation.name, self._lineage, new, self._keyring.suite, schema, row)
+        self._log.event("info", "epoch", f"epoch {new}, as the roster says: goes on from epoch {old}")
 
     def _next_epoch(self, epoch: int) -> int:
         write_atomically(self._state / "epoch", str(epoch).encode())

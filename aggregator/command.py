@@ -11,10 +11,11 @@ import click
 
 from aggregator.log import Log
 from aggregator.server import Aggregator
+from floe.anchor import load_anchor
 from floe.cli import config_options
 from floe.errors import ConfigError, KeyFileError, StoreError
-from floe.identity import load_identity
-from floe.keyring import WARNING, load_keyring
+from floe.identity import load_identity, load_sealing_key
+from floe.keyring import WARNING, load_enrolled, load_keyring
 from floe.plan import Plan
 from floe.service import log as tell
 from floe.service import only_one, stopping
@@ -49,15 +50,22 @@ def aggregator(config: Config) -> None:
     state = config.path(config.paths.state) / f"aggregator-{lineage}"
     folder = config.path(config.paths.log)
     with stopping() as stop, only_one(state, "aggregator"):
-        keyring = load_keyring(config, state)
+        anchor = load_anchor(config, state)
+        keyring = (
+            load_enrolled(config, state, load_sealing_key(state / "keys", lineage))
+            if anchor
+            else load_keyring(config, state)
+        )
         try:
             with closing(Log(folder)) as log:
                 _check_key(log, state, lineage)
-                tell(f"aggregator {lineage!r} of {config.federation.name!r}: suite {keyring.suite}, log {log.path}")
-                if keyring.secret is None:
+                how = f"enrolled devices, suite {keyring.suite}" if anchor else f"suite {keyring.suite}"
+                tell(f"aggregator {lineage!r} of {config.federation.name!r}: {how}, log {log.path}")
+                if keyring.suite == "plaintext":
                     log.event("warning", "plaintext", WARNING)
                 identity = load_identity(state / "keys", lineage)
-                Aggregator(config, identity, keyring, log, state).run(stop)
+                while Aggregator(config, identity, keyring, log, state, anchor).run(stop):
+                    pass
                 log.event("info", "stopped", "stopped; start it again to go on")
         except sqlite3.Error as error:
             raise StoreError(f"{folder}: {error}; move the log away to begin a new one, or restore a backup") from None

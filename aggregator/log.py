@@ -73,6 +73,16 @@ class Log:
         with durably(self.db):
             self._insert("federations", row)
 
+    def renew(
+        self, federation: str, lineage: str, epoch: int, suite: str, schema: str | None, model: dict[str, Any] | None
+    ) -> None:
+        """Record an epoch that goes on from what another has made."""
+        row = {"federation": federation, "lineage": lineage, "epoch": epoch, "suite": suite, "created_at": now()}
+        with durably(self.db):
+            self._insert("federations", row | {"schema": schema})
+            if model is not None:
+                self._add_model(model)
+
     def known_epoch(self, lineage: str) -> int | None:
         """The newest epoch of a lineage in this log."""
         epoch = self._one("SELECT max(epoch) FROM federations WHERE lineage = ?", lineage)
@@ -101,6 +111,12 @@ class Log:
         with durably(self.db):
             self._insert("devices", row)
 
+    def enrolled(self, device: str, key: str, state: str) -> None:
+        """A device's key and its place in the roster, in the caller's transaction; another key begins to count anew."""
+        self._statuses.pop(device, None)
+        moment = now()
+        self.db.execute(statements.ENROLLED, {"device": device, "key": key, "state": state, "now": moment})
+
     def status(self, status: Status) -> bool:
         """Take note of a device's state; False for one that is older than what is known. The newest again is news to
         us: after a restart the retained status, known from before, is what says that the device is there.
@@ -117,7 +133,7 @@ class Log:
     def all_unknown(self) -> None:
         """At a start nobody is known to be there: retained statuses tell it anew. Sequences stay: no roll-back."""
         with self.db.atomic():
-            self.db.execute("UPDATE devices SET state = 'unknown'")
+            self.db.execute(statements.UNKNOWN)
 
     def open_round(self, phase: Phase, base: str | None, plan: Plan, bar: str, expected: list[str]) -> None:
         """Record a round that opens; one that is there already stays as it is.

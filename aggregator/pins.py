@@ -1,11 +1,22 @@
-"""Which key speaks for a device: the first that was seen under its name, with proof that it belongs here."""
+"""Which key speaks for a device, without enrolment: the first that was seen under its name, with proof that it belongs
+here.
+"""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from aggregator.log import Log
 from floe.errors import Refused
 from floe.keyring import Keyring
 from floe.messages import Message
+
+
+class Speakers(Protocol):
+    """Who may speak for a device: `Pins`, or with enrolment `members.Members`."""
+
+    def check_key(self, message: Message) -> None:
+        """Raises `Refused` where the key of a message does not speak for its sender."""
 
 
 class Pins:

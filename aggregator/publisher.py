@@ -71,7 +71,8 @@ class Publisher:
 
     def _send_manifest(self, topic: ModelManifest | ModelManifestTo, parcel: Parcel, *, retain: bool) -> None:
         envelope = parcel.envelope(self._keyring, EVERYBODY)
-        self._wire.send(topic, Manifest, retain=retain, core=parcel.core, envelope=envelope)
+        roster = self._keyring.version
+        self._wire.send(topic, Manifest, retain=retain, core=parcel.core, envelope=envelope, roster=roster)
 
     def _chunk_topic(self, parcel: Parcel, index: int) -> ModelChunk:
         return ModelChunk(self._wire.federation, self._lineage, parcel.core.round, parcel.name, index)

@@ -16,7 +16,7 @@ from aggregator.chain import Chain
 from aggregator.intake import check_manifest, check_report, check_weights
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
-from aggregator.pins import Pins
+from aggregator.pins import Speakers
 from aggregator.rounds import has_answer, staleness_of
 from aggregator.states import State
 from aggregator.uploads import Upload, Uploads
@@ -42,12 +42,12 @@ class Receiver:
     """
 
     def __init__(
-        self, wire: Wire, chain: Chain, pins: Pins, log: Log, keyring: Keyring, policy: Policy, *, folder: Path,
+        self, wire: Wire, chain: Chain, speakers: Speakers, log: Log, keyring: Keyring, policy: Policy, *, folder: Path,
         state: Callable[[], State], ended: Callable[[Outcome], None],
     ) -> None:  # fmt: skip
         self._wire = wire
         self._chain = chain
-        self._pins = pins
+        self._speakers = speakers
         self._log = log
         self._keyring = keyring
         self._policy = policy
@@ -99,6 +99,11 @@ class Receiver:
         for device in self._uploads.devices():
             self._abandon(device, "late", "closed", "the round closed before the transfer was complete")
 
+    def refuse(self, device: str, reason: str, detail: str) -> None:
+        """What a device is sending, or waits to send, ends as rejected."""
+        if self._uploads.transfer_of(device) is not None:
+            self._abandon(device, "rejected", reason, detail)
+
     def offline(self, device: str) -> None:
         """What a device was sending is not waited for while others could send."""
         self._uploads.park(device, time.monotonic())
@@ -116,7 +121,7 @@ class Receiver:
 
     def _check_key(self, manifest: Manifest) -> None:
         try:
-            self._pins.check_key(manifest)
+            self._speakers.check_key(manifest)
         except Refused as refusal:
             phase, name = manifest.core.phase, name_of(manifest.core)
             ended = Outcome(name, manifest.sender, phase, "rejected", refusal.reason, refusal.detail)

@@ -128,7 +128,7 @@ class Registry:
         Not synced: after a power cut it is there whole, or is sealed anew.
         """
         saved = saved_parcels(self._published, self._tell) if self._saved is None else self._saved
-        of_model = [p for p in saved if p.core.base == model.sha256 and p.core.suite == keyring.suite]
+        of_model = [p for p in saved if p.core.base == model.sha256 and p.core.suite == keyring.suite_for("model")]
         others = [p for p in saved if p not in of_model[:1]]
         gone = max(len(others) - keep, 0)
         for old in others[:gone]:

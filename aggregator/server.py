@@ -10,16 +10,20 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from aggregator.chain import Chain
+from aggregator.desk import HEARS as ENROLS
+from aggregator.desk import Desk
 from aggregator.limits import Limits
 from aggregator.log import Log, Outcome
+from aggregator.members import Members
 from aggregator.phases import Policy
-from aggregator.pins import Pins
+from aggregator.pins import Pins, Speakers
 from aggregator.publisher import Publisher
 from aggregator.receiver import RETRY_S, Receiver
-from aggregator.rounds import missing, next_due, quorum_of, step
+from aggregator.rounds import has_answer, missing, next_due, quorum_of, step
 from aggregator.states import (
     Answered,
     Close,
@@ -38,10 +42,13 @@ from aggregator.states import (
     Wait,
 )
 from aggregator.steering import Steering
+from floe.documents import Card
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.identity import Identity
-from floe.keyring import Keyring
+from floe.keyring import EnrolledKeyring, Keyring
 from floe.messages import Command, Manifest, Reply, Round, Status, Want
+from floe.operators import Operators, read_operators
+from floe.roster import Anchor
 from floe.sequence import Sequence
 from floe.session import Connected, Disconnected, Published, Received
 from floe.settings import Config
@@ -60,6 +67,7 @@ from floe.topics import (
 )
 from floe.wire import Wire
 
+HEARS = (AggregatorStatus, DeviceStatus, DeviceManifest, DeviceChunk, DeviceWant, OperatorCommand)
 POLL_S = 0.5
 NAMED = 20  # devices of a round that are named in the event; their list is in `rounds`
 
@@ -67,27 +75,38 @@ NAMED = 20  # devices of a round that are named in the event; their list is in `
 class Aggregator:
     """One lineage of one federation."""
 
-    def __init__(self, config: Config, identity: Identity, keyring: Keyring, log: Log, state: Path) -> None:
+    def __init__(
+        self, config: Config, identity: Identity, keyring: Keyring, log: Log, state: Path, anchor: Anchor | None = None
+    ) -> None:
         self._federation = config.federation.name
         self._lineage = config.rounds.lineage
         self._log = log
         self._keyring = keyring
         self._policy = Policy(config.rounds, config.plan)
         status = AggregatorStatus(self._federation, self._lineage)
+        heard = (*HEARS, *(ENROLS if anchor else ()))
         self.wire = Wire(
-            config.mqtt, self._federation, identity, keyring, Sequence(state / "sequence"), status, self._filters()
-        )
-        self._chain = Chain(config, log, state, identity, keyring)
-        self._pins = Pins(log, keyring)
+            config.mqtt, self._federation, identity, keyring, Sequence(state / "sequence"), status,
+            [filter_of(kind, **self._levels(kind)) for kind in heard],
+        )  # fmt: skip
+        self._speakers: Speakers = Pins(log, keyring)
+        self._desk: Desk | None = None
+        operators: Callable[[], Operators] = partial(read_operators, config.path(config.security.operators))
+        self._members: Members | None = None
+        if anchor is not None and isinstance(keyring, EnrolledKeyring):
+            first = state / "head"
+            self._members = Members(log, anchor, self._lineage, identity.key, keyring, first)
+            self._speakers, operators = self._members, self._members.operators
+            self._desk = Desk(self.wire, log, keyring, self._members, self._lineage, state / "keys", self._on_roster)
+        self._chain = Chain(config, log, state, identity, keyring, self._epoch_by_roster())
         self._publisher = Publisher(self.wire, keyring, self._lineage, holds=self._policy.models_held)
         self._receiver = Receiver(
-            self.wire, self._chain, self._pins, log, keyring, self._policy, folder=state / "incoming",
+            self.wire, self._chain, self._speakers, log, keyring, self._policy, folder=state / "incoming",
             state=lambda: self._state, ended=self._on_ended,
         )  # fmt: skip
         self._steering = Steering(
-            log.db, self._lineage, config.path(config.security.operators),
-            tell=lambda fault: log.event("error", "operators", fault),
-        )  # fmt: skip
+            log.db, self._lineage, operators, tell=lambda fault: log.event("error", "operators", fault)
+        )
         self._state: State = self._chain.restore(time.monotonic(), self._steering.control())
         self._effects: deque[Effect] = deque([Open()] if self._state.stage == "open" else [])
         self._limits = Limits()
@@ -96,24 +115,28 @@ class Aggregator:
         self._counted = (0, 0)
         self._served: frozenset[str] | None = None
 
-    def run(self, stopped: Callable[[], bool]) -> None:
-        """Serve until told to stop. Raises `BrokerError`."""
+    def run(self, stopped: Callable[[], bool]) -> bool:
+        """Serve until told to stop; whether to begin again from disk, in another epoch. Raises `BrokerError`."""
         self._log.all_unknown()
         self._step(Tick())  # what was recorded before a restart may be enough
         self.wire.session.connect(stopped, lambda text: self._log.event("warning", "broker", text))
         try:
-            while not stopped():
+            while not (stopped() or self._outdated):
                 self._turn()
         finally:
             self.wire.close()
+        return self._outdated
 
-    def _filters(self) -> list[str]:
-        of_lineage = {"federation": self._federation, "lineage": self._lineage}
-        return [
-            filter_of(AggregatorStatus, **of_lineage),
-            filter_of(DeviceStatus, federation=self._federation),
-            *(filter_of(kind, **of_lineage) for kind in (DeviceManifest, DeviceChunk, DeviceWant, OperatorCommand)),
-        ]
+    @property
+    def _outdated(self) -> bool:
+        return self._epoch_by_roster() > self._state.phase.epoch
+
+    def _epoch_by_roster(self) -> int:
+        return self._members.roster.aggregator(self._lineage).epoch if self._members else 1
+
+    def _levels(self, kind: type[Topic]) -> dict[str, str]:
+        levels = {"federation": self._federation, "lineage": self._lineage}
+        return {name: value for name, value in levels.items() if name in kind.__dataclass_fields__}
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -163,6 +186,8 @@ class Aggregator:
                     self._on_want(self.wire.read(received, Want, topic.device))
                 case OperatorCommand():
                     self._on_command(self.wire.read(received, Command, topic.operator))
+                case _ if self._desk is not None:
+                    self._desk.receive(topic, received)
         except Refused as refusal:
             self._log.refused(device, refusal.reason)
             self._log.event("warning", "refused", f"{device}: {refusal}", device=device, reason=refusal.reason)
@@ -183,9 +208,11 @@ class Aggregator:
         return False
 
     def _on_status(self, status: Status) -> None:
-        self._pins.check_key(status)
+        self._speakers.check_key(status)
         if not self._log.status(status):
             return
+        if self._desk is not None and status.state == "online":
+            self._desk.online(status.sender)
         if status.state == "offline":
             self._receiver.offline(status.sender)
             self._step(Offline(status.sender))
@@ -216,7 +243,7 @@ class Aggregator:
         self._log.event("error", "rival", other)
 
     def _on_want(self, want: Want) -> None:
-        self._pins.check_key(want)
+        self._speakers.check_key(want)
         if want.to != self._lineage:
             raise Refused("not-for-us", f"a want for {want.to!r}")
         self._publisher.serve(want, time.monotonic())
@@ -231,6 +258,15 @@ class Aggregator:
             self._log.event("warning", "refused", f"{who}: {verdict.reason}: {verdict.detail}")
         fields = self._steering.reply_to(command, verdict, self._state, self._policy, time.monotonic())
         self.wire.send(ReplyTo(self._federation, self._lineage, command.sender), Reply, **fields)
+
+    def _on_roster(self, card: Card | None) -> None:
+        """The roster has changed: a device that was put out is not waited for, and what it sends ends here."""
+        if card is not None and card.state == "revoked":
+            self._receiver.refuse(card.member, "revoked", f"{card.member!r} has been revoked")
+            if card.member in self._state.expected and not has_answer(card.member, self._state):
+                self._step(Answered(card.member, accepted=False, late=False))
+            self._step(Offline(card.member))
+            self._publisher.announce()  # under the new group key
 
     def _on_ended(self, ended: Outcome) -> None:
         if ended.outcome in ("accepted", "rejected"):
@@ -305,6 +341,8 @@ class Aggregator:
 
     def _greet(self) -> None:
         """Connected, maybe to a broker that has lost what was retained."""
+        if self._desk is not None:
+            self._desk.greet()
         self.wire.status("online")
         self._publisher.announce()
         if self._state.stage != "closing":
@@ -333,4 +371,5 @@ class Aggregator:
             quorum=quorum_of(state, self._policy),
             seconds_left=state.seconds_left(time.monotonic()),
             staleness=self._policy.max_staleness if state.phase.task == "train" else 0,
+            roster=self._keyring.version,
         )

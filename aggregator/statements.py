@@ -10,6 +10,18 @@ ORDER BY device, id
 
 STATUS = "UPDATE devices SET state = ?, seq = ?, software = ?, last_seen = ?, task = ?, round = ? WHERE device = ?"
 
+# What a device says of itself and what the roster says share a column: one that takes no part says nothing.
+UNKNOWN = "UPDATE devices SET state = 'unknown' WHERE state NOT IN ('unverified', 'rejected', 'revoked')"
+
+ENROLLED = """
+INSERT INTO devices (device, key, state, seq, first_seen, last_seen)
+VALUES (:device, :key, iif(:state = 'approved', 'unknown', :state), 0, :now, :now)
+ON CONFLICT (device) DO UPDATE SET seq = iif(key = excluded.key, seq, 0), key = excluded.key, state = CASE
+    WHEN :state != 'approved' THEN :state
+    WHEN state IN ('unverified', 'rejected', 'revoked') THEN 'unknown'
+    ELSE state END
+"""
+
 SPENT = """
 UPDATE rounds SET seconds = :seconds
 WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task AND state = 'open'

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from aggregator.phases import Policy
@@ -16,7 +15,7 @@ from aggregator.rounds import missing, quorum_of
 from aggregator.states import Held, State, Steered
 from floe.errors import Refused
 from floe.messages import Command, Phase
-from floe.operators import Operators, read_operators
+from floe.operators import Operators
 from floe.settings import Rounds
 from floe.sqlite import Database
 from floe.store import durably, now
@@ -60,10 +59,12 @@ class Verdict:
 class Steering:
     """The commands of operators for one lineage. Raises `sqlite3.Error` when the disk refuses."""
 
-    def __init__(self, db: Database, lineage: str, operators: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, db: Database, lineage: str, operators: Callable[[], Operators], tell: Callable[[str], None]
+    ) -> None:
         self._db = db
         self._lineage = lineage
-        self._path = operators
+        self._read = operators
         self._tell = tell
         self._fault = ""
 
@@ -86,9 +87,9 @@ class Steering:
             return Verdict(False, f"a command for {command.to!r}", "not-for-us")
         operators = self._operators()
         if (command.sender, command.key) not in operators.known:
-            missing_line = f"operator {command.sender!r} with this key is not in {self._path.name}"
-            mend = ", which does not read as it should: see the aggregator's log" if operators.fault else ""
-            return Verdict(False, missing_line + mend, "unknown-key")
+            stranger = f"{command.sender!r} with this key is no operator here"
+            mend = ", and who is cannot be told as it should: see the aggregator's log" if operators.fault else ""
+            return Verdict(False, stranger + mend, "unknown-key")
         with durably(self._db):
             row = self._db.execute(
                 "SELECT seq, done, detail, reason FROM operators WHERE operator = ? AND key = ?",
@@ -127,7 +128,7 @@ class Steering:
 
     def _operators(self) -> Operators:
         """The list as it stands now; what is wrong with it is told once."""
-        operators = read_operators(self._path)
+        operators = self._read()
         if operators.fault != self._fault:
             self._fault = operators.fault
             if operators.fault:

@@ -159,6 +159,14 @@ def _committed(core: Core, content_key: bytes) -> Sealer:
     return opened
 
 
+def load_enrolled(config: Config, state: Path, private: X25519PrivateKey) -> EnrolledKeyring:
+    """The keyring of an enrolled process: `secret.key`, if any, is mixed in. Raises `KeyFileError`, `ConfigError`."""
+    secret, suite = load_secret(config.path(config.security.secret_key), state), config.security.suite
+    if suite not in _AEAD:
+        raise ConfigError(f"[security] suite = {suite!r}: with enrolment {' or '.join(_AEAD)}")
+    return EnrolledKeyring(suite, secret, private)
+
+
 def load_keyring(config: Config, state: Path) -> Keyring:
     """The keyring of a process whose state is kept in `state`. Raises `KeyFileError`, `ConfigError`."""
     path = config.path(config.security.secret_key)

@@ -106,7 +106,7 @@ class Session:
         self.outstanding = 0
         self._mqtt = mqtt
         self._client_id = client_id
-        self._filters = filters
+        self._filters = list(filters)
         self._will = will
         self._events: queue.SimpleQueue[Event | _TooNew] = queue.SimpleQueue()
         self._answered = threading.Event()
@@ -167,6 +167,12 @@ class Session:
         """Publish at QoS 1; while disconnected it is queued and sent later, in order."""
         self._client.publish(topic, payload, qos=1, retain=retain)
         self.outstanding += 1
+
+    def listen(self, topic_filter: str) -> None:
+        """Subscribe to more, also over a reconnect."""
+        if topic_filter not in self._filters:
+            self._filters.append(topic_filter)
+        self._client.subscribe(topic_filter, 1)
 
     def ack(self, received: Received) -> None:
         """Tell the broker that a message is stored; it may send the next."""
@@ -279,7 +285,8 @@ class Session:
     def _on_subscribe(
         self, client: Client, userdata: Any, mid: int, codes: list[ReasonCode], properties: Properties | None
     ) -> None:
-        refused = [f for f, code in zip(self._filters, codes, strict=False) if code.is_failure]
+        filters = self._filters if len(codes) == len(self._filters) else self._filters[-1:]  # one more, by `listen`
+        refused = [f for f, code in zip(filters, codes, strict=False) if code.is_failure]
         if refused:
             self._events.put(Fatal(f"the broker refused the subscription to {refused[0]}: check its ACL"))
 

@@ -118,6 +118,35 @@ def m003_refusals(db: Database) -> None:
     )
 
 
+@migrations()
+def m004_the_roster(db: Database) -> None:
+    """The newest head, every device's card, who asks to join, and open invitations (their tokens' hashes)."""
+    for statement in _M004.split(";\n\n"):
+        db.execute(statement)
+
+
+_M004 = """
+CREATE TABLE heads (
+    lineage TEXT PRIMARY KEY, version INTEGER NOT NULL, head TEXT NOT NULL, changed_at TEXT NOT NULL
+);
+
+CREATE TABLE roster (
+    device TEXT PRIMARY KEY, state TEXT NOT NULL, version INTEGER NOT NULL, signing TEXT NOT NULL, suite TEXT NOT NULL,
+    hash TEXT NOT NULL, card TEXT NOT NULL, changed_at TEXT NOT NULL
+);
+
+CREATE TABLE requests (
+    device TEXT PRIMARY KEY, nonce TEXT NOT NULL, keys TEXT NOT NULL, challenge TEXT NOT NULL,
+    endorsement TEXT NOT NULL, state TEXT NOT NULL, time INTEGER NOT NULL
+);
+
+CREATE TABLE invitations (
+    token TEXT PRIMARY KEY, device TEXT NOT NULL, until INTEGER NOT NULL, operator TEXT NOT NULL,
+    used_by TEXT NOT NULL, made_at TEXT NOT NULL
+)
+"""
+
+
 _M001 = """
 CREATE TABLE federations (
     federation TEXT NOT NULL, lineage TEXT NOT NULL, epoch INTEGER NOT NULL,

@@ -1,0 +1,129 @@
+"""Where devices are let in and put out: requests, operators' roster commands, and what is published of the roster.
+
+An approval's way: a device's `JoinRequest` is recorded (`enrolment`), an operator's command brings the signed card and
+head (`members.change`), head and entry are published (`entries`), and the device reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aggregator.enrolment import Enrolment
+from aggregator.entries import Entries
+from aggregator.log import Log
+from aggregator.members import Members
+from floe.documents import Card, Entry, JoinReply, JoinRequest, RosterCommand, RosterReply
+from floe.errors import Refused
+from floe.keyring import EnrolledKeyring
+from floe.session import Received
+from floe.topics import (
+    CurrentRoster,
+    DeviceJoin,
+    EntryTo,
+    JoinReplyTo,
+    OperatorRoster,
+    RosterReplyTo,
+    Topic,
+    filter_of,
+)
+from floe.wire import Wire
+
+HEARS = (DeviceJoin, OperatorRoster, CurrentRoster)
+
+
+class Desk:
+    """The roster's side of one aggregator. `changed` is called after a new head, with the card that it brought."""
+
+    def __init__(
+        self, wire: Wire, log: Log, keyring: EnrolledKeyring, members: Members, lineage: str, keys: Path,
+        changed: Callable[[Card | None], None],
+    ) -> None:  # fmt: skip
+        self._wire = wire
+        self._log = log
+        self._members = members
+        self._lineage = lineage
+        self._changed = changed
+        self._enrolment = Enrolment(log, members, keyring, lineage)
+        self._entries = Entries(wire, members, keyring.ring, lineage, keys)
+
+    def greet(self) -> None:
+        """Connected, maybe to a broker that has lost what was retained; but not over a newer head that it has."""
+        if not self._members.is_behind:
+            self._entries.publish_head()
+
+    def online(self, device: str) -> None:
+        """A device has come: its entry may be lost, or be older than what it should know."""
+        self._entries.publish(device)
+
+    def receive(self, topic: Topic, received: Received) -> None:
+        """A message of the roster's. Raises `Refused`."""
+        match topic:
+            case DeviceJoin():
+                self._on_request(self._wire.read(received, JoinRequest, topic.device))
+            case OperatorRoster():
+                self._on_command(self._wire.read(received, RosterCommand, topic.operator))
+            case CurrentRoster():
+                self._on_head(received.payload.decode(errors="replace"))
+            case EntryTo():
+                self._on_entry(self._wire.read(received, Entry, self._lineage))
+
+    def _on_request(self, request: JoinRequest) -> None:
+        fields = self._enrolment.request(request)
+        if fields["state"] == "approved":
+            self._entries.publish(request.sender)
+        self._wire.send(JoinReplyTo(self._wire.federation, self._lineage, request.sender), JoinReply, **fields)
+
+    def _on_command(self, command: RosterCommand) -> None:
+        fields: dict[str, Any] = {"done": True}
+        card, roster = None, self._members.roster
+        try:
+            if command.to != self._lineage:
+                raise Refused("not-for-us", f"a command for {command.to!r}")
+            self._members.check_sender(command)
+            answer, card = self._enrolment.command(command)
+            fields |= answer
+        except Refused as refusal:
+            self._log.event("warning", "refused", f"operator {command.sender!r}: {command.action}: {refusal}")
+            fields |= {"done": False, "detail": refusal.detail[:500]}
+        fields |= {"to": command.sender, "to_key": command.key, "command": command.seq}
+        fields |= {"head": self._members.roster.text}
+        self._tell(command, card, new=roster is not self._members.roster, done=fields["done"])
+        self._wire.send(RosterReplyTo(self._wire.federation, self._lineage, command.sender), RosterReply, **fields)
+
+    def _tell(self, command: RosterCommand, card: Card | None, *, new: bool, done: bool) -> None:
+        """Those whom a command concerns."""
+        if new:
+            what = f"{card.member} is {card.state}" if card else "a new head"
+            text = f"version {self._members.roster.version}, by operator {command.sender!r}: {what}"
+            self._log.event("info", "roster", text, device=card.member if card else None)
+            self._entries.changed(card)
+            self._changed(card)
+        elif done and command.action == "rotate":
+            self._entries.ask_rotation(command.name)
+        elif done and command.action == "reject" and (fields := self._enrolment.rejection(command.name)):
+            self._log.event("info", "roster", f"{command.name}: rejected by {command.sender!r}", device=command.name)
+            self._wire.send(JoinReplyTo(self._wire.federation, self._lineage, command.name), JoinReply, **fields)
+
+    def _on_head(self, text: str) -> None:
+        """What is retained under our name: newer than ours only after our log was restored from an older copy."""
+        if not self._members.see_head(text):
+            return
+        told = "the roster in the log is older than the one that we published: the log was restored from a copy"
+        self._log.event("error", "restored", f"{told}; fetching what is missing from the broker")
+        self._wire.session.listen(filter_of(EntryTo, federation=self._wire.federation, lineage=self._lineage))
+        if self._members.try_complete():
+            self._complete()
+
+    def _on_entry(self, entry: Entry) -> None:
+        if self._members.see_card(entry.card):
+            self._complete()
+
+    def _complete(self) -> None:
+        version = self._members.roster.version
+        way_out = "if models were lost too, an operator lets devices follow again with `floe federation restored`"
+        self._log.event("info", "restored", f"the roster is complete again, version {version}; {way_out}")
+        self._entries.renew()
+        self._entries.publish_all()
+        self._changed(None)

@@ -1,0 +1,220 @@
+"""The roster as an aggregator keeps it: the newest head, and every device's card, in the log.
+
+What an operator changes is checked and on disk before it counts. Nothing is kept in memory but the head.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aggregator.log import Log
+from floe import merkle
+from floe.documents import Card, Proof, RosterCommand
+from floe.errors import KeyFileError, Refused
+from floe.hpke import sealing_text
+from floe.keyring import EnrolledKeyring
+from floe.messages import Message
+from floe.operators import Operators
+from floe.roster import Anchor, Roster, check_follows, hash_of_card, read_card, read_head
+from floe.sqlite import Database
+from floe.store import durably, now
+
+_RENEW = "`floe federation delegate` makes a new one, with the root key"
+
+
+class Members:
+    """Who belongs to the federation, and with which key. Raises `sqlite3.Error` when the disk refuses.
+
+    `keyring` learns from it whom to seal to. `first`: the file of the first head, which `floe federation new` made.
+    """
+
+    def __init__(
+        self, log: Log, anchor: Anchor, lineage: str, key: str, keyring: EnrolledKeyring, first: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self.anchor = anchor
+        self._log = log
+        self._db: Database = log.db
+        self._lineage = lineage
+        self._key = key
+        self._keyring = keyring
+        self._clock = clock
+        self.roster = self._load(first)
+        self._behind: Roster | None = None
+        self._found: dict[str, str] = {}
+        self._tell_keyring()
+
+    def check_key(self, message: Message) -> None:
+        """That a device may speak. Raises `Refused`: `not-enrolled`, `revoked`, `unknown-key`, `roster`."""
+        if self._behind is not None:
+            raise Refused("roster", f"version {self._behind.version} of the roster is not complete here yet")
+        row = self._db.execute("SELECT state, signing FROM roster WHERE device = ?", [message.sender]).fetchone()
+        if row is None:
+            raise Refused("not-enrolled", f"the roster, version {self.roster.version}, has no {message.sender!r}")
+        state, signing = row
+        if signing != message.key:
+            raise Refused("unknown-key", f"the roster has another key for {message.sender!r}")
+        if state != "approved":
+            raise Refused("revoked", f"{message.sender!r} has been revoked")
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a newer roster has been seen than the one that is here."""
+        return self._behind is not None
+
+    def card(self, device: str) -> str:
+        """The text of a device's card; empty if it has none."""
+        row = self._db.execute("SELECT card FROM roster WHERE device = ?", [device]).fetchone()
+        return row[0] if row else ""
+
+    def place(self, device: str) -> Proof:
+        """What shows an operator where a device's card stands in the head's tree."""
+        return merkle.prove(self._cards(), device)
+
+    def approved(self) -> list[str]:
+        """The devices that take part, in the order of their names."""
+        return [d for (d,) in self._db.execute("SELECT device FROM roster WHERE state = 'approved' ORDER BY device")]
+
+    def check_sender(self, command: RosterCommand) -> None:
+        """That somebody may order about the roster: by the present delegation, or the one that the order brings.
+
+        Raises `Refused`.
+        """
+        roster = self.roster
+        if command.head:
+            brought = read_head(command.head, self.anchor)
+            roster = brought if brought.delegation.seq > roster.delegation.seq else roster
+        self._check_operator(command.sender, command.key, roster)
+
+    def operators(self) -> Operators:
+        """Those who may steer rounds now; nobody when their delegation has ended."""
+        if self.roster.delegation.until < self._clock():
+            return Operators(fault=f"delegation {self.roster.delegation.seq} of the operators has ended: {_RENEW}")
+        return Operators(self.roster.operators())
+
+    def change(self, head_text: str, card_text: str) -> Card | None:
+        """Take the next head, and the card that it brings, if any. Raises `Refused`: nothing has changed then."""
+        if self._behind is not None:
+            raise Refused("roster", f"version {self._behind.version} is not complete here: restore the newer log")
+        roster = read_head(head_text, self.anchor)
+        check_follows(roster, self.roster)
+        if roster.version != self.roster.version + 1:
+            raise Refused("roster", f"version {roster.version} does not follow {self.roster.version}: fetch it again")
+        self._check_operator(roster.head.sender, roster.head.key, roster)
+        self._check_ourselves(roster)
+        cards, card = self._cards(), None
+        if card_text:
+            card = self._check_card(card_text, roster)
+            cards[card.member] = hash_of_card(card_text)
+        if merkle.root_of(cards) != roster.head.tree:
+            raise Refused("roster", "the head's tree is not that of the cards")
+        self._take(roster, [(card, card_text)] if card else [])
+        return card
+
+    def see_head(self, text: str) -> bool:
+        """A head on the wire that may be newer than ours (a restored log): whether we are behind it now."""
+        if text == self.roster.text:
+            return False
+        roster = read_head(text, self.anchor)
+        if roster.version <= (self._behind or self.roster).version:
+            return False
+        check_follows(roster, self.roster)
+        self._check_ourselves(roster)
+        self._behind, self._found = roster, {}
+        return True
+
+    def see_card(self, text: str) -> bool:
+        """A card on the wire, while we are behind; whether it was the last that was missing."""
+        if self._behind is None:
+            return False
+        card = read_card(text, self.anchor)
+        known = self._found.get(card.member) or self.card(card.member)
+        if known and read_card(known, self.anchor).seq >= card.seq:
+            return False
+        self._found[card.member] = text
+        cards = self._cards() | {name: hash_of_card(found) for name, found in self._found.items()}
+        if merkle.root_of(cards) != self._behind.head.tree:
+            return False
+        taken = [(read_card(found, self.anchor), found) for found in self._found.values()]
+        self._take(self._behind, taken)
+        return True
+
+    def try_complete(self) -> bool:
+        """Whether what is here is all that a newer head counts: then it is ours."""
+        if self._behind is None or merkle.root_of(self._cards()) != self._behind.head.tree:
+            return False
+        self._take(self._behind, [])
+        return True
+
+    def _check_operator(self, name: str, key: str, roster: Roster) -> None:
+        delegation = roster.delegation
+        if (name, key) not in roster.operators():
+            raise Refused("unknown-key", f"operator {name!r} with this key is not in delegation {delegation.seq}")
+        if delegation.until < self._clock():
+            raise Refused("unknown-key", f"delegation {delegation.seq} has ended: {_RENEW}")
+
+    def _take(self, roster: Roster, cards: list[tuple[Card, str]]) -> None:
+        with durably(self._db):
+            head = {"lineage": self._lineage, "version": roster.version, "head": roster.text, "changed_at": now()}
+            self._db.table("heads").upsert(head, pk="lineage")
+            for card, text in cards:
+                row = {
+                    "device": card.member, "state": card.state, "version": card.seq, "signing": card.keys.signing,
+                    "suite": card.keys.suites[0], "hash": hash_of_card(text).hex(), "card": text, "changed_at": now(),
+                }  # fmt: skip
+                self._db.table("roster").upsert(row, pk="device")
+                self._db.execute("DELETE FROM requests WHERE device = ?", [card.member])
+                self._log.enrolled(card.member, card.keys.signing, card.state)
+        self.roster, self._behind, self._found = roster, None, {}
+        self._tell_keyring()
+
+    def _check_card(self, text: str, roster: Roster) -> Card:
+        card, head = read_card(text, self.anchor), roster.head
+        if (card.sender, card.key, card.seq) != (head.sender, head.key, head.seq):
+            raise Refused("roster", "the card is not of the version, or not by the operator, of its head")
+        names = {name for name, _ in roster.operators()} | {found.lineage for found in head.aggregators}
+        if card.member in names:
+            raise Refused("roster", f"{card.member!r} is the name of an operator or a lineage: choose another")
+        if card.state == "revoked" and head.group != head.seq:
+            raise Refused("roster", "a revocation needs a new group key")
+        return card
+
+    def _check_ourselves(self, roster: Roster) -> None:
+        ours = roster.aggregator(self._lineage)
+        if (ours.signing, ours.sealing) != (self._key, self._sealing):
+            raise Refused("roster", f"version {roster.version} names other keys for {self._lineage!r} than are here")
+
+    def _load(self, first: Path) -> Roster:
+        row = self._db.execute("SELECT head FROM heads WHERE lineage = ?", [self._lineage]).fetchone()
+        try:
+            text = row[0] if row else first.read_text(encoding="utf-8")
+            roster = read_head(text, self.anchor)
+            self._check_ourselves(roster)
+        except OSError as error:
+            raise KeyFileError(
+                f"{first}: cannot be read ({error.strerror}), and the log has no roster: `floe federation new` makes it"
+            ) from None
+        except Refused as refusal:
+            place = f"the roster in {self._log.path}" if row else f"{first}"
+            raise KeyFileError(f"{place}: {refusal.detail}; restore it, or the key files") from None
+        if not row:
+            head = {"lineage": self._lineage, "version": roster.version, "head": text, "changed_at": now()}
+            with durably(self._db):
+                self._db.table("heads").upsert(head, pk="lineage")
+        return roster
+
+    @property
+    def _sealing(self) -> str:
+        return sealing_text(self._keyring.private.public_key())
+
+    def _cards(self) -> dict[str, bytes]:
+        return {name: bytes.fromhex(found) for name, found in self._db.execute("SELECT device, hash FROM roster")}
+
+    def _tell_keyring(self) -> None:
+        ring = self._keyring.ring
+        ring.version = self.roster.version
+        slow = "SELECT count(*) FROM roster WHERE state = 'approved' AND suite != 'aes-256-gcm'"
+        (others,) = self._db.execute(slow).fetchone()
+        ring.model_suite = "chacha20-poly1305" if others or not self.approved() else "aes-256-gcm"
