@@ -44,7 +44,7 @@ def client(config: Config) -> None:
     with stopping() as stop, only_one(state, "device"):
         features = load(config.device.data, config.data, config.folder)
         keyring = load_keyring(config, state)
-        identity = load_identity(state / "keys", name)
+        identity = load_identity(state / "keys", name, config.security.signatures)
         rows = f"{len(features.train_x)} training and {len(features.test_x)} test rows"
         log(f"device {name!r} of {config.federation.name!r}: {rows}, suite {keyring.suite}")
         if keyring.secret is None:
