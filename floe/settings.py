@@ -44,8 +44,12 @@ class Security(Section, frozen=True):
     """What is sealed, and with what."""
 
     suite: Annotated[
-        Suite, Meta(description="how chunks are sealed; without a secret.key: plaintext, with a warning")
-    ] = "chacha20-poly1305"
+        Literal["auto", Suite],
+        Meta(
+            description="how chunks are sealed; auto: on a device aes-256-gcm if its processor has AES instructions, "
+            "else chacha20-poly1305; without a secret.key: plaintext, with a warning"
+        ),
+    ] = "auto"
     signatures: Annotated[
         Algorithm, Meta(description="what a device signs with, used when its key is made; the key tells afterwards")
     ] = "ed25519"
