@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from aggregator import check_log
 from aggregator.check_log import Snapshot
@@ -50,12 +49,12 @@ def check(config: Config, name: str, found: Findings) -> None:
         found.set_aside(place)
 
 
-def _check_state(state: Path, lineage: str, found: Findings) -> Ed25519PublicKey | None:
+def _check_state(state: Path, lineage: str, found: Findings) -> str | None:
     public = None
     key = state / "keys" / f"{lineage}.pem"
     with found.looking_at(key, "key"):
         if present(key):
-            public = load_identity(key.parent, lineage).private.public_key()
+            public = load_identity(key.parent, lineage).key
         else:
             found.damage(key, "missing: no signature can be checked", "restore it: devices trust this key alone")
     with found.looking_at(state / "sequence", "sequence number"):
@@ -89,7 +88,7 @@ def _check_database(path: Path, lineage: str, found: Findings, csv: Path | None)
     return None
 
 
-def _check_models(models: Path, snapshot: Snapshot, public: Ed25519PublicKey | None, found: Findings) -> None:
+def _check_models(models: Path, snapshot: Snapshot, public: str | None, found: Findings) -> None:
     known = set()
     for row in snapshot.models:
         path = models / row["file"]

@@ -165,7 +165,7 @@ def _signature(config: Config, row: Row) -> str:
     keys = config.path(config.paths.state) / f"aggregator-{lineage}" / "keys"
     if not (keys / f"{lineage}.pem").exists():
         return f"not checked: the aggregator's key is not in {keys}"
-    public = load_identity(keys, lineage).private.public_key()
+    public = load_identity(keys, lineage).key
     return "ok" if is_signed(row, public) else "BAD: not made with this aggregator's key"
 
 

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from aggregator.mend import fault_of
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.files import set_aside, storing
@@ -25,7 +22,7 @@ from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Phase
 from floe.parcel import Parcel, forget, open_parcel, pack, saved_parcels
-from floe.signing import from_text, to_text
+from floe.signing import verify_bytes
 
 MODEL_DOMAIN = b"floe-v1 model\n"
 
@@ -44,12 +41,12 @@ def signed_text(lineage: str, epoch: int, round: int, sha256: str) -> bytes:
     return MODEL_DOMAIN + f"{lineage}\n{epoch}\n{round}\n{sha256}".encode()
 
 
-def is_signed(row: Mapping[str, Any], public: Ed25519PublicKey) -> bool:
+def is_signed(row: Mapping[str, Any], key: str) -> bool:
     """Whether the signature in a row of `models` is that of this key."""
     try:
         text = signed_text(row["lineage"], row["epoch"], row["round"], row["sha256"])
-        public.verify(from_text(row["signature"]), text)
-    except (InvalidSignature, Refused):
+        verify_bytes(row["signature"], key, text)
+    except Refused:
         return False
     return True
 
@@ -92,7 +89,7 @@ class Registry:
         Raises `KeyFileError` if another key has signed it, `StoreError` if it cannot be made again.
         """
         path = self._models / row["file"]
-        if not is_signed(row, identity.private.public_key()):
+        if not is_signed(row, identity.key):
             raise KeyFileError(
                 f"the key of {identity.name!r} in {self._published.parent / 'keys'} is not the one that signed {path}: "
                 "devices trust that one; restore it from a backup"
@@ -117,7 +114,7 @@ class Registry:
             "bytes": model.path.stat().st_size,
             "devices": devices,
             "samples": samples,
-            "signature": to_text(identity.private.sign(text)),
+            "signature": identity.sign_bytes(text),
         }
 
     def parcel(

@@ -52,6 +52,7 @@ from floe.roster import Anchor
 from floe.sequence import Sequence
 from floe.session import Connected, Disconnected, Published, Received
 from floe.settings import Config
+from floe.signing import short
 from floe.topics import (
     AggregatorStatus,
     CurrentRound,
@@ -237,7 +238,7 @@ class Aggregator:
             self._greet()
         if status.key == self.wire.identity.key or not self._keyring.proves(status):
             return
-        other = f"another aggregator (key {status.key[:8]}...) speaks for lineage {self._lineage!r}"
+        other = f"another aggregator (key {short(status.key)}...) speaks for lineage {self._lineage!r}"
         if received.retained:
             raise KeyFileError(f"{other}: restore its state folder here, or choose another --lineage")
         self._log.event("error", "rival", other)

@@ -14,7 +14,7 @@ from edge_client.device import Device
 from floe.cli import config_options
 from floe.errors import ConfigError
 from floe.identity import load_identity
-from floe.keyring import WARNING, load_keyring
+from floe.keyring import WARNING, load_keyring, suite_here
 from floe.service import log, only_one, stopping
 from floe.settings import Config
 from floe.topics import NAME
@@ -43,8 +43,8 @@ def client(config: Config) -> None:
     sys.path.append(str(config.folder))  # a model or data of the user's own may lie beside floe.toml
     with stopping() as stop, only_one(state, "device"):
         features = load(config.device.data, config.data, config.folder)
-        keyring = load_keyring(config, state)
-        identity = load_identity(state / "keys", name)
+        keyring = load_keyring(config, state, suite_here())
+        identity = load_identity(state / "keys", name, config.security.signatures)
         rows = f"{len(features.train_x)} training and {len(features.test_x)} test rows"
         log(f"device {name!r} of {config.federation.name!r}: {rows}, suite {keyring.suite}")
         if keyring.secret is None:

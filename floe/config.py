@@ -122,10 +122,13 @@ def _aliases(section: str, table: Mapping[str, Any], path: Path) -> dict[str, st
 def _chunks_fit_into_packets(config: Config) -> None:
     largest, packet = config.security.max_transfer_mb, config.broker.max_payload_mb
     chunk = min(chunk_bytes_for(largest * MB), largest * MB)
-    needed = sealed_length(config.security.suite, chunk) + HEADER_BYTES
+    suite = config.security.suite
+    needed = (
+        sealed_length("aes-256-gcm" if suite == "auto" else suite, chunk) + HEADER_BYTES
+    )  # either AEAD adds as much
     if needed > packet * MB:
         raise ConfigError(
-            f"[security] max_transfer_mb = {largest} makes packets of up to {needed} bytes ({config.security.suite}), "
+            f"[security] max_transfer_mb = {largest} makes packets of up to {needed} bytes ({suite}), "
             f"[broker] max_payload_mb = {packet} lets none through above {packet * MB}: lower the first, or raise the "
             f"second to {-(-needed // MB)}, at the broker too"
         )

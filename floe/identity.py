@@ -1,6 +1,8 @@
-"""Keys on disk: the Ed25519 identity of a device or an aggregator, and the shared `secret.key`. Reads and writes files.
+"""Keys on disk: what a device or an aggregator signs with and is sealed to, and the shared `secret.key`. Reads and
+writes files.
 
-A key file is mode 0600, is never overwritten, and its content never appears in a message.
+A key file is mode 0600, is never overwritten, and its content never appears in a message. The folder of a process's
+own keys is mode 0700.
 """
 
 from __future__ import annotations
@@ -10,10 +12,14 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard, get_args
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -24,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from floe.errors import KeyFileError
 from floe.files import sync_folder, write_atomically
 from floe.messages import Message
-from floe.signing import public_text, sign, to_text
+from floe.signing import RSA_BITS, RSA_EXPONENT, Algorithm, PrivateKey, public_text, sign, signature
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Identity:
     """Who signs: a name and its private key."""
 
     name: str
-    private: Ed25519PrivateKey
+    private: PrivateKey
 
     @property
     def key(self) -> str:
@@ -45,23 +51,54 @@ class Identity:
 
     def sign_bytes(self, data: bytes) -> str:
         """A signature, base64url, over bytes that are no message."""
-        return to_text(self.private.sign(data))
+        return signature(data, self.private)
 
 
-def load_identity(folder: Path, name: str) -> Identity:
-    """The identity `<folder>/<name>.pem` (PKCS #8), made at its first use. Raises `KeyFileError`."""
+def load_identity(folder: Path, name: str, algorithm: Algorithm = "ed25519") -> Identity:
+    """The identity `<folder>/<name>.pem`, made for `algorithm` at its first use; from then on its key tells.
+
+    Raises `KeyFileError`, also for a folder that others can look into.
+    """
+    _check_folder(folder)
     path = folder / f"{name}.pem"
-    if not present(path):
-        key = Ed25519PrivateKey.generate()
-        write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    pem = read_private(path)
-    try:
-        loaded = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyFileError(f"{path}: not a private key in PEM; restore it from a backup, or move it away") from None
-    if not isinstance(loaded, Ed25519PrivateKey):
-        raise KeyFileError(f"{path}: {type(loaded).__name__}, an Ed25519 key is needed")
+    return read_identity(path, name) if present(path) else new_identity(path, name, algorithm)
+
+
+def new_identity(path: Path, name: str, algorithm: Algorithm = "ed25519") -> Identity:
+    """Make a signing key in a file (PKCS #8 in PEM). Raises `KeyFileError` if the file exists.
+
+    An RSA key takes a second or more on a small device.
+    """
+    private: PrivateKey
+    if algorithm == "ed25519":
+        private = Ed25519PrivateKey.generate()
+    else:
+        private = rsa.generate_private_key(RSA_EXPONENT, RSA_BITS)
+    write_private(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return Identity(name, private)
+
+
+def read_identity(path: Path, name: str) -> Identity:
+    """The signing key in a file, of either algorithm. Raises `KeyFileError`."""
+    loaded = _read_pem(path)
+    if not isinstance(loaded, Ed25519PrivateKey) and not _is_our_rsa(loaded):
+        raise KeyFileError(f"{path}: {type(loaded).__name__}, a key for {' or '.join(get_args(Algorithm))} is needed")
     return Identity(name, loaded)
+
+
+def load_sealing_key(folder: Path, name: str) -> X25519PrivateKey:
+    """What transfers are sealed to: the X25519 key `<folder>/<name>.hpke.pem` (PKCS #8, RFC 8410), made at its first
+    use. Raises `KeyFileError`, also for a folder that others can look into.
+    """
+    _check_folder(folder)
+    path = folder / f"{name}.hpke.pem"
+    if not present(path):
+        fresh = X25519PrivateKey.generate()
+        write_private(path, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    loaded = _read_pem(path)
+    if not isinstance(loaded, X25519PrivateKey):
+        raise KeyFileError(f"{path}: {type(loaded).__name__}, an X25519 key is needed")
+    return loaded
 
 
 def new_secret(path: Path) -> None:
@@ -115,6 +152,32 @@ def present(path: Path) -> bool:
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
     return True
+
+
+def _is_our_rsa(key: PrivateKeyTypes) -> TypeGuard[rsa.RSAPrivateKey]:
+    if not isinstance(key, rsa.RSAPrivateKey):
+        return False
+    return key.key_size == RSA_BITS and key.public_key().public_numbers().e == RSA_EXPONENT
+
+
+def _check_folder(folder: Path) -> None:
+    """Others may not look into a folder of keys, nor put one there. A folder that is not there yet is made private."""
+    try:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise KeyFileError(f"{folder}: cannot be read: {error.strerror}") from None
+    if mode & 0o077:
+        raise KeyFileError(f"{folder}: mode {mode:04o} lets others in; run `chmod 700 {folder}`")
+
+
+def _read_pem(path: Path) -> PrivateKeyTypes:
+    pem = read_private(path)
+    try:
+        return load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyFileError(f"{path}: not a private key in PEM; restore it from a backup, or move it away") from None
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -34,7 +34,9 @@ from floe.seal import (
 from floe.settings import Config
 
 WARNING = "no secret.key: weights and metrics travel in PLAINTEXT; `floe key new` makes a key"
-_AEAD: Sequence[Suite] = ("chacha20-poly1305", "aes-256-gcm")
+COMMON: Suite = "chacha20-poly1305"  # fast on every processor
+CPUINFO = Path("/proc/cpuinfo")
+_AEAD: Sequence[Suite] = (COMMON, "aes-256-gcm")
 T = TypeVar("T")
 
 
@@ -159,24 +161,42 @@ def _committed(core: Core, content_key: bytes) -> Sealer:
     return opened
 
 
-def load_enrolled(config: Config, state: Path, private: X25519PrivateKey) -> EnrolledKeyring:
+def load_enrolled(config: Config, state: Path, private: X25519PrivateKey, auto: Suite = COMMON) -> EnrolledKeyring:
     """The keyring of an enrolled process: `secret.key`, if any, is mixed in. Raises `KeyFileError`, `ConfigError`."""
-    secret, suite = load_secret(config.path(config.security.secret_key), state), config.security.suite
+    secret = load_secret(config.path(config.security.secret_key), state)
+    suite = auto if config.security.suite == "auto" else config.security.suite
     if suite not in _AEAD:
         raise ConfigError(f"[security] suite = {suite!r}: with enrolment {' or '.join(_AEAD)}")
     return EnrolledKeyring(suite, secret, private)
 
 
-def load_keyring(config: Config, state: Path) -> Keyring:
-    """The keyring of a process whose state is kept in `state`. Raises `KeyFileError`, `ConfigError`."""
+def load_keyring(config: Config, state: Path, auto: Suite = COMMON) -> Keyring:
+    """The keyring of a process whose state is kept in `state`. `auto` is what [security] suite = "auto" means to it: to
+    a device `suite_here()`, to others what every device opens quickly. Raises `KeyFileError`, `ConfigError`.
+    """
     path = config.path(config.security.secret_key)
     secret = load_secret(path, state)
-    suite = config.security.suite
+    suite = auto if config.security.suite == "auto" else config.security.suite
     if secret is None:
         return Keyring("plaintext", None)
     if suite == "plaintext":
         raise ConfigError(f"[security] suite = 'plaintext', but {path} exists: choose another suite, or move the key")
     return Keyring(suite, secret)
+
+
+def suite_here() -> Suite:
+    """The suite that this machine seals with fastest. Reads /proc/cpuinfo; without one: `COMMON`."""
+    try:
+        return suite_of(CPUINFO.read_text(errors="replace"))
+    except OSError:
+        return COMMON
+
+
+def suite_of(cpuinfo: str) -> Suite:
+    """AES-256-GCM for a processor with AES instructions, by its flags (x86) or features (Arm) in /proc/cpuinfo."""
+    lines = (line.partition(":") for line in cpuinfo.splitlines())
+    flags = [words.split() for name, _, words in lines if name.strip() in ("flags", "Features")]
+    return "aes-256-gcm" if flags and all("aes" in words for words in flags) else COMMON
 
 
 def open_meta(opened: Sealer, core: Core, expected: type[T]) -> T:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from floe.errors import KeyFileError, Refused
 from floe.files import storing
-from floe.identity import Identity, load_identity
-from floe.signing import from_text
+from floe.identity import Identity, new_identity, read_identity
+from floe.signing import public_key
 from floe.topics import NAME
 
 _WAY_OUT = "`floe key operator` makes one"
@@ -34,9 +34,7 @@ def new_operator(name: str, private: Path, known: Path) -> None:
         raise KeyFileError(f"{known}: no folder {known.parent}; make it first ([security] operators)")
     if any(taken == name for taken, _ in known_operators(known)):
         raise KeyFileError(f"{known}: has an operator {name!r} already; choose another name, or remove that line")
-    if private.exists() or private.is_symlink():
-        raise KeyFileError(f"{private}: exists already, and is never overwritten")
-    identity = load_identity(private.parent, private.stem)
+    identity = new_identity(private, name)
     with storing(known), known.open("a+b") as file:
         file.seek(0)
         unfinished = file.read()[-1:] not in (b"", b"\n")  # an editor may leave out the last line feed
@@ -48,7 +46,7 @@ def load_operator(private: Path, known: Path) -> Identity:
     _check_places(private, known)
     if not private.exists():
         raise KeyFileError(f"{private}: no operator's key here, so nothing can be signed; {_WAY_OUT}")
-    identity = load_identity(private.parent, private.stem)
+    identity = read_identity(private, private.stem)
     names = [name for name, key in known_operators(known) if key == identity.key]
     if not names:
         raise KeyFileError(f"{known}: has no line `name {identity.key}`, the key of {private}: add it, here too")
@@ -94,6 +92,7 @@ def read_operators(path: Path) -> Operators:
 
 def _is_key(text: str) -> bool:
     try:
-        return len(from_text(text)) == 32
+        public_key(text)
     except Refused:
         return False
+    return True

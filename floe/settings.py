@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from floe.messages import Name, Suite
 from floe.plan import Plan
+from floe.signing import Algorithm
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,8 +44,15 @@ class Security(Section, frozen=True):
     """What is sealed, and with what."""
 
     suite: Annotated[
-        Suite, Meta(description="how chunks are sealed; without a secret.key: plaintext, with a warning")
-    ] = "chacha20-poly1305"
+        Literal["auto", Suite],
+        Meta(
+            description="how chunks are sealed; auto: on a device aes-256-gcm if its processor has AES instructions, "
+            "else chacha20-poly1305; without a secret.key: plaintext, with a warning"
+        ),
+    ] = "auto"
+    signatures: Annotated[
+        Algorithm, Meta(description="what a device signs with, used when its key is made; the key tells afterwards")
+    ] = "ed25519"
     max_transfer_mb: Annotated[int, Meta(ge=1, le=100_000, description="largest update or model accepted, in MB")] = (
         1024
     )

@@ -1,4 +1,6 @@
-"""Signatures over the exact bytes of a message. Pure: the key is passed in.
+"""Signatures over the exact bytes of a message: Ed25519, or RSA-2048-PSS. Pure: the key is passed in.
+
+The key is of one algorithm and fixes it; no field of a message chooses.
 
 A signed payload is the message's JSON object with one more member at its end, `"sig"`. Signed are the bytes
 `floe-v1 message` LF, then the object as it was before that member was added (`PROTOCOL.md`, "Signatures").
@@ -9,15 +11,32 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from typing import Literal, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from floe.errors import Refused
 from floe.messages import MAX_MESSAGE_BYTES, M, Message, decode, encode
 
+Algorithm = Literal["ed25519", "rsa-2048-pss"]
+PrivateKey: TypeAlias = Ed25519PrivateKey | RSAPrivateKey
+PublicKey: TypeAlias = Ed25519PublicKey | RSAPublicKey
+
 DOMAIN = b"floe-v1 message\n"
-_SIGNATURE = re.compile(rb',"sig":"([A-Za-z0-9_-]{86})"\}\Z')
+RSA_BITS = 2048
+RSA_EXPONENT = 65537
+# The SubjectPublicKeyInfo of such a key in DER (RFC 3279, 2.3.1): all but the modulus is the same in each.
+_RSA_HEAD = bytes.fromhex("30820122300d06092a864886f70d01010105000382010f003082010a0282010100")
+_RSA_TAIL = bytes.fromhex("0203010001")
+_RSA_HEAD_CHARACTERS = len(_RSA_HEAD) * 4 // 3
+_PADDING = PSS(MGF1(SHA256()), 32)
+_SIGNATURE = re.compile(rb',"sig":"([A-Za-z0-9_-]{86}|[A-Za-z0-9_-]{342})"\}\Z')
+_LONGEST_TAIL = 352
 
 
 def to_text(raw: bytes) -> str:
@@ -36,16 +55,45 @@ def from_text(text: str) -> bytes:
     return raw
 
 
-def public_text(key: Ed25519PublicKey) -> str:
-    """An Ed25519 public key as it stands in a message: base64url of its 32 bytes (RFC 8032, 5.1.5)."""
+def public_text(key: PublicKey) -> str:
+    """A public key as it stands in a message: base64url of the 32 bytes of an Ed25519 key (RFC 8032, 5.1.5), or of the
+    DER SubjectPublicKeyInfo of an RSA key (RFC 5280, 4.1.2.7).
+    """
+    if isinstance(key, RSAPublicKey):
+        return to_text(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
     return to_text(key.public_bytes_raw())
 
 
-def sign(message: Message, key: Ed25519PrivateKey) -> bytes:
-    """The payload to publish: the message's JSON with its Ed25519 signature (RFC 8032) as the last member."""
+def public_key(text: str) -> PublicKey:
+    """The inverse of `public_text`. Raises `Refused`: `malformed`, and `signature` for what is neither kind of key."""
+    raw = from_text(text)
+    if len(raw) == 32:
+        return Ed25519PublicKey.from_public_bytes(raw)
+    modulus = raw[len(_RSA_HEAD) : -len(_RSA_TAIL)]
+    if raw == _RSA_HEAD + modulus + _RSA_TAIL and len(modulus) == RSA_BITS // 8 and modulus[0] & 0x80:
+        return RSAPublicNumbers(RSA_EXPONENT, int.from_bytes(modulus)).public_key()
+    raise Refused("signature", f"a key of {len(raw)} bytes, neither Ed25519 nor RSA of 2048 bits with exponent 65537")
+
+
+def short(key: str) -> str:
+    """The first 8 characters of a public key in which it differs from others: all RSA keys begin alike."""
+    start = _RSA_HEAD_CHARACTERS if len(key) > _RSA_HEAD_CHARACTERS else 0
+    return key[start : start + 8]
+
+
+def signature(data: bytes, key: PrivateKey) -> str:
+    """Base64url of the signature of some bytes: Ed25519 (RFC 8032), or RSASSA-PSS with SHA-256, MGF1 with SHA-256 and
+    32 bytes of salt (RFC 8017, 8.1).
+    """
+    if isinstance(key, RSAPrivateKey):
+        return to_text(key.sign(data, _PADDING, SHA256()))
+    return to_text(key.sign(data))
+
+
+def sign(message: Message, key: PrivateKey) -> bytes:
+    """The payload to publish: the message's JSON with its signature as the last member."""
     unsigned = encode(message)
-    signature = to_text(key.sign(DOMAIN + unsigned))
-    return unsigned[:-1] + f',"sig":"{signature}"}}'.encode()
+    return unsigned[:-1] + f',"sig":"{signature(DOMAIN + unsigned, key)}"}}'.encode()
 
 
 def verify(payload: bytes, expected: type[M]) -> M:
@@ -56,22 +104,32 @@ def verify(payload: bytes, expected: type[M]) -> M:
     """
     if len(payload) > MAX_MESSAGE_BYTES:
         raise Refused("oversized", f"message of {len(payload)} bytes, at most {MAX_MESSAGE_BYTES} allowed")
-    match = _SIGNATURE.search(payload[-100:])
+    match = _SIGNATURE.search(payload[-_LONGEST_TAIL:])
     if match is None:
         raise Refused("signature", "the message carries no signature")
     unsigned = payload[: len(payload) - len(match[0])] + b"}"
     message = decode(unsigned, expected)
-    try:
-        public = Ed25519PublicKey.from_public_bytes(from_text(message.key))
-        public.verify(from_text(match[1].decode()), DOMAIN + unsigned)
-    except (InvalidSignature, ValueError):
-        raise Refused("signature", f"the signature of {message.sender!r} does not verify") from None
+    if not _verifies(match[1].decode(), message.key, DOMAIN + unsigned):
+        raise Refused("signature", f"the signature of {message.sender!r} does not verify")
     return message
 
 
 def verify_bytes(signature: str, key: str, data: bytes) -> None:
-    """That a signature in base64url over these very bytes is by a key in base64url. Raises `Refused("signature")`."""
+    """That a signature in base64url over these very bytes is by a key as it stands in messages.
+
+    Raises `Refused`: `malformed`, `signature`.
+    """
+    if not _verifies(signature, key, data):
+        raise Refused("signature", "the signature does not verify")
+
+
+def _verifies(signature: str, key: str, data: bytes) -> bool:
+    raw, public = from_text(signature), public_key(key)
     try:
-        Ed25519PublicKey.from_public_bytes(from_text(key)).verify(from_text(signature), data)
-    except (InvalidSignature, ValueError):
-        raise Refused("signature", "the signature does not verify") from None
+        if isinstance(public, RSAPublicKey):
+            public.verify(raw, data, _PADDING, SHA256())
+        else:
+            public.verify(raw, data)
+    except InvalidSignature:
+        return False
+    return True

@@ -12,7 +12,7 @@ from typing import TypeVar
 from floe.errors import Refused
 from floe.messages import MAX_CHUNKS, Answer, Command, Manifest, Message, Phase, Reply, Round, Status, Want
 from floe.session import Received
-from floe.signing import verify
+from floe.signing import short, verify
 from floe.terminal import size_words
 from floe.topics import (
     AggregatorStatus,
@@ -140,10 +140,10 @@ class Watch:
         first = self._keys.get(name)
         if first is None:
             _remember(self._keys, name, message.key)
-            return f"ok {message.key[:8]}, first key seen"
-        return (
-            f"ok {message.key[:8]}" if first == message.key else f"BAD unknown-key: {message.key[:8]} is not the first"
-        )
+            return f"ok {short(message.key)}, first key seen"
+        if first != message.key:
+            return f"BAD unknown-key: {short(message.key)} is not the first"
+        return f"ok {short(message.key)}"
 
     def _words(self, message: Message) -> str:
         match message:

@@ -13,7 +13,7 @@ from floe.messages import M, Message, Phase, Status
 from floe.sequence import Sequence
 from floe.session import Received, Session
 from floe.settings import Mqtt
-from floe.signing import verify
+from floe.signing import short, verify
 from floe.topics import AggregatorStatus, DeviceStatus, Topic
 
 
@@ -40,7 +40,7 @@ class Wire:
         self._proof = keyring.proof(federation, identity.name, identity.key)
         self._sequence = sequence
         self._status_topic = status_topic
-        client_id = f"floe-{identity.name}-{identity.key[:8]}"
+        client_id = f"floe-{identity.name}-{short(identity.key)}"
         self.session = Session(mqtt, client_id, filters, self._will if status_topic else None)
 
     def send(self, topic: Topic, kind: type[M], *, retain: bool = False, **fields: Any) -> None:

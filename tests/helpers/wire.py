@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import strategies as st
 
 from floe import messages as m
@@ -20,6 +21,7 @@ from floe.keyring import Keyring
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 ANN = Identity("ann", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 EVE = Identity("eve", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+ROB = Identity("rob", generate_private_key(65537, 2048))
 SECRET = bytes(range(32, 64))
 PHASE = m.Phase("main", 1, 3, "train")
 SUITES: list[m.Suite] = ["chacha20-poly1305", "aes-256-gcm", "fernet", "plaintext"]

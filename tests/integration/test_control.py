@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from helpers.federation import Federation
 from helpers.plain import SECTIONS
 from helpers.process import environment
 
-from floe.identity import load_identity, new_secret
+from floe.identity import new_secret, read_identity
 from floe.messages import Command
 from floe.operators import known_operators
 from floe.session import Session
@@ -130,7 +129,7 @@ def test_an_operator_who_has_lost_count_goes_on_above_what_was_given_before(stee
 def test_a_refused_command_is_not_followed_later(steered: Federation) -> None:
     start(steered)
     steered.finish()
-    operator = replace(load_identity(steered.folder, "operator"), name="opa")
+    operator = read_identity(steered.folder / "operator.pem", "opa")
     topic = str(OperatorCommand("floe", "opa", "main"))
     stop = operator.sign(command(operator.key, 2**40, "stop"))
     session = Session(Mqtt(port=steered.port), "replayer", [], None)
@@ -164,7 +163,7 @@ def test_only_operators_that_the_aggregator_knows_are_followed(steered: Federati
 def test_a_command_that_is_replayed_is_followed_once(steered: Federation) -> None:
     start(steered)
     steered.finish()
-    operator = replace(load_identity(steered.folder, "operator"), name="opa")
+    operator = read_identity(steered.folder / "operator.pem", "opa")
     topic = str(OperatorCommand("floe", "opa", "main"))
     old, new = (operator.sign(command(operator.key, seq, action)) for seq, action in ((2, "pause"), (3, "start")))
     session = Session(Mqtt(port=steered.port), "replayer", [], None)

@@ -20,7 +20,7 @@ from floe.keyring import Keyring
 from floe.messages import Answer, Manifest, Round, Status, Want
 from floe.parcel import Parcel
 from floe.report import Metrics, Report
-from floe.signing import DOMAIN, to_text
+from floe.signing import DOMAIN, signature
 from floe.topics import AnswerTo, CurrentRound, DeviceManifest, DeviceStatus, filter_of
 from floe.transfer import from_ranges
 
@@ -134,8 +134,7 @@ def test_an_update_is_refused_for_its_manifest_before_a_chunk_is_asked_for(rogue
 
 def signed(peer: Peer, text: bytes) -> bytes:
     """Bytes that end as a message does, with a signature that verifies."""
-    signature = to_text(peer.identity.private.sign(DOMAIN + text))
-    return text[:-1] + f',"sig":"{signature}"}}'.encode()
+    return text[:-1] + f',"sig":"{signature(DOMAIN + text, peer.identity.private)}"}}'.encode()
 
 
 def resigned(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Peer, Manifest], bytes]:

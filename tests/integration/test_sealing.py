@@ -14,6 +14,7 @@ from helpers.federation import Federation
 from helpers.process import Process
 
 from floe.identity import new_secret
+from floe.keyring import suite_here
 
 WARNING = "weights and metrics travel in PLAINTEXT"
 SAMPLES = 137  # of device a: a number that stands nowhere else
@@ -111,7 +112,8 @@ def start(federation: Federation, who: str) -> Process:
 @pytest.mark.parametrize("who", ["aggregator", "a"])
 def test_a_key_that_was_there_and_is_gone_stops_the_process(federation: Federation, who: str) -> None:
     process = start(federation, who)
-    federation.wait(lambda: "suite chacha20-poly1305" in process.said(), "it was to start")
+    suite = "chacha20-poly1305" if who == "aggregator" else suite_here()
+    federation.wait(lambda: f"suite {suite}" in process.said(), "it was to start")
     process.interrupt()
     (federation.folder / "secret.key").unlink()
     assert start(federation, who).wait() == 5

@@ -22,9 +22,17 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_der_public_key,
+)
 
 Json = dict[str, Any]
 NAME = "[a-z0-9_-]{1,64}"
@@ -52,19 +60,30 @@ def nonce(index: int) -> bytes:
 
 def verify(payload: bytes) -> Json:
     """Section 4.1: the message whose signature was checked over the bytes as they came."""
-    tail = payload[-96:]
-    assert (tail[:8], tail[-2:]) == (b',"sig":"', b'"}'), "the signature is not last"
-    unsigned = payload[:-96] + b"}"
+    tail = re.search(rb',"sig":"([^"]*)"}\Z', payload)
+    assert tail, "the signature is not last"
+    unsigned = payload[: tail.start()] + b"}"
     message: Json = json.loads(unsigned)
-    key = Ed25519PublicKey.from_public_bytes(decode64(message["key"]))
-    key.verify(decode64(tail[8:-2].decode()), b"floe-v1 message\n" + unsigned)
+    raw, signature, data = decode64(message["key"]), decode64(tail[1].decode()), b"floe-v1 message\n" + unsigned
+    if len(raw) == 32:
+        Ed25519PublicKey.from_public_bytes(raw).verify(signature, data)
+        return message
+    key = load_der_public_key(raw)
+    assert isinstance(key, RSAPublicKey)
+    assert (key.key_size, key.public_numbers().e, len(raw)) == (2048, 65537, 294)
+    key.verify(signature, data, PSS(MGF1(SHA256()), 32), SHA256())
     return message
 
 
 def messages(case: Json) -> None:
     message = verify(case["payload"].encode())
-    public = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(case["private"])).public_key()
-    assert decode64(message["key"]) == public.public_bytes_raw()
+    private = bytes.fromhex(case["private"])
+    if len(private) == 32:
+        public = Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    else:
+        form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        public = load_der_private_key(private, None).public_key().public_bytes(*form)
+    assert decode64(message["key"]) == public
     assert (message["floe"], message["type"], message["federation"]) == (1, case["type"], "floe")
 
 

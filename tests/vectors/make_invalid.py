@@ -9,7 +9,27 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from material import ANN, EVE, MAIN, NAME, SECRET, UPDATES, Json, fixed, flipped, respelled, signed
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from material import (
+    ANN,
+    EVE,
+    MAIN,
+    NAME,
+    ROB,
+    SECRET,
+    UPDATES,
+    Json,
+    ended,
+    fixed,
+    flipped,
+    raw_signature,
+    raw_signed,
+    respelled,
+    signed,
+)
 
 from floe.identity import Identity
 from floe.seal import membership_proof
@@ -24,18 +44,16 @@ def resigned(change: Callable[[Json], object], kind: str = "want", who: Identity
     return raw_signed(json.dumps(fields).encode(), who)
 
 
-def raw_signed(unsigned: bytes, who: Identity = MAIN, domain: bytes = b"floe-v1 message\n") -> bytes:
-    signature = to_text(who.private.sign(domain + unsigned))
-    return unsigned[:-1] + f',"sig":"{signature}"}}'.encode()
-
-
 def messages() -> list[Json]:
     want = signed()["want"]
     plain = want[:-96] + b"}"
     text = plain.decode()
 
+    def closed(unsigned: bytes, who: Identity = MAIN, domain: bytes = b"floe-v1 message\n") -> bytes:
+        return raw_signed(unsigned, who, domain)
+
     def said(old: str, new: str) -> bytes:
-        return raw_signed(text.replace(old, new).encode())
+        return closed(text.replace(old, new).encode())
 
     def put(**fields: Any) -> Callable[[Json], object]:
         return lambda found: found.update(fields)
@@ -45,23 +63,23 @@ def messages() -> list[Json]:
 
     cases: list[tuple[str, str, bytes, str]] = [
         ("empty", "want", b"", "signature"),
-        ("not JSON", "want", raw_signed(b"{want}"), "malformed"),
-        ("a list", "want", raw_signed(b"[1]")[:-1] + b"}", "malformed"),
-        ("not UTF-8", "want", raw_signed(text.replace('"ann"', '"\xff"').encode("latin-1")), "malformed"),
-        ("byte order mark", "want", raw_signed(b"\xef\xbb\xbf" + plain), "malformed"),
+        ("not JSON", "want", closed(b"{want}"), "malformed"),
+        ("a list", "want", closed(b"[1]")[:-1] + b"}", "malformed"),
+        ("not UTF-8", "want", closed(text.replace('"ann"', '"\xff"').encode("latin-1")), "malformed"),
+        ("byte order mark", "want", closed(b"\xef\xbb\xbf" + plain), "malformed"),
         ("duplicate key", "want", said('{"type"', '{"seq":1,"type"'), "malformed"),
         ("duplicate key, escaped", "want", said('{"type"', '{"\\u0073eq":1,"type"'), "malformed"),
         ("NaN", "round", resigned(put(seconds_left=float("nan")), "round"), "malformed"),
         ("Infinity", "round", resigned(put(seconds_left=float("inf")), "round"), "malformed"),
         ("number too large for a double", "round",
-         raw_signed(signed()["round"][:-96].replace(b":600.0", b":1e999") + b"}"), "malformed"),
+         closed(signed()["round"][:-96].replace(b":600.0", b":1e999") + b"}"), "malformed"),
         ("number of 5000 digits", "want", said(":4294967300", ":" + "9" * 5000), "malformed"),
         ("sequence beyond 2^53", "want", resigned(put(seq=2**53)), "malformed"),
         ("negative sequence", "want", resigned(put(seq=-1)), "malformed"),
         ("sequence as a fraction", "want", said(":4294967300", ":1.0"), "malformed"),
         ("sequence as text", "want", resigned(put(seq="1")), "malformed"),
         ("half a surrogate pair", "answer", resigned(put(detail="\ud800"), "answer"), "malformed"),
-        ("deep nesting", "want", raw_signed(b'{"floe":1,"x":' + b"[" * 3000 + b"]" * 3000 + b"}"), "malformed"),
+        ("deep nesting", "want", closed(b'{"floe":1,"x":' + b"[" * 3000 + b"]" * 3000 + b"}"), "malformed"),
         ("version 2", "want", resigned(put(floe=2)), "unknown-version"),
         ("no version", "want", resigned(lambda found: found.pop("floe")), "unknown-version"),
         ("version as text", "want", resigned(put(floe="1")), "unknown-version"),
@@ -92,12 +110,12 @@ def messages() -> list[Json]:
         ("oversized", "want", resigned(put(to="a" * 131_072)), "oversized"),
         ("no signature", "want", plain, "signature"),
         ("signature first", "want", b'{"sig":"' + want[-88:-2] + b'",' + plain[1:], "signature"),
-        ("signature first, and last", "want", raw_signed(b'{"sig":"' + want[-88:-2] + b'",' + plain[1:]), "malformed"),
+        ("signature first, and last", "want", closed(b'{"sig":"' + want[-88:-2] + b'",' + plain[1:]), "malformed"),
         ("space after the signature", "want", want + b" ", "signature"),
-        ("signature of another key", "want", raw_signed(plain, EVE), "signature"),
+        ("signature of another key", "want", closed(plain, EVE), "signature"),
         ("first bit of the signature", "want", want[:-88] + flipped(want[-88:-87]) + want[-87:], "signature"),
         ("a byte of the content", "want", want.replace(b'"to":"ann"', b'"to":"amn"'), "signature"),
-        ("signed in another domain", "want", raw_signed(plain, domain=b"floe-v1 model\n"), "signature"),
+        ("signed in another domain", "want", closed(plain, domain=b"floe-v1 model\n"), "signature"),
         ("signature in another spelling", "want", want[:-3] + respelled(want[-3:-2]) + want[-2:], "malformed"),
         ("signature with a plus", "want", want[:-88] + b"+" + want[-87:], "signature"),
         ("key of 31 bytes", "want", resigned(put(key=to_text(bytes(31)))), "signature"),
@@ -105,7 +123,48 @@ def messages() -> list[Json]:
          resigned(put(key=MAIN.key[:-1] + respelled(MAIN.key[-1:].encode()).decode())), "malformed"),
         ("key with padding", "want", resigned(put(key=MAIN.key + "=")), "malformed"),
     ]  # fmt: skip
+    cases += [(f"RSA: {name}", "want", payload, reason) for name, payload, reason in _rsa()]
     return [{"name": n, "type": t, "payload": base64.b64encode(p).decode(), "reason": r} for n, t, p, r in cases]
+
+
+def _rsa() -> list[tuple[str, bytes, str]]:
+    want = signed()["want-rsa"]
+    plain = want[:-352] + b"}"
+    data = b"floe-v1 message\n" + plain
+    assert isinstance(ROB.private, rsa.RSAPrivateKey)
+    n, p = ROB.private.public_key().public_numbers().n, ROB.private.private_numbers().p
+    info = spki(65537, n)
+
+    def keyed(key: bytes) -> bytes:
+        return raw_signed(plain.replace(ROB.key.encode(), to_text(key).encode()), ROB)
+
+    return [
+        ("first bit of the signature", want[:-344] + flipped(want[-344:-343]) + want[-343:], "signature"),
+        ("signature in another spelling", want[:-3] + respelled(want[-3:-2]) + want[-2:], "malformed"),
+        ("a byte of the content", want.replace(b'"to":"main"', b'"to":"maim"'), "signature"),
+        ("PKCS #1 v1.5", ended(plain, ROB.private.sign(data, PKCS1v15(), SHA256())), "signature"),
+        ("salt of 20 bytes", ended(plain, raw_signature(data, ROB, 20)), "signature"),
+        ("salt of 222 bytes", ended(plain, raw_signature(data, ROB, 222)), "signature"),
+        ("signature of 255 bytes", ended(plain, raw_signature(data, ROB)[1:]), "signature"),
+        ("signature of nothing but ones", ended(plain, b"\xff" * 256), "signature"),
+        ("Ed25519 signature", ended(plain, raw_signature(data, MAIN)), "signature"),
+        ("signature of 256 bytes under an Ed25519 key",
+         resigned(lambda found: found.update(key=MAIN.key), "want-rsa", ROB), "signature"),
+        ("key of 1024 bits", keyed(spki(65537, p)), "signature"),
+        ("key of 2047 bits", keyed(spki(65537, n >> 1 | 1)), "signature"),
+        ("key of 3072 bits", keyed(spki(65537, n * p)), "malformed"),
+        ("exponent 3", keyed(spki(3, n)), "signature"),
+        ("even modulus", keyed(info[:288] + bytes([info[288] & 0xFE]) + info[289:]), "signature"),
+        ("key as RSAPublicKey", keyed(info[24:]), "signature"),
+        ("key with a byte behind it", keyed(info + b"\0"), "signature"),
+        ("key that is for PSS alone", keyed(info[:16] + b"\x0a" + info[17:]), "signature"),
+        ("key of all ones", keyed(info[:33] + b"\xff" * 256 + info[289:]), "signature"),
+    ]  # fmt: skip
+
+
+def spki(exponent: int, modulus: int) -> bytes:
+    public = rsa.RSAPublicNumbers(exponent, modulus).public_key()
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def proofs() -> list[Json]:

@@ -15,8 +15,10 @@ from material import (
     MAIN,
     MODEL,
     NAME,
+    OPA,
     PHASE,
     REPORT,
+    ROB,
     SCHEMA,
     SECRET,
     UPDATE,
@@ -24,6 +26,7 @@ from material import (
     Json,
     draft,
     fixed,
+    private_bytes,
     raw_weights,
     sealed,
     signed,
@@ -39,9 +42,10 @@ from floe.selection import EVERYBODY, bar_for, rank, takes_part
 
 
 def messages() -> list[Json]:
+    signers = {who.name: who for who in (ANN, MAIN, OPA, ROB)}
     return [
-        {"name": name, "type": name.split("-")[0], "private": fixed(f"key of {json.loads(payload)['sender']}").hex(),
-         "payload": payload.decode()}
+        {"name": name, "type": name.split("-")[0],
+         "private": private_bytes(signers[json.loads(payload)["sender"]]).hex(), "payload": payload.decode()}
         for name, payload in signed().items()
     ]  # fmt: skip
 

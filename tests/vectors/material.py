@@ -10,16 +10,19 @@ import struct
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from floe import messages as m
 from floe import seal, transfer
 from floe.identity import Identity
 from floe.plan import Plan
+from floe.signing import to_text
 
 Json = dict[str, Any]
 SCHEMA = '{"shape":[2],"classes":2,"features":["a","b"]}'
@@ -34,6 +37,48 @@ def identity(name: str) -> Identity:
     return Identity(name, Ed25519PrivateKey.from_private_bytes(fixed(f"key of {name}")))
 
 
+def _prime(label: str, offset: int) -> int:
+    """1024 bits; the offset was found once: with it the number is prime, and 65537 does not divide its predecessor."""
+    return (int.from_bytes(fixed(label, 128)) | 3 << 1022 | 1) + offset
+
+
+def rsa_identity(name: str, offset_p: int, offset_q: int) -> Identity:
+    p, q, e = _prime(f"p of {name}", offset_p), _prime(f"q of {name}", offset_q), 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    crt = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+    return Identity(name, rsa.RSAPrivateNumbers(p, q, d, *crt, rsa.RSAPublicNumbers(e, p * q)).private_key())
+
+
+def private_bytes(who: Identity) -> bytes:
+    if isinstance(who.private, rsa.RSAPrivateKey):
+        return who.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return who.private.private_bytes_raw()
+
+
+def raw_signature(data: bytes, who: Identity, salt_bytes: int = 32) -> bytes:
+    """Ed25519, or RSASSA-PSS with a salt that is fixed (RFC 8017, 8.1.1 and 9.1.1; SHA-256, MGF1 with SHA-256)."""
+    if not isinstance(who.private, rsa.RSAPrivateKey):
+        return who.private.sign(data)
+    salt = fixed("salt of a signature", salt_bytes)
+    digest = hashlib.sha256(bytes(8) + hashlib.sha256(data).digest() + salt).digest()
+    block = bytes(256 - 32 - 1 - 1 - salt_bytes) + b"\1" + salt
+    mask = b"".join(hashlib.sha256(digest + struct.pack(">I", i)).digest() for i in range(7))[: len(block)]
+    masked = bytearray(a ^ b for a, b in zip(block, mask, strict=True))
+    masked[0] &= 0x7F
+    numbers = who.private.private_numbers()
+    number = pow(int.from_bytes(masked + digest + b"\xbc"), numbers.d, numbers.public_numbers.n)
+    return number.to_bytes(256)
+
+
+def raw_signed(unsigned: bytes, who: Identity, domain: bytes = b"floe-v1 message\n") -> bytes:
+    return ended(unsigned, raw_signature(domain + unsigned, who))
+
+
+def ended(unsigned: bytes, signature: bytes) -> bytes:
+    return unsigned[:-1] + f',"sig":"{to_text(signature)}"}}'.encode()
+
+
+ROB = rsa_identity("rob", 1070, 224)
 ANN, MAIN, EVE, OPA = identity("ann"), identity("main"), identity("eve"), identity("opa")
 SECRET = fixed("secret")
 PHASE = m.Phase("main", 1, 1, "train")
@@ -124,9 +169,8 @@ NAME = transfer.name_of(UPDATES["chacha20-poly1305"][0])
 
 def message(who: Identity, kind: type[m.Message], seq: int, **fields: Any) -> bytes:
     proof = seal.membership_proof(SECRET, "floe", who.name, who.key)
-    return who.sign(
-        kind(**({"federation": "floe", "sender": who.name, "key": who.key, "proof": proof, "seq": seq} | fields))
-    )
+    header = {"federation": "floe", "sender": who.name, "key": who.key, "proof": proof, "seq": seq}
+    return raw_signed(m.encode(kind(**(header | fields))), who)
 
 
 def signed() -> dict[str, bytes]:
@@ -138,6 +182,7 @@ def signed() -> dict[str, bytes]:
         "status-plaintext": message(ANN, m.Status, session + 1, state="online", proof=""),
         "status-will": message(ANN, m.Status, 2 * session - 1, state="offline"),
         "status-training": message(ANN, m.Status, session + 2, state="training", phase=PHASE),
+        "status-rsa": message(ROB, m.Status, session + 1, state="online", software="0.1.0"),
         "round": message(MAIN, m.Round, session + 3, phase=PHASE, state="open", base=BASE, quorum=1,
                          plan=Plan(model="linear", scaling="none"), seconds_left=600.0),
         "round-first": message(MAIN, m.Round, session + 1, phase=m.Phase("main", 1, 0, "init"), state="open",
@@ -146,6 +191,7 @@ def signed() -> dict[str, bytes]:
         "manifest-update": message(ANN, m.Manifest, session + 3, core=core, envelope=envelope),
         "want": message(MAIN, m.Want, session + 4, to="ann", transfer=NAME, ranges=((0, 1),)),
         "want-manifest": message(ANN, m.Want, session + 4, to="main", transfer=BASE.transfer, ranges=()),
+        "want-rsa": message(ROB, m.Want, session + 4, to="main", transfer=BASE.transfer, ranges=((0, 1),)),
         "answer": message(MAIN, m.Answer, session + 5, to="ann", to_key=ANN.key, transfer=NAME, phase=PHASE,
                           outcome="accepted"),
         "answer-rejected": message(MAIN, m.Answer, session + 6, to="ann", to_key=ANN.key, transfer=NAME, phase=PHASE,

@@ -66,7 +66,7 @@ def test_lists_come_from_commas_in_flags_and_environment(toml: Path) -> None:
         ("[mqtt]\nport = 70000", r"floe\.toml: \[mqtt\] port = 70000: allowed is whole number >= 1 and <= 65535"),
         ('[mqtt]\nport = "1"', r"\[mqtt\] port = '1': allowed is whole number"),
         ("[mqtt]\nport = true", r"\[mqtt\] port = True: allowed is whole number"),
-        ('[security]\nsuite = "rot13"', r"\[security\] suite = 'rot13': allowed is chacha20-poly1305 \| aes-256-gcm"),
+        ('[security]\nsuite = "rot13"', r"\[security\] suite = 'rot13': allowed is auto \| chacha20-poly1305 \| aes"),
         ('[federation]\nname = "My"', r"\[federation\] name = 'My': allowed is text \[a-z0-9_-\]\{1,64\}"),
         ("[rounds]\nfraction = 0", r"\[rounds\] fraction = 0: allowed is number > 0 and <= 1"),
         ('[rounds]\nmembers = ["A"]', r"\[rounds\] members = \['A'\]: allowed is list of text"),
@@ -94,7 +94,7 @@ def test_what_is_wrong_in_the_environment_or_a_flag_is_named_as_it_was_given(tom
 
 @pytest.mark.parametrize(
     ("suite", "transfer_mb", "payload_mb"),
-    [("chacha20-poly1305", 1024, 1), ("fernet", 1500, 2), ("aes-256-gcm", 100_000, 134)],
+    [("chacha20-poly1305", 1024, 1), ("fernet", 1500, 2), ("auto", 1024, 1), ("aes-256-gcm", 100_000, 134)],
 )
 def test_the_largest_chunk_has_to_fit_into_a_packet(toml: Path, suite: str, transfer_mb: int, payload_mb: int) -> None:
     def given(transfer_mb: int, payload_mb: int) -> dict[str, str]:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from floe.errors import KeyFileError
-from floe.identity import load_identity, load_secret, new_secret
+from floe.identity import (
+    load_identity,
+    load_sealing_key,
+    load_secret,
+    new_identity,
+    new_secret,
+    read_identity,
+)
 from floe.messages import Status
-from floe.signing import verify
+from floe.signing import public_key, verify
 
 
 def _mode(path: Path) -> int:
@@ -26,6 +36,62 @@ def test_an_identity_is_made_once_private_and_found_again(tmp_path: Path) -> Non
     assert load_identity(tmp_path / "keys", "bob").key != first.key
     assert _mode(tmp_path / "keys" / "ann.pem") == 0o600
     assert _mode(tmp_path / "keys") == 0o700
+
+
+def test_an_rsa_identity_is_of_its_key_whatever_is_asked_for_later(tmp_path: Path) -> None:
+    first = load_identity(tmp_path / "keys", "rob", "rsa-2048-pss")
+    public = public_key(first.key)
+    assert isinstance(public, RSAPublicKey)
+    assert (public.key_size, public.public_numbers().e) == (2048, 65537)
+    assert load_identity(tmp_path / "keys", "rob", "ed25519").key == first.key
+    assert load_identity(tmp_path / "keys", "ann", "ed25519").key != first.key
+    status = Status(federation="floe", sender="rob", key=first.key, proof="", seq=1, state="idle")
+    assert verify(first.sign(status), Status) == status
+
+
+def test_a_sealing_key_is_another_than_the_signing_key_made_once_and_private(tmp_path: Path) -> None:
+    first = load_sealing_key(tmp_path / "keys", "ann")
+    assert load_sealing_key(tmp_path / "keys", "ann").private_bytes_raw() == first.private_bytes_raw()
+    assert load_sealing_key(tmp_path / "keys", "bob").private_bytes_raw() != first.private_bytes_raw()
+    assert _mode(tmp_path / "keys" / "ann.hpke.pem") == 0o600
+    assert _mode(tmp_path / "keys") == 0o700
+    load_identity(tmp_path / "keys", "ann")
+    (tmp_path / "keys" / "ann.hpke.pem").chmod(0o640)
+    with pytest.raises(KeyFileError, match=r"chmod 600 .*ann\.hpke\.pem"):
+        load_sealing_key(tmp_path / "keys", "ann")
+
+
+def test_keys_of_two_kinds_do_not_stand_in_for_each_other(tmp_path: Path) -> None:
+    load_identity(tmp_path, "ann")
+    load_sealing_key(tmp_path, "bob")
+    (tmp_path / "ann.pem").rename(tmp_path / "ann.hpke.pem")
+    (tmp_path / "bob.hpke.pem").rename(tmp_path / "bob.pem")
+    with pytest.raises(KeyFileError, match=r"ann\.hpke\.pem: .*Ed25519.*, an X25519 key is needed"):
+        load_sealing_key(tmp_path, "ann")
+    with pytest.raises(KeyFileError, match=r"bob\.pem: .*X25519.*, a key for ed25519 or rsa-2048-pss is needed"):
+        load_identity(tmp_path, "bob")
+
+
+def test_a_new_identity_overwrites_nothing(tmp_path: Path) -> None:
+    first = new_identity(tmp_path / "opa.pem", "opa")
+    with pytest.raises(KeyFileError, match="exists already, and is never overwritten"):
+        new_identity(tmp_path / "opa.pem", "opa")
+    assert read_identity(tmp_path / "opa.pem", "opa").key == first.key
+
+
+@pytest.mark.parametrize("load", [load_identity, load_sealing_key])
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o701, 0o720])
+def test_a_folder_of_keys_that_others_can_look_into_is_refused(
+    tmp_path: Path, mode: int, load: Callable[[Path, str], object]
+) -> None:
+    keys = tmp_path / "keys"
+    load(keys, "ann")
+    keys.chmod(mode)
+    with pytest.raises(KeyFileError, match=rf"keys: mode {mode:04o} lets others in; run `chmod 700 {keys}`"):
+        load(keys, "ann")
+    with pytest.raises(KeyFileError, match="chmod 700"):
+        load(keys, "bob")
+    assert not list(keys.glob("bob*")), "no key is made where others can look"
 
 
 def test_a_key_that_a_dead_process_left_half_written_is_made_anew(tmp_path: Path) -> None:
@@ -57,12 +123,15 @@ def test_a_file_that_is_no_key_is_named_and_stays(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "key", [rsa.generate_private_key(65537, 1024), rsa.generate_private_key(3, 2048), Ed448PrivateKey.generate()],
+    ids=["too short", "exponent 3", "Ed448"],
+)  # fmt: skip
+def test_a_key_of_another_kind_is_refused(tmp_path: Path, key: rsa.RSAPrivateKey | Ed448PrivateKey) -> None:
     path = tmp_path / "ann.pem"
     path.touch(0o600)
-    key = generate_private_key(65537, 2048)
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    with pytest.raises(KeyFileError, match="an Ed25519 key is needed"):
+    with pytest.raises(KeyFileError, match="a key for ed25519 or rsa-2048-pss is needed"):
         load_identity(tmp_path, "ann")
 
 

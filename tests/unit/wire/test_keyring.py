@@ -9,10 +9,11 @@ import msgspec
 import pytest
 from helpers.wire import ANN, EVE, SEALED, SECRET, SUITES, core, keyring
 
+from floe import keyring as keyrings
 from floe import messages as m
 from floe.errors import ConfigError, KeyFileError, Refused
 from floe.identity import new_secret
-from floe.keyring import Keyring, load_keyring, open_meta
+from floe.keyring import Keyring, load_keyring, open_meta, suite_here, suite_of
 from floe.report import Metrics, Report
 from floe.seal import sealer
 from floe.settings import Config, Security
@@ -110,6 +111,46 @@ def test_plaintext_beside_a_key_is_a_contradiction(tmp_path: Path) -> None:
     new_secret(tmp_path / "secret.key")
     with pytest.raises(ConfigError, match=r"suite = 'plaintext', but .*secret\.key exists"):
         load_keyring(Config(security=Security(suite="plaintext"), folder=tmp_path), tmp_path)
+
+
+def test_auto_is_what_the_role_says_and_a_suite_that_is_named_is_that_one(tmp_path: Path) -> None:
+    new_secret(tmp_path / "secret.key")
+    for auto in ("aes-256-gcm", "chacha20-poly1305"):
+        assert load_keyring(Config(folder=tmp_path), tmp_path, auto).suite == auto
+        fernet = Config(security=Security(suite="fernet"), folder=tmp_path)
+        assert load_keyring(fernet, tmp_path, auto).suite == "fernet"
+
+
+def test_auto_is_no_reason_to_seal_without_a_key(tmp_path: Path) -> None:
+    assert load_keyring(Config(folder=tmp_path), tmp_path, "aes-256-gcm") == Keyring("plaintext", None)
+
+
+X86 = "processor\t: 0\nmodel name\t: aes\nflags\t\t: fpu {} vaes_not avx2\nbugs\t\t:\n\n"
+PI = "processor\t: 0\nFeatures\t: fp asimd evtstrm {} crc32 cpuid\nCPU implementer\t: 0x41\n\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "suite"),
+    [
+        (X86.format("aes") * 2, "aes-256-gcm"),
+        (X86.format("sse2") * 2, "chacha20-poly1305"),
+        (PI.format("aes pmull"), "aes-256-gcm"),
+        (PI.format(""), "chacha20-poly1305"),
+        (PI.format("aes") + PI.format(""), "chacha20-poly1305"),
+        ("processor : 0\nModel : aes\n", "chacha20-poly1305"),
+        ("", "chacha20-poly1305"),
+    ],
+    ids=["x86", "old x86", "Pi 5", "Pi 4", "cores that differ", "no flags", "empty"],
+)
+def test_aes_is_taken_where_every_core_has_instructions_for_it(cpuinfo: str, suite: m.Suite) -> None:
+    assert suite_of(cpuinfo) == suite
+
+
+def test_the_suite_of_this_machine_is_read_and_guessed_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyrings, "CPUINFO", tmp_path / "cpuinfo")
+    assert suite_here() == "chacha20-poly1305"
+    (tmp_path / "cpuinfo").write_bytes(b"model name: \xff\nflags: aes\n")
+    assert suite_here() == "aes-256-gcm"
 
 
 def test_a_key_that_is_gone_does_not_become_plaintext(tmp_path: Path) -> None:
