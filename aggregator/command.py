@@ -15,7 +15,7 @@ from floe.anchor import load_anchor
 from floe.cli import config_options
 from floe.errors import ConfigError, KeyFileError, StoreError
 from floe.identity import load_identity, load_sealing_key
-from floe.keyring import WARNING, load_enrolled, load_keyring
+from floe.keyring import WARNING, Ring, load_enrolled, load_keyring
 from floe.plan import Plan
 from floe.service import log as tell
 from floe.service import only_one, stopping
@@ -52,7 +52,7 @@ def aggregator(config: Config) -> None:
     with stopping() as stop, only_one(state, "aggregator"):
         anchor = load_anchor(config, state)
         keyring = (
-            load_enrolled(config, state, load_sealing_key(state / "keys", lineage))
+            load_enrolled(config, state, load_sealing_key(state / "keys", lineage), Ring())
             if anchor
             else load_keyring(config, state)
         )

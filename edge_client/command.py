@@ -6,15 +6,23 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import click
 
+from edge_client.data.features import Features
 from edge_client.data.load import load
 from edge_client.device import Device
+from edge_client.enrolled import Enrolled
+from edge_client.keys import load_keys, take_next
+from edge_client.membership import Membership
+from floe.anchor import load_anchor
 from floe.cli import config_options
-from floe.errors import ConfigError
-from floe.identity import load_identity
-from floe.keyring import WARNING, load_keyring, suite_here
+from floe.errors import ConfigError, KeyFileError
+from floe.identity import load_identity, present
+from floe.keyring import WARNING, load_enrolled, load_keyring, suite_here
+from floe.roster import Anchor
 from floe.service import log, only_one, stopping
 from floe.settings import Config
 from floe.topics import NAME
@@ -43,13 +51,35 @@ def client(config: Config) -> None:
     sys.path.append(str(config.folder))  # a model or data of the user's own may lie beside floe.toml
     with stopping() as stop, only_one(state, "device"):
         features = load(config.device.data, config.data, config.folder)
-        keyring = load_keyring(config, state, suite_here())
-        identity = load_identity(state / "keys", name, config.security.signatures)
         rows = f"{len(features.train_x)} training and {len(features.test_x)} test rows"
-        log(f"device {name!r} of {config.federation.name!r}: {rows}, suite {keyring.suite}")
-        if keyring.secret is None:
-            log(f"warning: {WARNING}")
-        Device(config, features, identity, keyring, state).run(stop)
+        anchor = load_anchor(config, state)
+        while _run(config, features, anchor, state, stop, rows):
+            take_next(state)
     if threading.active_count() > 1:
         os._exit(stop.code)  # the worker is inside something that cannot be interrupted, such as torch's import
     sys.exit(stop.code)
+
+
+def _run(
+    config: Config, features: Features, anchor: Anchor | None, state: Path, stop: Callable[[], bool], rows: str
+) -> bool:
+    name, lineage = config.device.id, config.rounds.lineage
+    about = f"device {name!r} of {config.federation.name!r}: {rows}"
+    if anchor is None:
+        keyring = load_keyring(config, state, suite_here())
+        log(f"{about}, suite {keyring.suite}")
+        if keyring.suite == "plaintext":
+            log(f"warning: {WARNING}")
+        identity = load_identity(state / "keys", name, config.security.signatures)
+        return Device(config, features, identity, keyring, state).run(stop)
+    if not present(state / "keys" / f"{name}.pem"):
+        raise KeyFileError(
+            f"{state / 'keys'}: device {name!r} has not joined yet: ask an operator for an invitation (`floe invite "
+            f"--device {name}`), then run `floe join CODE --id {name}` here"
+        )
+    keys = load_keys(state, name, config.security.signatures)
+    membership = Membership(state, anchor, name, lineage, keys.sealing)
+    enrolled_keyring = load_enrolled(config, state, keys.sealing, membership.ring, suite_here())
+    log(f"{about}, enrolled, suite {enrolled_keyring.suite}")
+    enrolled = Enrolled(config, membership, keys, enrolled_keyring, state)
+    return Device(config, features, keys.identity, enrolled_keyring, state, enrolled).run(stop)

@@ -13,6 +13,8 @@ from typing import Literal
 
 from edge_client.data.features import Features
 from edge_client.download import Download
+from edge_client.enrolled import LISTENS_TO as ROSTER
+from edge_client.enrolled import Enrolled, check_answer
 from edge_client.memory import Memory
 from edge_client.outbox import Outbox
 from edge_client.work import Done, Failed, Worker
@@ -39,6 +41,7 @@ from floe.topics import (
     ModelChunkTo,
     ModelManifest,
     ModelManifestTo,
+    Topic,
     WantTo,
     filter_of,
     parse,
@@ -84,13 +87,18 @@ def follow(newest: Round | None, begun: Round | None, *, under_way: bool) -> Rou
 class Device:
     """One device of one federation, following one lineage."""
 
-    def __init__(self, config: Config, features: Features, identity: Identity, keyring: Keyring, state: Path) -> None:
+    def __init__(
+        self, config: Config, features: Features, identity: Identity, keyring: Keyring, state: Path,
+        enrolled: Enrolled | None = None,
+    ) -> None:  # fmt: skip
         self._config = config
         self._id = config.device.id
         self._lineage = config.rounds.lineage
         self._federation = federation = config.federation.name
         self._keyring = keyring
+        self._enrolled = enrolled
         self._memory = Memory(state)
+        self._memory.follow(enrolled.membership.epoch if enrolled else 0)
         self._outbox = Outbox(state / "outbox")
         self._download = Download(state, keyring, self._lineage, config.security.max_transfer_mb * 1_000_000)
         me = {"federation": federation, "lineage": self._lineage, "device": self._id}
@@ -101,7 +109,10 @@ class Device:
             keyring,
             Sequence(state / "sequence"),
             DeviceStatus(federation, self._id),
-            [filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__}) for kind in LISTENS_TO],
+            [
+                filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__})
+                for kind in (*LISTENS_TO, *(ROSTER if enrolled else ()))
+            ],
         )
         self._worker = Worker(config, features, keyring, state, self.wire.session.post)
         self._pump = Pump(self.wire)
@@ -111,16 +122,28 @@ class Device:
         self._aggregator_seq = -1
         self._speak_at = 0.0
 
-    def run(self, stopped: Callable[[], bool]) -> None:
-        """Serve until told to stop. Raises `BrokerError`, and `KeyFileError` if another device has this id."""
+    def run(self, stopped: Callable[[], bool]) -> bool:
+        """Serve until told to stop; whether to begin again, with other keys.
+
+        Raises `BrokerError`, and `KeyFileError` if another device has this id, or this one was revoked.
+        """
         self.wire.session.connect(stopped, log)
         try:
-            while not stopped():
+            while not (stopped() or self._changed_keys):
                 self._turn()
         finally:
             self._worker.cancel()
             self.wire.close()
             self._worker.join(1.0)
+        return self._changed_keys
+
+    @property
+    def _changed_keys(self) -> bool:
+        return self._enrolled is not None and self._enrolled.changed_keys
+
+    @property
+    def _takes_part(self) -> bool:
+        return self._enrolled is None or self._enrolled.is_approved
 
     def _turn(self) -> None:
         event = self.wire.session.next(POLL_S)
@@ -169,6 +192,8 @@ class Device:
                     self._on_want(received)
                 case AnswerTo():
                     self._on_answer(received)
+                case _ if self._enrolled is not None:
+                    self._on_roster(self._enrolled, topic, received)
         except Refused as refusal:
             log(f"refused {received.topic}: {refusal}")
         finally:
@@ -176,21 +201,42 @@ class Device:
 
     def _read(self, received: Received, kind: type[M]) -> M:
         message = self.wire.read(received, kind, self._lineage)
-        self._memory.check_key(message, self._keyring)
+        if self._enrolled is None:
+            self._memory.check_key(message, self._keyring)
+        else:
+            self._enrolled.membership.check_key(message)
         return message
+
+    def _on_roster(self, enrolled: Enrolled, topic: Topic, received: Received) -> None:
+        let_in = enrolled.receive(self.wire, topic, received)
+        self._memory.follow(enrolled.membership.epoch)
+        if let_in:
+            log(f"enrolled: {self._id!r} is in the roster, version {self._keyring.version}")
+            self._outbox.hurry()
+            self._download.hurry()
+            self._say_present()
 
     def _on_round(self, received: Received) -> None:
         order = self._read(received, Round)
         if order.phase.lineage != self._lineage:
             raise Refused("not-for-us", f"a round of {order.phase.lineage!r}")
+        self._check_roster(order.phase.epoch, order.roster)
         if not self._memory.newer("round", order.seq):
             raise Refused("round", "older than a round document that was seen before")
         if self._newest is None or order.phase != self._newest.phase or order.state != self._newest.state:
             log(f"round {order.phase.round}: {order.phase.task}, {order.state}")
         self._newest = order
 
+    def _check_roster(self, epoch: int, version: int) -> None:
+        """A chain of an epoch that is over is none; what was made under a version that is not here yet comes again."""
+        if self._enrolled is not None and epoch < self._enrolled.membership.epoch:
+            raise Refused("roster", f"of epoch {epoch}; the roster says {self._enrolled.membership.epoch}")
+        if version > self._keyring.version:
+            raise Refused("roster", f"made under version {version} of the roster; here is {self._keyring.version}")
+
     def _on_model(self, received: Received) -> None:
         manifest = self._read(received, Manifest)
+        self._check_roster(manifest.core.epoch, manifest.roster)
         if not self._memory.newer("model", manifest.seq):
             raise Refused("round", "older than a model's manifest that was seen before")
         self._download.announce(manifest, retained=received.retained, now=time.monotonic(), keep=self._late_base())
@@ -246,6 +292,7 @@ class Device:
             return  # answered before, or what is answered is another's copy of our manifest
         what = f"{answer.phase.task} {answer.phase.round} {answer.outcome}"
         log(f"{what}: {answer.reason}: {answer.detail}" if answer.reason else what)
+        check_answer(answer.reason, answer.detail, self._id)
         if answer.reason == "unknown-key":
             raise KeyFileError(f"another device is known under the name {self._id!r}: choose another --id")
         self._memory.remember_answer(parcel.core.phase)
@@ -261,6 +308,10 @@ class Device:
         self._say("idle")
 
     def _go_on(self) -> None:
+        if self._enrolled is not None and self.wire.session.connected:
+            self._enrolled.go_on(self.wire)
+        if not self._takes_part:
+            return
         now = time.monotonic()
         order = self._order = follow(self._newest, self._order, under_way=self._under_way(now))
         action = self._decide(order)
@@ -286,7 +337,7 @@ class Device:
                 phase = parcel.core.phase
                 topic_of = DeviceManifest(self._federation, self._id, phase.lineage, phase.round)
                 envelope = parcel.envelope(self._keyring, phase.lineage)
-                self.wire.send(topic_of, Manifest, core=parcel.core, envelope=envelope)
+                self.wire.send(topic_of, Manifest, core=parcel.core, envelope=envelope, roster=self._keyring.version)
 
     def _under_way(self, now: float) -> bool:
         """Whether what the followed order asks for has been begun, and not been done."""
@@ -320,6 +371,9 @@ class Device:
         return takes_part(self._id, order.phase, order.plan.seed, order.bar, order.devices)
 
     def _say_present(self) -> None:
+        if not self._takes_part:
+            log(f"waiting until an operator lets {self._id!r} in: `floe devices approve {self._id}`")
+            return
         self._say("training" if self._worker.busy else "online")
 
     def _say(self, state: str) -> None:

@@ -64,7 +64,8 @@ class Download:
             check_core(core, self._max_bytes)
             opener = self._keyring.open(core, manifest.envelope)
         except Refused as refusal:
-            self._unusable = (core.base, str(refusal))
+            if refusal.reason != "roster":  # that it is on its way, newer than this, or than the model
+                self._unusable = (core.base, str(refusal))
             raise
         self._drop()
         self._unusable = ("", "")

@@ -41,7 +41,7 @@ class Membership:
         self.roster: Roster | None = None
         self.entry: Entry | None = None
         self.card: Card | None = None
-        self._anchor = anchor
+        self.anchor = anchor
         self._device = device
         self._lineage = lineage
         self._sealing = sealing
@@ -77,7 +77,7 @@ class Membership:
         text = payload.decode(errors="replace")
         if self.roster is not None and text == self.roster.text:
             return False
-        roster = read_head(text, self._anchor)
+        roster = read_head(text, self.anchor)
         roster.aggregator(self._lineage)
         if self.roster is not None:
             check_follows(roster, self.roster)
@@ -89,13 +89,13 @@ class Membership:
         """The device's own entry; whether it is news. On disk when this returns. Raises `Refused`, `StoreError`."""
         entry, text = verify(payload, Entry), payload.decode()
         self.check_key(entry)
-        if entry.sender != self._lineage or entry.federation != self._anchor.federation or entry.to != self._device:
+        if entry.sender != self._lineage or entry.federation != self.anchor.federation or entry.to != self._device:
             raise Refused("not-for-us", f"an entry of {entry.to!r} by {entry.sender!r}")
         if text == self._text:
             return False
         if self.entry is not None and (entry.seq < self.entry.seq or entry.group < self.entry.group):
             raise Refused("roster", "an older entry than the one that was seen before")
-        card = read_card(entry.card, self._anchor)
+        card = read_card(entry.card, self.anchor)
         if self.card is not None and card.seq < self.card.seq:
             raise Refused("roster", f"an older card, of version {card.seq}, than the one of version {self.card.seq}")
         if self.roster is not None and card.seq > self.roster.version:
@@ -125,7 +125,7 @@ class Membership:
 
     def _take(self, entry: Entry, text: str, group_key: bytes | None = None) -> None:
         opened = self._open(entry) if group_key is None else group_key
-        self.entry, self._text, self.card = entry, text, read_card(entry.card, self._anchor)
+        self.entry, self._text, self.card = entry, text, read_card(entry.card, self.anchor)
         self.ring.group, self.ring.group_key = entry.group, opened
 
     def _save(self, head: str, entry: str) -> None:

@@ -1,4 +1,7 @@
-"""What a device remembers over restarts: whom it trusts, what it has seen, which phase it has done. One small file."""
+"""What a device remembers over restarts: whom it trusts (without enrolment), what it has seen, which phase it has done.
+
+One small file.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class _Kept(msgspec.Struct):
     aggregator_key: str = ""
     seen: dict[str, int] = {}
     answered: list[Phase] = []
+    epoch: int = 0
 
 
 class Memory:
@@ -46,6 +50,15 @@ class Memory:
             self._save()
         if self._kept.aggregator_key != message.key:
             raise Refused("unknown-key", f"not the aggregator's key that was seen first; pinned in {self._path}")
+
+    def follow(self, epoch: int) -> None:
+        """The roster says that the aggregator's chain is in an epoch, at least: what was seen before counts no more.
+
+        An aggregator that was restored from a backup counts from where the backup was.
+        """
+        if epoch > self._kept.epoch:
+            self._kept.epoch, self._kept.seen = epoch, {}
+            self._save()
 
     def newer(self, stream: str, seq: int) -> bool:
         """Whether a message is not older than the newest of its stream (rounds, models); `save` remembers it."""

@@ -108,7 +108,7 @@ class EnrolledKeyring(Keyring):
     """As a member of a roster: `private` opens what is sealed to this process; a `secret` is mixed in."""
 
     private: X25519PrivateKey
-    ring: Ring = field(default_factory=Ring)
+    ring: Ring
 
     @property
     def version(self) -> int:
@@ -161,13 +161,15 @@ def _committed(core: Core, content_key: bytes) -> Sealer:
     return opened
 
 
-def load_enrolled(config: Config, state: Path, private: X25519PrivateKey, auto: Suite = COMMON) -> EnrolledKeyring:
+def load_enrolled(
+    config: Config, state: Path, private: X25519PrivateKey, ring: Ring, auto: Suite = COMMON
+) -> EnrolledKeyring:
     """The keyring of an enrolled process: `secret.key`, if any, is mixed in. Raises `KeyFileError`, `ConfigError`."""
     secret = load_secret(config.path(config.security.secret_key), state)
     suite = auto if config.security.suite == "auto" else config.security.suite
     if suite not in _AEAD:
         raise ConfigError(f"[security] suite = {suite!r}: with enrolment {' or '.join(_AEAD)}")
-    return EnrolledKeyring(suite, secret, private)
+    return EnrolledKeyring(suite, secret, private, ring)
 
 
 def load_keyring(config: Config, state: Path, auto: Suite = COMMON) -> Keyring:

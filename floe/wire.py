@@ -47,10 +47,11 @@ class Wire:
         """Sign a message of this identity, with the next sequence number, and publish it."""
         self.send_bytes(topic, self.make(kind, **fields)[1], retain=retain)
 
-    def make(self, kind: type[M], **fields: Any) -> tuple[M, bytes]:
-        """A message of this identity, with the next sequence number, and its signed payload."""
-        message = self._message(kind, **fields)
-        return message, self.identity.sign(message)
+    def make(self, kind: type[M], by: Identity | None = None, **fields: Any) -> tuple[M, bytes]:
+        """A message of this identity, by another key if need be, with the next number, and its signed payload."""
+        signer = by or self.identity
+        message = self._message(kind, key=signer.key, **fields)
+        return message, signer.sign(message)
 
     def send_bytes(self, topic: Topic, payload: bytes, *, retain: bool = False) -> None:
         self.sent_bytes += len(payload)
@@ -81,13 +82,8 @@ class Wire:
         self.session.close()
 
     def _message(self, kind: type[M], **fields: Any) -> M:
-        return kind(
-            federation=self.federation,
-            sender=self.identity.name,
-            key=self.identity.key,
-            proof=self._proof,
-            **({"seq": self._sequence.next()} | fields),
-        )
+        own: dict[str, Any] = {"seq": self._sequence.next(), "key": self.identity.key}
+        return kind(federation=self.federation, sender=self.identity.name, proof=self._proof, **(own | fields))
 
     def _will(self) -> tuple[str, bytes]:
         self._sequence.renew()
