@@ -137,7 +137,7 @@ class EnrolledKeyring(Keyring):
         if core.kind == "model" and self.ring.group_key:
             return wrap_group(core, content_key, mixed, self.ring.group_key, self.ring.group, to)
         if core.kind == "update" and to in self.ring.recipients:
-            return wrap_hpke(core, content_key, mixed, self.ring.recipients[to], to)
+            return wrap_hpke(core, content_key, os.urandom(KEY_BYTES), mixed, self.ring.recipients[to], to)
         raise Refused("roster", f"version {self.version} of the roster has no key for {to!r} yet")
 
     def open(self, core: Core, envelope: Envelope) -> Sealer:

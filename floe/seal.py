@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import struct
 from dataclasses import dataclass
 
@@ -141,9 +140,11 @@ def unwrap_shared(core: Core, envelope: Envelope, secret: bytes) -> bytes:
     return _unwrap(core, envelope, secret, from_text(envelope.key), "another secret.key?")
 
 
-def wrap_hpke(core: Core, content_key: bytes, secret: bytes, recipient: str, to: Name) -> Envelope:
-    """Seal the content key to the X25519 key `recipient` (RFC 9180), with the shared secret, if any, mixed in."""
-    fresh = os.urandom(KEY_BYTES)
+def wrap_hpke(core: Core, content_key: bytes, fresh: bytes, secret: bytes, recipient: str, to: Name) -> Envelope:
+    """Seal the content key to the X25519 key `recipient` (RFC 9180), with the shared secret, if any, mixed in.
+
+    `fresh`: 32 random bytes, used once.
+    """
     sealed = seal_to(recipient, fresh, _info(core, "hpke", to))
     key = to_text(sealed + _wrap(core, "hpke", fresh + secret, to, content_key))
     return Envelope(to=to, wrap="hpke", key=key)

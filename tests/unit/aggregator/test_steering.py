@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from aggregator.states import State, Steered
 from aggregator.steering import Control, Steering
 from floe.identity import Identity
 from floe.messages import Command, Phase
+from floe.operators import read_operators
 from floe.plan import Plan
 from floe.settings import Rounds
 
@@ -42,7 +44,7 @@ def told() -> list[str]:
 def opened(folder: Path, told: list[str]) -> Iterator[Steering]:
     """The steering as an aggregator has it after a start."""
     with closing(Log(folder)) as log:
-        yield Steering(log.db, "main", folder / "operators.pub", told.append)
+        yield Steering(log.db, "main", partial(read_operators, folder / "operators.pub"), told.append)
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def test_a_list_that_does_not_read_is_told_once_and_obeyed_where_it_does(
     path.write_text(f"{good}eve {EVE.key} now\n")
     assert steering.handle(command("status", 1), OPEN, POLICY).done
     verdicts = [steering.handle(command("status", seq, who=EVE), OPEN, POLICY) for seq in (1, 2)]
-    assert "not in operators.pub, which does not read as it should" in verdicts[0].detail
+    assert "is no operator here, and who is cannot be told as it should" in verdicts[0].detail
     assert [text.partition("; ")[0] for text in told] == [f"{path}, line 4: not `name key`, but 'eve {EVE.key} now'"]
     path.write_bytes(b"\xff")
     assert steering.handle(command("status", 2), OPEN, POLICY).reason == "unknown-key"
