@@ -27,6 +27,8 @@ COMMANDS = {
     "client": ("edge_client.command", "run one device"),
     "prepare": ("edge_client.data.command", "CSV to features"),
     "data": ("edge_client.data.command", "split a data set over devices"),
+    "federation": ("floe.federation", "devices that are enrolled: the root key, the operators, the roster"),
+    "devices": ("floe.devices", "who belongs: list, approve, reject, revoke, rotate"),
     "round": ("floe.steer", "steer the rounds: start, stop, pause, resume, status"),
     "models": ("aggregator.models_command", "list, show and export global models"),
     "check": ("floe.check", "verify what is on disk: database, models, spool, outbox"),

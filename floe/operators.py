@@ -27,9 +27,8 @@ def new_operator(name: str, private: Path, known: Path) -> None:
     """Make an operator's key, mode 0600, and add it to the list. Raises `KeyFileError`: names that are no names or are
     taken, a key that is there, a list that does not read.
     """
-    if not re.fullmatch(NAME, name):
-        raise KeyFileError(f"{name!r}: an operator needs a name of [a-z0-9_-]{{1,64}}")
-    _check_places(private, known)
+    check_name(name)
+    check_places(private, known)
     if not known.parent.is_dir():
         raise KeyFileError(f"{known}: no folder {known.parent}; make it first ([security] operators)")
     if any(taken == name for taken, _ in known_operators(known)):
@@ -43,7 +42,7 @@ def new_operator(name: str, private: Path, known: Path) -> None:
 
 def load_operator(private: Path, known: Path) -> Identity:
     """The operator whose key lies here, by the first name that the list gives it. Raises `KeyFileError`."""
-    _check_places(private, known)
+    check_places(private, known)
     if not private.exists():
         raise KeyFileError(f"{private}: no operator's key here, so nothing can be signed; {_WAY_OUT}")
     identity = read_identity(private, private.stem)
@@ -53,7 +52,14 @@ def load_operator(private: Path, known: Path) -> Identity:
     return replace(identity, name=names[0])
 
 
-def _check_places(private: Path, known: Path) -> None:
+def check_name(name: str) -> None:
+    """Raises `KeyFileError` for what is no name of an operator."""
+    if not re.fullmatch(NAME, name):
+        raise KeyFileError(f"{name!r}: an operator needs a name of [a-z0-9_-]{{1,64}}")
+
+
+def check_places(private: Path, known: Path) -> None:
+    """That the two files have names of their kind. Raises `KeyFileError`."""
     if private.suffix != ".pem":
         raise KeyFileError(f"{private}: [security] operator_key names a file in PEM: let its name end in .pem")
     if known.suffix == ".pem" or known.absolute() == private.absolute():

@@ -1,0 +1,271 @@
+"""`floe devices`: an operator sees who asks to be let in, lets them in, turns them out, has their keys changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from floe.cli import config_options
+from floe.documents import Member
+from floe.errors import ConfigError, FloeError, Refused
+from floe.managing import Managing, Shown, managing
+from floe.roster import Roster
+from floe.settings import Config
+from floe.sign_roster import Change, approve, check_rotation, number, revoke
+from floe.terminal import printable
+
+POLL_S = 1.0
+COLUMNS = ("NAME", "STATE", "VERSION", "SINCE", "FINGERPRINT", "NUMBER")
+
+
+@click.group()
+def devices() -> None:
+    """Who belongs to the federation: list, approve, reject, revoke, rotate. Signed with the operator's key."""
+
+
+def _with_place(function: Callable[..., Any]) -> Callable[..., Any]:
+    return config_options(host="mqtt.host", port="mqtt.port", federation="federation.name", lineage="rounds.lineage")(
+        function
+    )
+
+
+_reply = click.option(
+    "--reply", "reply_s", type=click.FloatRange(0.1, 3600), default=15.0, show_default=True, metavar="S",
+    help="seconds to wait for each reply of the aggregator",
+)  # fmt: skip
+_wait = click.option(
+    "--wait", "wait_s", type=click.FloatRange(0, 86400), default=0.0, metavar="S",
+    help="wait up to S seconds for the request",
+)  # fmt: skip
+_names = click.argument("names", nargs=-1, metavar="NAME...")
+
+
+@devices.command("list")
+@_with_place
+@_reply
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a device")
+def list_(config: Config, reply_s: float, as_json: bool) -> None:
+    """All devices and requests, with the numbers to compare."""
+    with managing(config, reply_s) as held:
+        members = list(held.list())
+        _print(held.federation, members, as_json=as_json)
+        if not members and not as_json:
+            click.echo("no devices yet: `floe invite` makes a code, with which one can ask", err=True)
+
+
+@devices.command()
+@_with_place
+@_reply
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="JSON")
+def show(config: Config, name: str, reply_s: float, as_json: bool) -> None:
+    """One device: its request, if it has one open, and its place in the roster."""
+    with managing(config, reply_s) as held:
+        shown = held.show(name)
+        if not shown.rows:
+            raise FloeError(f"no device {name!r} has asked or been let in; `floe devices list` shows all")
+        _print(held.federation, shown.rows, as_json=as_json)
+
+
+@devices.command("approve")
+@_with_place
+@_reply
+@_wait
+@_names
+@click.option("--number", "given", metavar="N", help="the number that the device shows: refused if it is not the same")
+@click.option("--yes", is_flag=True, help="do not ask: for scripts, where the way to the device is trusted")
+@click.option("--all-pending", is_flag=True, help="everybody who has asked")
+def approve_(
+    config: Config, names: Sequence[str], given: str | None, yes: bool, all_pending: bool, wait_s: float, reply_s: float
+) -> None:
+    """Let devices in, after their numbers were compared."""
+    if bool(names) == all_pending:
+        raise ConfigError("name the devices to approve, or give --all-pending; `floe devices list` shows who asks")
+    if given is not None and len(names) != 1:
+        raise ConfigError("--number belongs to one device: name that one alone")
+    wanted = None if given is None else "".join(given.split())
+    with managing(config, reply_s) as held:
+        for name in names or _pending(held, wait_s):
+            _approve(held, name, _asked_for(held, name, wait_s), wanted, yes=yes)
+
+
+@devices.command()
+@_with_place
+@_reply
+@_names
+def reject(config: Config, names: Sequence[str], reply_s: float) -> None:
+    """Turn requests down; the device is told."""
+    with managing(config, reply_s) as held:
+        for name in _some(names):
+            request = held.show(name).request
+            if request is None:
+                raise FloeError(f"{name!r} has no open request; to turn out a member: `floe devices revoke {name}`")
+            held.ask("reject", name=name, request=request.nonce)
+            click.echo(f"{name} rejected")
+
+
+@devices.command("revoke")
+@_with_place
+@_reply
+@_names
+def revoke_(config: Config, names: Sequence[str], reply_s: float) -> None:
+    """Turn members out: nothing of theirs counts any more, and models have another key."""
+    with managing(config, reply_s) as held:
+        for name in _some(names):
+            shown = held.show(name)
+            if shown.place.card is None:
+                raise FloeError(
+                    f"no member {name!r}" + (": `floe devices reject` turns its request down" if shown.request else "")
+                )
+            if shown.place.card.state == "revoked":
+                click.echo(f"{name} is revoked already, since version {shown.place.card.seq}")
+                continue
+
+            def make(name: str = name) -> tuple[Roster, Change]:
+                shown = held.show(name)
+                held.check_may_sign(shown.roster.delegation)
+                return shown.roster, revoke(shown.roster, held.operator, shown.place, int(time.time()))
+
+            click.echo(f"{name} revoked, version {held.change(make).version} of the roster")
+
+
+@devices.command()
+@_with_place
+@_reply
+@_wait
+@_names
+def rotate(config: Config, names: Sequence[str], wait_s: float, reply_s: float) -> None:
+    """Have devices make other keys, and let those in: the old key vouches for the new one."""
+    with managing(config, reply_s) as held:
+        for name in _some(names):
+            card = held.show(name).place.card
+            if card is None or card.state != "approved":
+                raise FloeError(
+                    f"{name!r} is not approved, so it has no keys to change; `floe invite` lets it ask anew"
+                )
+            held.ask("rotate", name=name)
+        click.echo("asked for other keys: " + ", ".join(names))
+        if wait_s:
+            for name in names:
+                _approve(held, name, _asked_for(held, name, wait_s), None, yes=False)
+        else:
+            click.echo(f"when they are made: floe devices approve {' '.join(names)}")
+
+
+def fingerprint(key: str) -> str:
+    """16 hexadecimal digits of a public key: of the SHA-256 of its text."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _some(names: Sequence[str]) -> Sequence[str]:
+    if not names:
+        raise ConfigError("name one device or more; `floe devices list` shows them")
+    return names
+
+
+def _pending(held: Managing, wait_s: float) -> list[str]:
+    until = time.monotonic() + wait_s
+    while True:
+        names = [member.name for member in held.list() if member.state in ("pending", "rotating")]
+        if names or time.monotonic() >= until:
+            break
+        held.rest(POLL_S)
+    if not names:
+        click.echo("nobody asks to be let in", err=True)
+    return names
+
+
+def _asked_for(held: Managing, name: str, wait_s: float) -> Shown | None:
+    """The device once it has a request open; None: it is a member already, and asks for nothing."""
+    until = time.monotonic() + wait_s
+    while True:
+        shown = held.show(name)
+        if shown.request is not None:
+            return shown
+        if time.monotonic() >= until:
+            break
+        held.rest(min(POLL_S, max(until - time.monotonic(), 0.05)))
+    if shown.place.card is not None and shown.place.card.state == "approved" and not wait_s:
+        return None
+    within = f" within {wait_s:g} s" if wait_s else ""
+    raise FloeError(f"{name!r} has not asked{within}: run `floe join` there, with a code of `floe invite`")
+
+
+def _approve(held: Managing, name: str, shown: Shown | None, wanted: str | None, *, yes: bool) -> None:
+    if shown is None or shown.request is None:
+        click.echo(f"{name} is approved already")
+        return
+    asked = shown.request
+    if asked.state == "pending":
+        _compare(name, shown, number(held.federation, asked), wanted, yes=yes)
+
+    def make() -> tuple[Roster, Change]:
+        now = held.show(name)
+        held.check_may_sign(now.roster.delegation)
+        if now.request is None or _what_counts(now.request) != _what_counts(asked):
+            raise FloeError(f"{name!r} does not ask for the same any more: look again with `floe devices show {name}`")
+        try:
+            if asked.state == "rotating":
+                check_rotation(asked, now.place, held.federation)
+            return now.roster, approve(now.roster, held.operator, now.place, asked.keys, int(time.time()))
+        except Refused as refusal:
+            raise FloeError(f"{name!r} is not approved: {printable(refusal.detail)}") from None
+
+    version = held.change(make).version
+    what = "approved" if asked.state == "pending" else "approved with its new keys"
+    click.echo(f"{name} {what}, version {version} of the roster")
+
+
+def _what_counts(request: Member) -> tuple[object, ...]:
+    return (request.state, request.keys, request.nonce, request.challenge)
+
+
+def _compare(name: str, shown: Shown, digits: str, wanted: str | None, *, yes: bool) -> None:
+    spaced = f"{digits[:3]} {digits[3:]}"
+    if wanted is not None:
+        if wanted != digits:
+            raise FloeError(
+                f"{name!r} is not approved: its number is {spaced}, not {wanted}. Somebody else may ask in its place: "
+                f"`floe devices reject {name}`, and a new code"
+            )
+        return
+    if yes:
+        return
+    card = shown.place.card
+    if card is not None:
+        click.echo(f"{name}: has been a member, {card.state}; it asks with other keys")
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{name}: its number is {spaced}; compare it, then --number {digits} (or --yes) approves it")
+    if not click.confirm(f"{name}: does the device show {spaced}?", default=False, err=True):
+        raise FloeError(f"{name!r} is not approved; if the device shows another number: `floe devices reject {name}`")
+
+
+def _print(federation: str, members: Sequence[Member], *, as_json: bool) -> None:
+    if as_json:
+        for member in members:
+            about = msgspec.to_builtins(member)
+            extra = {"fingerprint": fingerprint(member.keys.signing), "number": _number(federation, member)}
+            click.echo(json.dumps(about | extra))
+        return
+    rows = [COLUMNS, *(_row(federation, member) for member in members)] if members else []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))] if rows else []
+    for row in rows:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _row(federation: str, member: Member) -> tuple[str, ...]:
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(member.time)) if member.time else ""
+    digits = _number(federation, member)
+    shown = f"{digits[:3]} {digits[3:]}" if digits else ""
+    return (member.name, member.state, str(member.version or ""), since, fingerprint(member.keys.signing), shown)
+
+
+def _number(federation: str, member: Member) -> str:
+    return number(federation, member) if member.state == "pending" else ""

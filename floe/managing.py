@@ -1,0 +1,153 @@
+"""Roster commands over one connection: what is there is fetched and verified, what is signed is sent; and once more
+where another operator was quicker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from floe.asker import DELEGATE, Asker, KnownRoster, check_open, load_asker
+from floe.asking import ROSTER, Asking, asking
+from floe.documents import Delegation, Member, RosterReply
+from floe.errors import FloeError, KeyFileError, Refused
+from floe.identity import Identity
+from floe.roster import Roster
+from floe.settings import Config
+from floe.sign_roster import Change, Place, place_of
+from floe.terminal import printable
+
+TRIES = 5
+LAST = "z" * 64  # no name comes after it: a list of nobody, with the head
+REQUESTS = ("pending", "rotating")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One device, verified: the roster of that moment, its place there, and its open request, if there is one."""
+
+    roster: Roster
+    place: Place
+    request: Member | None
+    rows: tuple[Member, ...]
+
+
+def enrolled(asker: Asker, config: Config) -> KnownRoster:
+    """What an operator knows of the roster. Raises `KeyFileError` where there is no enrolment."""
+    if asker.known is None:
+        raise KeyFileError(
+            f"{config.path(config.security.federation)}: missing, so devices are not enrolled here; `floe federation "
+            "new` begins it, or bring the file from where it was run"
+        )
+    return asker.known
+
+
+class Managing:
+    """An operator's hold of the roster. Raises `BrokerError`, `KeyFileError`, and `FloeError` for a command that was
+    not followed.
+    """
+
+    def __init__(self, connection: Asking, known: KnownRoster, wait_s: float) -> None:
+        self.known = known
+        self._connection = connection
+        self._wait_s = wait_s
+
+    @property
+    def operator(self) -> Identity:
+        return self._connection.asker.identity
+
+    @property
+    def federation(self) -> str:
+        return self.known.anchor.federation
+
+    def ask(self, action: str, **fields: Any) -> RosterReply:
+        """The reply to a command that was followed."""
+        reply = self._ask(action, **fields)
+        if not reply.done:
+            raise self._not_followed(reply)
+        return reply
+
+    def list(self) -> Iterator[Member]:
+        """All devices and requests, by name, page by page."""
+        after, more = "", True
+        while more:
+            reply = self.ask("list", name=after)
+            yield from reply.members
+            more = reply.more and bool(reply.members) and reply.members[-1].name > after
+            after = reply.members[-1].name if reply.members else after
+
+    def show(self, name: str) -> Shown:
+        """One device as the roster has it, proved."""
+        reply = self.ask("show", name=name)
+        roster = self._take(reply)
+        try:
+            place = place_of(reply, roster, self.known.anchor, name)
+        except Refused as refusal:
+            raise self._distrusted(refusal) from None
+        rows = tuple(row for row in reply.members if row.name == name)
+        request = next((row for row in rows if row.state in REQUESTS), None)
+        return Shown(roster, place, request, rows)
+
+    def roster(self) -> Roster:
+        """The roster that the aggregator has at present."""
+        return self._take(self.ask("list", name=LAST))
+
+    def check_may_sign(self, delegation: Delegation) -> None:
+        """That this operator is of the delegation, and that it has not ended. Raises `KeyFileError`."""
+        check_open(delegation, time.time())
+        if not any(
+            (found.name, found.key) == (self.operator.name, self.operator.key) for found in delegation.operators
+        ):
+            raise KeyFileError(
+                f"operator {self.operator.name!r} with this key is not in delegation {delegation.seq}, the newest: "
+                f"{DELEGATE}, adds it, and another operator's `floe federation publish` tells the members"
+            )
+
+    def change(self, make: Callable[[], tuple[Roster, Change]]) -> Roster:
+        """Have the roster changed; the roster then.
+
+        `make` gives the roster that it found and what it signed above it; again, if another operator was quicker.
+        """
+        for _ in range(TRIES):
+            before, change = make()
+            reply = self._ask("change", card=change.card, head=change.head)
+            roster = self._take(reply)
+            if reply.done or roster.text == change.head:
+                return roster
+            if roster.version <= before.version:
+                raise self._not_followed(reply)
+        raise FloeError("other operators change the roster all the time: try again")
+
+    def rest(self, seconds: float) -> None:
+        self._connection.rest(seconds)
+
+    def _ask(self, action: str, **fields: Any) -> RosterReply:
+        return self._connection.ask(ROSTER, self._wait_s, action=action, **fields)
+
+    def _take(self, reply: RosterReply) -> Roster:
+        try:
+            return self.known.take(reply.head)
+        except Refused as refusal:
+            raise self._distrusted(refusal) from None
+
+    def _not_followed(self, reply: RosterReply) -> FloeError:
+        return FloeError(f"aggregator {self._connection.lineage!r} did not follow: {printable(reply.detail)}")
+
+    def _distrusted(self, refusal: Refused) -> FloeError:
+        return FloeError(
+            f"what aggregator {self._connection.lineage!r} shows of the roster is not to be believed: "
+            f"{printable(refusal.detail)}. If it was restored from a backup, it catches up from what the broker "
+            "keeps: try again in a minute, then `floe federation restored`"
+        )
+
+
+@contextmanager
+def managing(config: Config, wait_s: float) -> Iterator[Managing]:
+    """The hold of the roster for the block, over one connection."""
+    asker = load_asker(config)
+    known = enrolled(asker, config)
+    with asking(config, asker) as connection:
+        yield Managing(connection, known, wait_s)
