@@ -34,11 +34,14 @@ HEARS = (DeviceJoin, OperatorRoster, CurrentRoster)
 
 
 class Desk:
-    """The roster's side of one aggregator. `changed` is called after a new head, with the card that it brought."""
+    """The roster's side of one aggregator.
+
+    `changed` is called after a new head, with the card that it brought, and whether models have another group key.
+    """
 
     def __init__(
         self, wire: Wire, log: Log, keyring: EnrolledKeyring, members: Members, lineage: str, keys: Path,
-        changed: Callable[[Card | None], None],
+        changed: Callable[[Card | None, bool], None],
     ) -> None:  # fmt: skip
         self._wire = wire
         self._log = log
@@ -98,8 +101,7 @@ class Desk:
             what = f"{card.member} is {card.state}" if card else "a new head"
             text = f"version {self._members.roster.version}, by operator {command.sender!r}: {what}"
             self._log.event("info", "roster", text, device=card.member if card else None)
-            self._entries.changed(card)
-            self._changed(card)
+            self._changed(card, self._entries.changed(card))
         elif done and command.action == "rotate":
             self._entries.ask_rotation(command.name)
         elif done and command.action == "reject" and (fields := self._enrolment.rejection(command.name)):
@@ -126,4 +128,4 @@ class Desk:
         self._log.event("info", "restored", f"the roster is complete again, version {version}; {way_out}")
         self._entries.renew()
         self._entries.publish_all()
-        self._changed(None)
+        self._changed(None, True)

@@ -71,15 +71,17 @@ class Entries:
         self._rotating.add(device)
         self.publish(device)
 
-    def changed(self, card: Card | None) -> None:
-        """A new head, and maybe a card: what must be told."""
+    def changed(self, card: Card | None) -> bool:
+        """A new head, and maybe a card: what must be told; whether the group key is another."""
         self.publish_head()
         if card is not None:
             self._rotating.discard(card.member)
-        if self.renew():
+        renewed = self.renew()
+        if renewed:
             self.publish_all()
         if card is not None:
             self.publish(card.member)
+        return renewed
 
     def _seal(self, card: Card) -> str:
         info = group_info(self._wire.federation, self._lineage, card.member, self._ring.group)

@@ -108,8 +108,8 @@ class Members:
         if card_text:
             card = self._check_card(card_text, roster)
             cards[card.member] = hash_of_card(card_text)
-        if merkle.root_of(cards) != roster.head.tree:
-            raise Refused("roster", "the head's tree is not that of the cards")
+        if (merkle.root_of(cards), len(cards)) != (roster.head.tree, roster.head.count):
+            raise Refused("roster", "the head's tree, or its count, is not that of the cards")
         self._take(roster, [(card, card_text)] if card else [])
         return card
 

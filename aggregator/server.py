@@ -260,14 +260,15 @@ class Aggregator:
         fields = self._steering.reply_to(command, verdict, self._state, self._policy, time.monotonic())
         self.wire.send(ReplyTo(self._federation, self._lineage, command.sender), Reply, **fields)
 
-    def _on_roster(self, card: Card | None) -> None:
+    def _on_roster(self, card: Card | None, renewed: bool) -> None:
         """The roster has changed: a device that was put out is not waited for, and what it sends ends here."""
         if card is not None and card.state == "revoked":
             self._receiver.refuse(card.member, "revoked", f"{card.member!r} has been revoked")
             if card.member in self._state.expected and not has_answer(card.member, self._state):
                 self._step(Answered(card.member, accepted=False, late=False))
             self._step(Offline(card.member))
-            self._publisher.announce()  # under the new group key
+        if renewed:
+            self._publisher.announce()  # the model's key, under the new group key
 
     def _on_ended(self, ended: Outcome) -> None:
         if ended.outcome in ("accepted", "rejected"):
