@@ -6,11 +6,13 @@ from pathlib import Path
 
 import msgspec
 
+from edge_client.membership import Membership
 from edge_client.memory import Memory
 from floe import kept, weights
+from floe.anchor import read_anchor
 from floe.errors import Refused
 from floe.findings import Findings
-from floe.identity import load_identity, present
+from floe.identity import load_identity, load_sealing_key, present
 from floe.parcel import load_parcel
 from floe.sequence import read_session
 from floe.service import is_running
@@ -31,6 +33,10 @@ def check(config: Config, name: str, found: Findings) -> None:
             found.damage(key, "missing, but the device has been at work", "restore it: its name is bound to that key")
     with found.looking_at(state / "memory.json", "memory file"):
         Memory(state)
+    if present(state / "roster.json"):
+        with found.looking_at(state / "roster.json", "roster"):
+            if (anchor := read_anchor(config.path(config.security.federation))) is not None:
+                Membership(state, anchor, name, config.rounds.lineage, load_sealing_key(key.parent, name))
     with found.looking_at(state / "sequence", "sequence number"):
         read_session(state / "sequence")
     if not running:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from floe.anchor import read_anchor
 from floe.cli import config_options
 from floe.service import log, stopping
 from floe.session import Connected, Disconnected, Received, Session
@@ -30,16 +31,17 @@ POLL_S = 0.25
 def tail(config: Config, as_json: bool) -> None:
     """Print every message of a federation, its signature checked; chunks are counted, one line for each transfer.
 
-    What is sealed stays sealed: this needs no key. Signatures are checked against the key that each message names; the
-    first key seen for a name is taken for its own. Whether a member speaks only they tell who have secret.key.
+    What is sealed stays sealed: this needs no key. Signatures are checked against the key that each message names; that
+    key is held against the roster where federation.pub lies here, and else against the first that was seen for a name.
     """
     federation = config.federation.name
+    anchor = read_anchor(config.path(config.security.federation))
     client_id = f"floe-tail-{os.urandom(4).hex()}"
     session = Session(config.mqtt, client_id, [f"floe/{federation}/#"], None)
     with stopping() as stop:
         try:
             session.connect(stop, log)
-            _listen(session, Watch(federation), _json if as_json else _text, stop)
+            _listen(session, Watch(federation, anchor), _json if as_json else _text, stop)
         finally:
             session.close()
     sys.exit(stop.code)

@@ -9,25 +9,33 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from floe.documents import Entry, Head, JoinReply, JoinRequest, RosterCommand, RosterReply
 from floe.errors import Refused
 from floe.messages import MAX_CHUNKS, Answer, Command, Manifest, Message, Phase, Reply, Round, Status, Want
+from floe.roster import Anchor, read_card, read_head
 from floe.session import Received
 from floe.signing import short, verify
 from floe.terminal import size_words
 from floe.topics import (
     AggregatorStatus,
     AnswerTo,
+    CurrentRoster,
     CurrentRound,
     DeviceChunk,
+    DeviceJoin,
     DeviceManifest,
     DeviceStatus,
     DeviceWant,
+    EntryTo,
+    JoinReplyTo,
     ModelChunk,
     ModelChunkTo,
     ModelManifest,
     ModelManifestTo,
     OperatorCommand,
+    OperatorRoster,
     ReplyTo,
+    RosterReplyTo,
     Topic,
     WantTo,
     parse,
@@ -51,6 +59,12 @@ KINDS: dict[type[Topic], type[Message]] = {
     AnswerTo: Answer,
     OperatorCommand: Command,
     ReplyTo: Reply,
+    CurrentRoster: Head,
+    EntryTo: Entry,
+    DeviceJoin: JoinRequest,
+    JoinReplyTo: JoinReply,
+    OperatorRoster: RosterCommand,
+    RosterReplyTo: RosterReply,
 }
 Chunk = DeviceChunk | ModelChunk | ModelChunkTo
 
@@ -83,8 +97,10 @@ class _Count:
 class Watch:
     """What has been heard in one federation."""
 
-    def __init__(self, federation: str) -> None:
+    def __init__(self, federation: str, anchor: Anchor | None = None) -> None:
+        """`anchor`: where it is known, keys are the roster's and not those that were seen first."""
         self._federation = federation
+        self._anchor = anchor
         self._keys: OrderedDict[str, str] = OrderedDict()
         self._totals: OrderedDict[str, int] = OrderedDict()
         self._counts: OrderedDict[str, _Count] = OrderedDict()
@@ -103,7 +119,7 @@ class Watch:
             return [self._line(received, name, sender, "removed (empty, retained)", "")]
         try:
             message = verify(received.payload, kind)
-            return [self._line(received, name, sender, self._words(message), self._signature(message, topic))]
+            return [self._line(received, name, sender, self._words(message), self._signature(message, topic, received))]
         except Refused as refusal:
             return [self._line(received, name, sender, f"{len(received.payload)} bytes", f"BAD {refusal}")]
 
@@ -131,19 +147,39 @@ class Watch:
         text = f"{len(count.seen)}/{total} chunks, {size_words(count.bytes)}"
         return Line(f"{way}/...", "chunks", count.sender, text, "", False, count.bytes)
 
-    def _signature(self, message: Message, topic: Topic) -> str:
+    def _signature(self, message: Message, topic: Topic, received: Received) -> str:
         name = "/".join(str(topic).split("/")[2:4])
         if message.federation != self._federation:
             return f"BAD not-for-us: federation {message.federation!r}"
+        if isinstance(message, Head):
+            return self._of_head(message, received)
         if message.sender != _speaker(topic):
             return f"BAD not-for-us: {message.sender!r} on the topic of {_speaker(topic)!r}"
         first = self._keys.get(name)
-        if first is None:
+        if first is None and self._anchor is None:
             _remember(self._keys, name, message.key)
             return f"ok {short(message.key)}, first key seen"
         if first != message.key:
-            return f"BAD unknown-key: {short(message.key)} is not the first"
+            expected = "the roster's, as far as it has been seen" if self._anchor else "the first"
+            return f"BAD unknown-key: {short(message.key)} is not {expected}"
+        if isinstance(message, Entry) and self._anchor is not None:
+            card = read_card(message.card, self._anchor)
+            _remember(self._keys, f"device/{card.member}", card.keys.signing)
         return f"ok {short(message.key)}"
+
+    def _of_head(self, head: Head, received: Received) -> str:
+        """A head is an operator's, on the topic of the aggregator that passes it on."""
+        if self._anchor is None:
+            return f"ok {short(head.key)}, of an operator; without federation.pub nothing leads to the root"
+        try:
+            roster = read_head(received.payload.decode(), self._anchor)
+        except Refused as refusal:
+            return f"BAD {refusal}"
+        for found in head.aggregators:
+            _remember(self._keys, f"lineage/{found.lineage}", found.signing)
+        for name, key in roster.operators():
+            _remember(self._keys, f"operator/{name}", key)
+        return f"ok {short(head.key)}, from the root"
 
     def _words(self, message: Message) -> str:
         match message:
@@ -161,6 +197,18 @@ class Watch:
                 return f"tells {to} to {action}" + (f", {rounds} rounds" if rounds else "")
             case Reply(to=to, done=done, detail=detail, stage=stage, phase=phase):
                 return f"to {to}: {'done' if done else 'not done'}: {detail} ({_phase(phase)} {stage})"
+            case Head(seq=version, count=count, group=group):
+                return f"roster, version {version}, {count} card(s), group key {group}"
+            case Entry(to=to, group=group, rotate=rotate):
+                return f"entry of {to}, group key {group}" + (", asked for other keys" if rotate else "")
+            case JoinRequest(to=to):
+                return f"asks {to} to be let in, or for other keys"
+            case JoinReply(to=to, state=state, detail=detail):
+                return f"to {to}: {': '.join(filter(None, (state, detail)))}"
+            case RosterCommand(to=to, action=action, name=name):
+                return f"asks {to}: {action} {name}".rstrip()
+            case RosterReply(to=to, done=done, detail=detail, members=members):
+                return f"to {to}: {'done' if done else 'not done'}: {detail or f'{len(members)} device(s)'}"
             case Manifest(core=core):
                 transfer = name_of(core)
                 _remember(self._totals, transfer, len(core.chunks))
