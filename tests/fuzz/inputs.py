@@ -15,7 +15,7 @@ TOKENS = [
     *(b"\0", b"\n", b"\r\n", b"\x7f", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xe2\x80\xae", b"#", b"+", b"/"),
     *(b"$SYS/", b"../", b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"\\u0000", b"\\ud800", b"=", b"-", b"_"),
     *(b"0", b"-1", b"1e400", b"NaN", b"Infinity", b"9" * 400, b"\x80\x04N.", b"PK\x03\x04", b"\x93NUMPY", bytes(8)),
-    *(b"\xff" * 8, b"[" * 2000, b'{"a":' * 2000, b'"floe":1,', b"'; DROP TABLE updates;--", b"<script>alert(1)</script>"),
+    *(b"\xff" * 8, b"[" * 2000, b'{"a":' * 2000, b'"floe":1,', b"'; DROP TABLE updates;--", b"<script>"),
 ]  # fmt: skip
 NUMBERS = [0, -1, 1, 2**31, 2**32, 2**53, 2**63, 2**64, 10**30]
 VALUES = [
