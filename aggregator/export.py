@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from floe import weights
-from floe.errors import ConfigError
+from floe.errors import ConfigError, DataError
 from floe.files import replacing
 
 
@@ -23,8 +23,15 @@ def _npz(path: Path, out: Path) -> None:
     # Not numpy.savez: there a tensor named "file" would be taken for its argument.
     with replacing(out) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in weights.read(path).items():
+            _check_name(name)
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+
+
+def _check_name(name: str) -> None:
+    """A device named it: where the archive is unpacked it must not leave the folder."""
+    if not name.isprintable() or "\\" in name or {"", ".", ".."} & set(name.split("/")):
+        raise DataError(f"tensor {name!r} cannot name a file in an archive: export to .safetensors")
 
 
 def _state_dict(path: Path, out: Path) -> None:

@@ -180,7 +180,7 @@ def _updates(config: Config, row: Row) -> list[Row]:
 
 
 def _print(about: Row) -> None:
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a tensor's name is a device's word, not ours
     shown = {key: value for key, value in about.items() if key not in ("tensors", "schema", "updates")}
     for key, value in shown.items():
         console.print(f"{key:16} {'' if value is None else printable(str(value))}", **_PLAIN)
@@ -190,7 +190,7 @@ def _print(about: Row) -> None:
         console.print(f"{'features':16} {printable(names)}", **_PLAIN)
     tensors = Table("tensor", "shape", "dtype", box=None)
     for tensor in about["tensors"]:
-        tensors.add_row(printable(tensor["name"]), str(tensor["shape"]).replace("[", r"\["), tensor["dtype"])
+        tensors.add_row(printable(tensor["name"]), str(tensor["shape"]), tensor["dtype"])
     updates = Table("device", "samples", "loss", "accuracy", "ROC-AUC", "threshold", box=None)
     for update in about["updates"]:
         numbers = (_number(update[name]) for name in ("loss", "accuracy", "roc_auc", "threshold"))
@@ -203,4 +203,4 @@ def _number(value: float | None) -> str:
 
 
 _SHOWN = 8
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True}

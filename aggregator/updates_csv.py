@@ -1,6 +1,7 @@
 """updates.csv: the rows of `updates` for whoever has no SQLite at hand; appended and flushed, readable while it grows.
 
-The database is the record: what a crash has cut is written anew from it.
+The database is the record: what a crash has cut is written anew from it. A device's words stand here so that neither
+a spreadsheet nor a terminal does what they say.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from floe.errors import StoreError
 from floe.files import replacing, set_aside
 from floe.sqlite import Database
+from floe.terminal import printable
 
 COLUMNS = [
     *("time", "device", "lineage", "epoch", "round", "task", "outcome", "reason", "detail", "samples", "test_samples"),
@@ -40,7 +42,7 @@ class UpdatesCsv:
                 self.restore(db)
             else:
                 with self.path.open("a", newline="", encoding="utf-8") as file:
-                    csv.DictWriter(file, COLUMNS).writerow(row)
+                    csv.DictWriter(file, COLUMNS).writerow(_harmless(row))
             self._behind = False
         except (OSError, StoreError):
             self._behind = True
@@ -96,8 +98,14 @@ def _lines(db: Database) -> Iterator[bytes]:
     writer.writeheader()
     for row in db.query("SELECT * FROM updates ORDER BY id"):
         yield _taken(text)
-        writer.writerow(row)
+        writer.writerow(_harmless(row))
     yield _taken(text)
+
+
+def _harmless(row: dict[str, Any]) -> dict[str, Any]:
+    """A device's own words as words: a spreadsheet takes what begins with `=` for a formula (OWASP, CSV Injection)."""
+    detail = printable(row["detail"])
+    return {**row, "detail": f"'{detail}" if detail.startswith(("=", "+", "-", "@")) else detail}
 
 
 def _taken(text: io.StringIO) -> bytes:

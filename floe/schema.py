@@ -49,8 +49,9 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _feature_difference(mine: tuple[str, ...], theirs: tuple[str, ...]) -> str:
-    missing = [name for name in theirs if name not in set(mine)]
-    extra = [name for name in mine if name not in set(theirs)]
+    ours, others = set(mine), set(theirs)
+    missing = [name for name in theirs if name not in ours]
+    extra = [name for name in mine if name not in others]
     if missing or extra:
         parts = [f"{len(mine)} features, the federation has {len(theirs)}"]
         if missing:

@@ -51,3 +51,13 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data: no folder {folder}; name one with FLOE_DATA")
     return folder
+
+
+@pytest.fixture
+def vectors_folder() -> Path:
+    """The folder of the test vectors of others, beside the real data; skips where absent."""
+    data = Path(os.environ.get("FLOE_DATA") or ROOT.parent / "shared" / "data")
+    folder = data.parent / "vectors"
+    if not folder.is_dir():
+        pytest.skip(f"test vectors: no folder {folder}; it lies beside the folder that FLOE_DATA names")
+    return folder

@@ -26,6 +26,7 @@ SECRET = bytes(range(32, 64))
 PHASE = m.Phase("main", 1, 3, "train")
 SUITES: list[m.Suite] = ["chacha20-poly1305", "aes-256-gcm", "fernet", "plaintext"]
 SEALED = SUITES[:3]
+KINDS: dict[str, type[m.Message]] = {str(kind.__struct_config__.tag): kind for kind in m.Message.__subclasses__()}
 
 names = st.from_regex(r"\A[a-z0-9_-]{1,64}\Z")
 counts = st.integers(0, 2**53 - 1)

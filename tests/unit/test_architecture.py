@@ -126,6 +126,32 @@ def test_nothing_unpickles() -> None:
     assert [i for i in IMPORTS if i.top in {"pickle", "cPickle", "shelve", "marshal", "dill", "joblib"}] == []
 
 
+LOADERS = {"torch.load", "torch.jit.load", "torch.hub.load", "yaml.load", "eval", "exec", "compile"}
+
+
+def _calls(source: str) -> Iterator[tuple[str, list[str]]]:
+    """Every call: what is called, and its arguments that have a name, as they are written."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), [ast.unparse(keyword) for keyword in node.keywords]
+
+
+def test_the_reader_of_calls_finds_them() -> None:
+    source = "def f(x):\n    return [torch.load(x, weights_only=True), g(np.load(x, allow_pickle=y))]\n"
+    found = dict(_calls(source))
+    assert found["torch.load"] == ["weights_only=True"]
+    assert found["np.load"] == ["allow_pickle=y"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_loads_what_could_be_a_pickle_or_runs_text(path: Path) -> None:
+    """`torch.load` is no boundary, `weights_only` included; numpy's unpickles when it is told to."""
+    for called, named in _calls(path.read_text(encoding="utf-8")):
+        assert called not in LOADERS, called
+        assert not called.endswith("read_pickle"), called
+        assert not any(one.startswith("allow_pickle=") and one != "allow_pickle=False" for one in named), called
+
+
 def test_what_is_pure_touches_neither_clock_nor_socket_nor_file_nor_chance() -> None:
     pure = {"floe/seal.py", "floe/signing.py", "floe/transfer.py", "floe/selection.py", "floe/topics.py"}
     pure |= {

@@ -23,6 +23,7 @@ from floe.identity import load_identity
 from floe.messages import Phase
 from floe.schema import Schema
 from floe.store import open_log
+from floe.terminal import printable
 
 ARRAYS = {
     "file": np.array([[1.5, -2.0]], np.float32),
@@ -90,6 +91,30 @@ def test_show_prints_names_from_elsewhere_without_control_characters(federation:
     assert "weight\\x1b[2J" in text
     assert "\x1b" not in text
     assert "[1, 2]" in text
+
+
+@pytest.mark.parametrize("name", ["[/b]", "[red]w[/red]", ":bomb:", "w\x1b[2J", "\u202ew", "<b>w</b>"])
+def test_show_prints_a_tensor_s_name_as_it_is_and_not_as_markup(federation: Path, name: str) -> None:
+    path = federation / "models" / "global" / "1.safetensors"
+    weights.write(path, {name: np.zeros(1)}, {"schema": SCHEMA.to_json()})
+    with closing(sqlite3.connect(federation / "log" / "floe.sqlite")) as db, db:
+        db.execute("UPDATE models SET sha256 = ? WHERE round = 1", (hash_of(path),))
+    result = run("show", "1")
+    assert result.exit_code == 0, result.exception
+    assert [line.split() for line in result.output.splitlines() if "[1]" in line] == [
+        [printable(name), "[1]", "float64"]
+    ]
+
+
+@pytest.mark.parametrize("name", ["../../w", "/w", "a/../w", "..\\w", "w\0", "w\n", "\u202ew"])
+def test_no_npz_is_made_with_a_name_that_would_leave_its_folder(federation: Path, name: str) -> None:
+    path = federation / "models" / "global" / "1.safetensors"
+    weights.write(path, {name: np.zeros(1), "a/b": np.zeros(1)})
+    with closing(sqlite3.connect(federation / "log" / "floe.sqlite")) as db, db:
+        db.execute("UPDATE models SET sha256 = ? WHERE round = 1", (hash_of(path),))
+    assert "cannot name a file in an archive" in fails(DataError, "export", "1", "--to", "out.npz")
+    assert not (federation / "out.npz").exists()
+    assert run("export", "1", "--to", "out.safetensors").exit_code == 0
 
 
 def test_show_says_when_the_file_is_not_the_one_of_the_log(federation: Path) -> None:

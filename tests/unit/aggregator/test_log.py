@@ -64,6 +64,43 @@ def test_a_line_of_the_csv_stays_one_line_whatever_a_device_says(tmp_path: Path)
     assert [row["detail"] for row in rows(tmp_path)] == ['one two,"three" =cmd()']
 
 
+SAID = {
+    "=cmd|' /C calc'!A1": "'=cmd|' /C calc'!A1",
+    "+1+1": "'+1+1",
+    "-1+1": "'-1+1",
+    "@SUM(A1)": "'@SUM(A1)",
+    "\t=1+1": "'=1+1",
+    "\r\n=1,2": "'=1,2",
+    "'); DROP TABLE updates;--": "'); DROP TABLE updates;--",
+    "<script>alert(1)</script>": "<script>alert(1)</script>",
+    "a\0b": "a\\x00b",
+    "\x1b[2J": "\\x1b[2J",
+    "\u202egnp.exe": "\\u202egnp.exe",
+    '"a","b;c': '"a","b;c',
+}
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_what_a_device_says_stays_text_in_the_database_and_in_the_csv(tmp_path: Path, text: str) -> None:
+    log = Log(tmp_path)
+    log.pin("a", "key")
+    log.update(Outcome("t1", "a", TRAIN, "rejected", "device", text), None, bytes_=0, sha256=None, suite="plaintext")
+    log.event("warning", "rejected", text, device="a")
+    log.status(Status(federation="f", sender="a", key="k", proof="", seq=1, state="idle", software=text))
+    log.close()
+    again = Log(tmp_path)
+    assert [row["detail"] for row in again.db.query("SELECT detail FROM updates")] == [" ".join(text.split())]
+    assert [row["text"] for row in again.db.query("SELECT text FROM events")] == [text]
+    assert [row["software"] for row in again.db.query("SELECT software FROM devices")] == [text]
+    [row] = rows(tmp_path)
+    assert row["detail"] == SAID[text]
+    written = (tmp_path / CSV).read_bytes()
+    (tmp_path / CSV).unlink()
+    again.close()
+    Log(tmp_path).close()
+    assert (tmp_path / CSV).read_bytes() == written, "a file that is made anew says the same"
+
+
 def test_the_metrics_of_a_model_are_measured_by_the_phase_that_starts_from_it(tmp_path: Path) -> None:
     log = Log(tmp_path)
     model = {

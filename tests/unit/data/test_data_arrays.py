@@ -58,6 +58,8 @@ def test_pickled_objects_are_refused_by_their_header(tmp_path: Path) -> None:
         (header_only((2,), "<c8") + bytes(16), "only numbers"),
         (b"\x93NUMPY\x03\x00" + bytes(20), "version"),
         (b"not an array", "damaged"),
+        (b"\x93NUMPY\x01\x00\x06\x00{'a':\n" + bytes(8), "damaged"),
+        (b"\x93NUMPY\x01\x00\x20\x00{'descr':(1,),'shape':(),'a':[]} \n", "damaged"),
         (b"", "damaged"),
     ],
 )
@@ -84,6 +86,13 @@ def test_a_damaged_zip_is_a_clear_error(tmp_path: Path) -> None:
     content[200:260] = bytes(60)
     (tmp_path / "z.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"z\.npz"):
+        read_npz(tmp_path / "z.npz", "x")
+    with zipfile.ZipFile(tmp_path / "z.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", header_only((2,)) + bytes(8))
+    content = bytearray((tmp_path / "z.npz").read_bytes())
+    content[60] ^= 1
+    (tmp_path / "z.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"z\.npz: x: damaged"):
         read_npz(tmp_path / "z.npz", "x")
     (tmp_path / "z.npz").write_bytes(b"PK")
     with pytest.raises(DataError, match="damaged"):
