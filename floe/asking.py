@@ -101,12 +101,14 @@ class Asking:
                         return reply
         sys.exit(self._stop.code)
 
-    def rest(self, seconds: float) -> None:
-        """Wait, and listen meanwhile."""
+    def rest(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Listen, for so many seconds or until it is `enough`."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stop():
-            if isinstance(received := self._wire.session.next(min(left, 0.25)), Received):
-                self._wire.session.ack(received)
+        session = self._wire.session
+        session.connect(lambda: self._stop() or time.monotonic() >= until, log)
+        while (left := until - time.monotonic()) > 0 and not (self._stop() or enough()):
+            if isinstance(received := session.next(min(left, 0.25)), Received):
+                session.ack(received)
                 self._reply(received, ROSTER, None)
         if self._stop():
             sys.exit(self._stop.code)

@@ -28,6 +28,8 @@ COMMANDS = {
     "prepare": ("edge_client.data.command", "CSV to features"),
     "data": ("edge_client.data.command", "split a data set over devices"),
     "federation": ("floe.federation", "devices that are enrolled: the root key, the operators, the roster"),
+    "invite": ("floe.invite", "a code for a device that shall join"),
+    "join": ("edge_client.join", "make this device's keys, and ask to be let in"),
     "devices": ("floe.devices", "who belongs: list, approve, reject, revoke, rotate"),
     "round": ("floe.steer", "steer the rounds: start, stop, pause, resume, status"),
     "models": ("aggregator.models_command", "list, show and export global models"),

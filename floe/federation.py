@@ -119,7 +119,7 @@ def publish(config: Config, reply_s: float) -> None:
     """Tell the members of the newest delegation, by a head of the roster that carries it."""
     with managing(config, reply_s) as held:
         text, delegation = newest_delegation(config, held.known.anchor)
-        roster = held.roster()
+        roster = held.newest()
         if roster.delegation.seq >= delegation.seq:
             click.echo(f"nothing to publish: version {roster.version} has delegation {roster.delegation.seq} already")
             return
@@ -141,7 +141,7 @@ def restored(config: Config, reply_s: float) -> None:
 
 def _publish(held: Managing, text: str, delegation: Delegation, restored: str = "") -> Roster:
     def make() -> tuple[Roster, Change]:
-        roster = held.roster()
+        roster = held.newest()
         newer = delegation.seq > roster.delegation.seq
         held.check_may_sign(delegation if newer else roster.delegation)
         aggregators = with_next_epoch(roster, restored) if restored else ()

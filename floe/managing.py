@@ -13,7 +13,7 @@ from typing import Any
 from floe.asker import DELEGATE, Asker, KnownRoster, check_open, load_asker
 from floe.asking import ROSTER, Asking, asking
 from floe.documents import Delegation, Member, RosterReply
-from floe.errors import FloeError, KeyFileError, Refused
+from floe.errors import BrokerError, FloeError, KeyFileError, Refused
 from floe.identity import Identity
 from floe.roster import Roster
 from floe.settings import Config
@@ -21,7 +21,6 @@ from floe.sign_roster import Change, Place, place_of
 from floe.terminal import printable
 
 TRIES = 5
-LAST = "z" * 64  # no name comes after it: a list of nobody, with the head
 REQUESTS = ("pending", "rotating")
 
 
@@ -91,9 +90,16 @@ class Managing:
         request = next((row for row in rows if row.state in REQUESTS), None)
         return Shown(roster, place, request, rows)
 
-    def roster(self) -> Roster:
-        """The roster that the aggregator has at present."""
-        return self._take(self.ask("list", name=LAST))
+    def newest(self) -> Roster:
+        """The newest roster that is known, once there is one: what is retained comes before any reply."""
+        if self.known.roster is None:
+            self._connection.rest(self._wait_s, lambda: self.known.roster is not None)
+        if self.known.roster is None:
+            raise BrokerError(
+                f"no head of the roster came within {self._wait_s:g} s: does aggregator {self._connection.lineage!r} "
+                "run, and in this federation?"
+            )
+        return self.known.roster
 
     def check_may_sign(self, delegation: Delegation) -> None:
         """That this operator is of the delegation, and that it has not ended. Raises `KeyFileError`."""
@@ -122,6 +128,7 @@ class Managing:
         raise FloeError("other operators change the roster all the time: try again")
 
     def rest(self, seconds: float) -> None:
+        """Wait, and listen meanwhile."""
         self._connection.rest(seconds)
 
     def _ask(self, action: str, **fields: Any) -> RosterReply:

@@ -1,0 +1,152 @@
+"""`floe join`: a device's way into a federation. Makes keys, federation.pub and floe.toml, then asks (`joining`)."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from edge_client.joining import Asked, Joining, keep_asked, kept_asked
+from edge_client.keys import load_keys
+from edge_client.membership import Membership
+from floe import qr
+from floe.anchor import load_anchor, read_anchor, write_anchor
+from floe.cli import config_options
+from floe.config import FILE, load, variable
+from floe.errors import ConfigError, KeyFileError
+from floe.files import write_atomically
+from floe.joincode import JoinCode, read_code
+from floe.roster import Anchor
+from floe.service import log, only_one, stopping
+from floe.settings import Config
+from floe.topics import NAME
+
+
+@click.command()
+@config_options(id="device.id")
+@click.argument("code", required=False)
+@click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="read the code from a PNG or JPEG")
+@click.option("--rsa", is_flag=True, help="sign with RSA-2048-PSS instead of Ed25519")
+@click.option("--no-wait", is_flag=True, help="end when the aggregator has answered; run it again to see what became")
+def join(config: Config, code: str | None, image: Path | None, rsa: bool, no_wait: bool) -> None:
+    """Ask to be let in, with the CODE of `floe invite`; shows the number that an operator compares.
+
+    Run it again, without a code, to go on after an interruption.
+    """
+    if code is not None and image is not None:
+        raise ConfigError("--image: give a code or a picture of one, not both")
+    text = qr.read(image) if image is not None else code
+    given = None if text is None else read_code(text)
+    name = _name(config, given)
+    if given is not None:
+        config = _agreed(config, given, name)
+    state = config.path(config.paths.state) / f"device-{name}"
+    with stopping() as stop, only_one(state, "device"):
+        anchor = _anchored(config, state, given)
+        keys = load_keys(state, name, "rsa-2048-pss" if rsa else config.security.signatures)
+        lineage = config.rounds.lineage
+        membership = Membership(state, anchor, name, lineage, keys.sealing)
+        asked = kept_asked(state)
+        if given is None and membership.is_approved(keys.identity.key):
+            click.echo(f"{name} is a member already; next: {_client(config, name)}")
+            return
+        asked = _asked(state, given, asked, keys.identity.key)
+        joining = Joining(config, keys, membership, asked, state)
+        if joining.run(stop, wait=not no_wait):
+            click.echo(f"{name} is a member of {anchor.federation!r}; next: {_client(config, name)}")
+    sys.exit(stop.code)
+
+
+def _name(config: Config, given: JoinCode | None) -> str:
+    invited = given.device if given else ""
+    name = config.device.id or invited
+    if not re.fullmatch(NAME, name):
+        place = f"--id {name!r}" if name else "which device is this? --id NAME"
+        raise ConfigError(f"{place}: a device needs a name of [a-z0-9_-]{{1,64}}")
+    if invited and name != invited:
+        raise ConfigError(
+            f"the code is for device {invited!r}, this one is {name!r} ([device] id): join with --id {invited}, or ask "
+            f"for a code for {name!r}"
+        )
+    return name
+
+
+def _agreed(config: Config, code: JoinCode, name: str) -> Config:
+    """The configuration as the code wants it: written where there is none. Raises `ConfigError` where one differs."""
+    if code.expires < time.time():
+        ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(code.expires))
+        log(f"warning: by this clock the code expired at {ended}; the aggregator decides")
+    if config.file is None:
+        write_atomically(config.folder / FILE, _toml(code, name).encode())
+        config = load({"device.id": ("--id", name)}, file=config.folder / FILE)
+        log(f"{config.file} written")
+    wrong = [
+        f"[{section}] {key} = {there!r} -> {_quoted(wanted)}{_source(section, key)}"
+        for section, key, there, wanted in (
+            ("federation", "name", config.federation.name, code.federation),
+            ("mqtt", "host", config.mqtt.host, code.host),
+            ("mqtt", "port", config.mqtt.port, code.port),
+            ("rounds", "lineage", config.rounds.lineage, code.lineage),
+        )
+        if there != wanted
+    ]
+    if wrong:
+        raise ConfigError(f"{config.file}: the code is for another place; change {'; '.join(wrong)}")
+    return msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, id=name))
+
+
+def _anchored(config: Config, state: Path, code: JoinCode | None) -> Anchor:
+    path = config.path(config.security.federation)
+    if code is not None:
+        write_anchor(path, Anchor(code.federation, code.root))
+    elif read_anchor(path) is None:
+        raise ConfigError("which federation? give the code that `floe invite` prints, or --image FILE with its picture")
+    anchor = load_anchor(config, state)
+    assert anchor is not None
+    return anchor
+
+
+def _asked(state: Path, code: JoinCode | None, before: Asked | None, key: str) -> Asked:
+    """What is asked for: with another code, or other keys, anew; otherwise as before."""
+    if code is None:
+        if before is None:
+            raise KeyFileError(f"{state}: nothing has been asked from here; give the code that `floe invite` prints")
+        return before
+    if before is None or (before.token, before.key) != (code.token, key):
+        before = Asked.fresh(code, key)
+        keep_asked(state, before)
+    return before
+
+
+def _client(config: Config, name: str) -> str:
+    """How the device is started next."""
+    words = ["floe client"]
+    words += [] if _has_id(config) else [f"--id {name}"]
+    words += [] if config.device.data else ["--data FOLDER"]
+    return " ".join(words)
+
+
+def _has_id(config: Config) -> bool:
+    return config.file is not None and bool(load(environ={}, file=config.file).device.id)
+
+
+def _source(section: str, key: str) -> str:
+    name = variable(section, key)
+    return f" (set by {name})" if name in os.environ else ""
+
+
+def _quoted(value: str | int) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _toml(code: JoinCode, name: str) -> str:
+    return (
+        "# Written by `floe join`; `floe init --print` shows all that can be set.\n"
+        f'[federation]\nname = "{code.federation}"\n\n[mqtt]\nhost = "{code.host}"\nport = {code.port}\n\n'
+        f'[rounds]\nlineage = "{code.lineage}"\n\n[device]\nid = "{name}"\n'
+    )
