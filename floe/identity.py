@@ -49,8 +49,8 @@ def load_identity(folder: Path, name: str) -> Identity:
     path = folder / f"{name}.pem"
     if not present(path):
         key = Ed25519PrivateKey.generate()
-        _write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    pem = _read_private(path)
+        write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    pem = read_private(path)
     try:
         loaded = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -66,7 +66,7 @@ def new_secret(path: Path) -> None:
         raise KeyFileError(f"{path}: no folder {path.parent}; make it first")
     if present(path):
         raise KeyFileError(f"{path}: exists already, and is never overwritten; remove it first if it is not in use")
-    _write_private(path, Fernet.generate_key() + b"\n")
+    write_private(path, Fernet.generate_key() + b"\n")
 
 
 def load_secret(path: Path, state: Path) -> bytes | None:
@@ -93,7 +93,7 @@ def read_secret(path: Path) -> bytes | None:
     """The 32 bytes of a `secret.key`, None where there is none. Raises `KeyFileError`."""
     if not present(path):
         return None
-    text = _read_private(path).strip()
+    text = read_private(path).strip()
     try:
         Fernet(text)
     except ValueError:
@@ -113,7 +113,8 @@ def present(path: Path) -> bool:
     return True
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
+    """Write a private key, mode 0600, whole or not at all and over nothing. Raises `KeyFileError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Whole or absent, as in `replacing`; but a link takes no other file's place. The part may be a dead process's.
@@ -134,7 +135,8 @@ def _write_private(path: Path, content: bytes) -> None:
         raise KeyFileError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """The content of a private key's file. Raises `KeyFileError`, also for a mode that lets others read it."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
