@@ -1,4 +1,4 @@
-"""Config -> mosquitto.conf, ACL and password file as text. Pure: touches no file, no socket, no process.
+"""Config -> mosquitto.conf, ACL and password file as text. Touches no file, no socket, no process.
 
 Every limit was measured on Mosquitto 2.0.11 (Debian 12); the reasons stand in the rendered file, because that is
 what a person who looks for the cause of a lost message will read.

@@ -30,9 +30,7 @@ class Mqtt(Section, frozen=True):
 
     host: Annotated[str, Meta(min_length=1, description="address of the broker")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="TCP port of the broker")] = 1883
-    tls: Annotated[
-        bool, Meta(description="TLS to the broker, whose certificate the federation's own authority has signed")
-    ] = False
+    tls: Annotated[bool, Meta(description="speak TLS to the broker, and check its certificate")] = False
     lobby_port: Annotated[
         int,
         Meta(ge=0, le=65535, description="TCP port at which those without a login may ask to join; 0: none"),
