@@ -1,4 +1,4 @@
-"""Config -> mosquitto.conf and ACL as text. Pure: touches no file, no socket, no process.
+"""Config -> mosquitto.conf, ACL and password file as text. Touches no file, no socket, no process.
 
 Every limit was measured on Mosquitto 2.0.11 (Debian 12); the reasons stand in the rendered file, because that is
 what a person who looks for the cause of a lost message will read.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 
+from broker.members import Members, acl, passwords
 from floe.errors import ConfigError
+from floe.logins import hash_of
 from floe.settings import Config
 from floe.terminal import printable
 
@@ -20,20 +23,31 @@ ACL = "acl"
 PASSWORDS = "passwords"
 
 _BYTES_PER_MB = 1_000_000
+_STRANGERS = 200  # connections of the lobby: more must not take what the members need
 _LOGIN = re.compile(r"[^\s:#+]{1,64}")
 
 
-def configuration(config: Config, folder: Path, user: str) -> str:
+@dataclass(frozen=True)
+class ServerFiles:
+    """What a broker with TLS needs, in PEM: the authority of its clients, its own certificate, its private key."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+def configuration(config: Config, folder: Path, user: str, tls: ServerFiles | None = None) -> str:
     """The text of mosquitto.conf for a broker whose files are in `folder` (absolute), started by the account `user`.
 
-    Raises `ConfigError` where a broker would be open to strangers, or a value would not survive Mosquitto's format.
+    `tls`: absolute paths; needed where [mqtt] tls is set. Raises `ConfigError` where a broker would be open to
+    strangers, or a value would not survive Mosquitto's format.
     """
     check(config)
     _check_folder(folder)
     return f"""\
 # Rendered by `floe broker` from floe.toml at every start: change it there.
 
-listener {config.mqtt.port} {config.broker.bind}
+{_listeners(config, tls)}
 {_login(config, folder)}
 acl_file {folder / ACL}
 # Only heeded when root starts it: this folder is open to the account that made it and to no other.
@@ -72,26 +86,45 @@ sys_interval 5
 """
 
 
-def access(config: Config) -> str:
-    """The text of the ACL: Floe's three branches of this federation, and the broker's own statistics to read.
+def files(config: Config, members: Members | None) -> dict[str, str]:
+    """ACL and, where there are logins, password file: names -> texts. What a reload replaces.
+
+    Raises `ConfigError`; members are needed for every [broker] login but "shared".
+    """
+    check(config)
+    if config.broker.login == "shared":
+        return _shared(config)
+    if members is None or members.federation != config.federation.name:
+        raise ConfigError(f"[broker] login = {config.broker.login!r}: needs the members of {config.federation.name!r}")
+    return {ACL: acl(members), PASSWORDS: passwords(members)}
+
+
+def _shared(config: Config) -> dict[str, str]:
+    """Floe's three branches of this federation, and the broker's own statistics to read.
 
     All share one login (or none), so the broker cannot tell a device from another; signatures do.
     """
-    check(config)
     branch = f"floe/{config.federation.name}"
-    user = f"user {config.mqtt.username}\n" if config.mqtt.username else ""
-    return f"""\
+    username = config.mqtt.username
+    user = f"user {username}\n" if username else ""
+    rights = f"""\
 # Rendered by `floe broker`. One login for all: who may say what is settled by signatures, not here.
 {user}topic readwrite {branch}/device/#
 topic readwrite {branch}/lineage/#
 topic readwrite {branch}/operator/#
 topic read $SYS/#
 """
+    return {ACL: rights} | ({PASSWORDS: f"{username}:{hash_of(config.mqtt.password)}\n"} if username else {})
 
 
 def check(config: Config) -> None:
     """Raise `ConfigError` for a broker that must not or cannot be started as configured."""
     _check_bind(config.broker.bind)
+    if config.broker.login != "shared":
+        _check_members_only(config)
+        return
+    if config.mqtt.lobby_port:
+        raise ConfigError('mqtt.lobby_port: a lobby belongs to [broker] login = "certificates" or "passwords"')
     username, password = config.mqtt.username, config.mqtt.password
     if not username and not is_loopback(config.broker.bind):
         raise ConfigError(
@@ -130,7 +163,48 @@ def _check_folder(folder: Path) -> None:
         )
 
 
+def _check_members_only(config: Config) -> None:
+    login, mqtt = config.broker.login, config.mqtt
+    if not mqtt.tls and (login == "certificates" or mqtt.lobby_port or not is_loopback(config.broker.bind)):
+        raise ConfigError(
+            f"[broker] login = {login!r}: needs TLS, set [mqtt] tls = true (passwords without it only on 127.0.0.1)"
+        )
+    if mqtt.lobby_port == mqtt.port:
+        raise ConfigError(f"mqtt.lobby_port = {mqtt.lobby_port}: is mqtt.port already; choose another")
+
+
+def _listeners(config: Config, tls: ServerFiles | None) -> str:
+    mqtt, bind = config.mqtt, config.broker.bind
+    if not mqtt.tls:
+        return f"listener {mqtt.port} {bind}"
+    if tls is None:
+        raise ConfigError("[mqtt] tls = true: the broker has no certificate; `floe federation new` makes one")
+    for path in (tls.authority, tls.certificate, tls.key):
+        _check_folder(path)
+    secured = f"cafile {tls.authority}\ncertfile {tls.certificate}\nkeyfile {tls.key}\ntls_version tlsv1.2"
+    members = f"listener {mqtt.port} {bind}\n{secured}"
+    if config.broker.login == "certificates":
+        members += "\nrequire_certificate true\nuse_identity_as_username true"
+    if not mqtt.lobby_port:
+        return members
+    return f"""\
+{members}
+
+# The lobby, for those who have no login yet, or none any more: the ACL lets them ask to join, and read the roster.
+listener {mqtt.lobby_port} {bind}
+{secured}
+max_connections {_STRANGERS}
+"""
+
+
 def _login(config: Config, folder: Path) -> str:
+    if config.broker.login != "shared":
+        # Not per_listener_settings: Mosquitto mixes up its listeners' logins when it is told to read them again.
+        anonymous = "true" if config.mqtt.lobby_port else "false"
+        return (
+            "# A client without a login has the lobby's rights, and no others. A user name needs its password or its\n"
+            f"# certificate at every listener.\nallow_anonymous {anonymous}\npassword_file {folder / PASSWORDS}"
+        )
     if config.mqtt.username:
         return f"allow_anonymous false\npassword_file {folder / PASSWORDS}"
     return "# Reachable from this machine alone, hence without a login.\nallow_anonymous true"

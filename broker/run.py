@@ -9,13 +9,15 @@ import os
 import pwd
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from broker.render import ACL, CONFIGURATION, PASSWORDS, access, check, configuration
+from broker.members import Members
+from broker.render import CONFIGURATION, ServerFiles, check, configuration, files
 from floe.errors import BrokerError, ConfigError, StoreError
 from floe.service import dying_with_parent
 from floe.settings import Config
@@ -33,8 +35,11 @@ _SBIN = os.pathsep.join(("/usr/local/sbin", "/usr/sbin"))
 class Mosquitto:
     """A running broker: where it listens, where its files are, and whether it still runs."""
 
-    def __init__(self, process: subprocess.Popen[bytes], address: tuple[str, int], folder: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], address: tuple[str, int], folder: Path, config: Config
+    ) -> None:
         self._process = process
+        self._config = config
         self.host, self.port = address
         self.folder = folder
 
@@ -47,6 +52,18 @@ class Mosquitto:
         """None while it runs; negative: the signal that ended it."""
         return self._process.poll()
 
+    def reload(self, members: Members) -> None:
+        """Replace ACL and password file, and have Mosquitto read them, and its certificate, again: no restart.
+
+        Rights change for connected clients, too. One whose password is gone is cut; one whose certificate still holds
+        stays, without rights. Raises `StoreError`, `ConfigError`.
+        """
+        _write(self.folder, files(self._config, members))
+        until = time.monotonic() + _START_S
+        while not _hears_reload(self.pid) and time.monotonic() < until:
+            time.sleep(_POLL_S)
+        self._process.send_signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """Ask it to end (it saves its sessions), kill it when it does not within ten seconds. Idempotent."""
         self._process.terminate()
@@ -58,9 +75,17 @@ class Mosquitto:
 
 
 @contextlib.contextmanager
-def start(config: Config, folder: Path, *, log_to_stderr: bool = False) -> Iterator[Mosquitto]:
+def start(
+    config: Config,
+    folder: Path,
+    *,
+    members: Members | None = None,
+    tls: ServerFiles | None = None,
+    log_to_stderr: bool = False,
+) -> Iterator[Mosquitto]:
     """Run Mosquitto with its files in `folder` (made, mode 0700) until the block ends.
 
+    `members` for every [broker] login but "shared"; `tls` where [mqtt] tls is set.
     It accepts connections when the block begins. Its log goes to `folder/mosquitto.log`, or to our stderr.
     Raises `ConfigError` (what must not be rendered), `StoreError` (the folder), `BrokerError` (not installed, port
     taken, died at the start).
@@ -68,9 +93,10 @@ def start(config: Config, folder: Path, *, log_to_stderr: bool = False) -> Itera
     check(config)
     program = find(config.broker.mosquitto)
     bind, port = config.broker.bind, config.mqtt.port
-    _check_port(bind, port)
+    for taken in filter(None, (port, config.mqtt.lobby_port)):
+        _check_port(bind, taken)
     folder = folder.absolute()
-    _write(config, folder)
+    _write(folder, {CONFIGURATION: configuration(config, folder, _account(), tls)} | files(config, members))
     _allow_descriptors()
     with _log(folder, log_to_stderr) as log:
         # A session of its own: Ctrl-C in a terminal reaches us, and we stop it after the clients had their say.
@@ -80,9 +106,9 @@ def start(config: Config, folder: Path, *, log_to_stderr: bool = False) -> Itera
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=dying_with_parent(),
+            preexec_fn=_prepared(dying_with_parent()),
         )
-    broker = Mosquitto(process, (_reachable(bind), port), folder)
+    broker = Mosquitto(process, (_reachable(bind), port), folder, config)
     try:
         _wait(broker)
         yield broker
@@ -98,17 +124,40 @@ def find(program: str) -> str:
     return path
 
 
-def _write(config: Config, folder: Path) -> None:
-    texts = {CONFIGURATION: configuration(config, folder, _account()), ACL: access(config)}
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    # Whole or not at all: with an ACL that it cannot read Mosquitto lets everybody do everything. Written anew at
+    # every start, so nothing needs to reach the disk.
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         for name, text in texts.items():
-            _private(folder / name, text)
-        if config.mqtt.username:
-            _write_passwords(folder / PASSWORDS, config.mqtt.username, config.mqtt.password)
+            part = folder / f".{name}.part"
+            part.touch(mode=0o600)
+            part.chmod(0o600)
+            part.write_text(text, encoding="utf-8")
+            part.replace(folder / name)
     except OSError as error:
         raise StoreError(f"{folder}: the broker's files cannot be written: {error.strerror}") from None
+
+
+def _prepared(before: Callable[[], None] | None) -> Callable[[], None]:
+    """A reload before Mosquitto has its handler must not end it, as SIGHUP does by default."""
+
+    def call() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if before is not None:
+            before()
+
+    return call
+
+
+def _hears_reload(pid: int) -> bool:
+    """Whether a process handles SIGHUP yet: Mosquitto takes connections a moment before it does. True if unknown."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1)
+    return True
 
 
 def _allow_descriptors() -> None:
@@ -122,24 +171,6 @@ def _account() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container run under a number; Mosquitto asks for a name only where root starts it
         return str(os.getuid())
-
-
-def _private(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o600)
-
-
-def _write_passwords(path: Path, username: str, password: str) -> None:
-    # On stdin, twice, as a person would type it: an argument could be read by every account of the machine.
-    done = subprocess.run(
-        [find("mosquitto_passwd"), "-c", str(path), username],
-        input=f"{password}\n{password}\n".encode(),
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        raise BrokerError(f"mosquitto_passwd could not write {path}: {done.stderr.decode(errors='replace').strip()}")
-    path.chmod(0o600)
 
 
 @contextlib.contextmanager

@@ -17,9 +17,10 @@ Two kinds of fault are kept apart, as h11 does it: all but the last are ours (or
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 __all__ = [
+    "AccessError",
     "BrokerError",
     "ConfigError",
     "DamageError",
@@ -55,6 +56,18 @@ class BrokerError(FloeError):
     """The broker cannot be reached, refused the login, or is not installed."""
 
     exit_code = 4
+
+
+class AccessError(BrokerError):
+    """A broker is there, and trying again would not help.
+
+    `fault`: "server" (its certificate does not verify), "certificate" (ours is refused, expired or missing), "login"
+    (name or password), "no-tls" (we speak TLS and it does not), "tls-only" (the other way round).
+    """
+
+    def __init__(self, fault: Literal["server", "certificate", "login", "no-tls", "tls-only"], text: str) -> None:
+        super().__init__(text)
+        self.fault = fault
 
 
 class KeyFileError(FloeError):

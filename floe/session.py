@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from floe.errors import BrokerError, StoreError
+from floe.access import Access, access_of, explain, why
+from floe.errors import AccessError, BrokerError, StoreError
 from floe.settings import Mqtt
 
 WINDOW = 32  # messages in flight, each way: with 64 KiB chunks 2 MiB
@@ -50,9 +52,9 @@ class Disconnected:
 
 @dataclass(frozen=True)
 class Fatal:
-    """The broker will not have us: trying again would not help."""
+    """The broker will not have us, or we not it: trying again would not help."""
 
-    reason: str
+    error: BrokerError
 
 
 @dataclass(frozen=True)
@@ -96,20 +98,29 @@ class Session:
     """One MQTT connection that comes back by itself.
 
     `will` makes topic and payload of the last will anew for each connection; None: a listener, that leaves none.
-    MQTT 5 is tried first; a broker that speaks only 3.1.1 gets that.
+    MQTT 5 is tried first; a broker that speaks only 3.1.1 gets that. `access`: login and TLS; None: as [mqtt] says.
+    Raises `KeyFileError` for certificates that cannot be used.
     """
 
     def __init__(
-        self, mqtt: Mqtt, client_id: str, filters: Sequence[str], will: Callable[[], tuple[str, bytes]] | None
+        self,
+        mqtt: Mqtt,
+        client_id: str,
+        filters: Sequence[str],
+        will: Callable[[], tuple[str, bytes]] | None,
+        access: Access | None = None,
     ):
         self.connected = False
         self.outstanding = 0
         self._mqtt = mqtt
+        self._access = access or access_of(mqtt)
+        self._context = self._access.tls.context() if self._access.tls else None
         self._client_id = client_id
         self._filters = list(filters)
         self._will = will
         self._events: queue.SimpleQueue[Event | _TooNew] = queue.SimpleQueue()
         self._answered = threading.Event()
+        self._greeted = False  # whether this connection had an answer
         self._connected_at = 0.0
         self._quick_losses = 0
         self._refusals: set[str] = set()
@@ -118,7 +129,8 @@ class Session:
     def connect(self, stopped: Callable[[], bool], waiting: Callable[[str], None]) -> None:
         """Connect, trying again with growing pauses; `waiting` is told why, once for each new reason.
 
-        Raises `BrokerError` when `connect_timeout_s` has passed. Returns early if `stopped`.
+        Raises `BrokerError` when `connect_timeout_s` has passed, `AccessError` at once for a broker that is not ours or
+        does not speak as we do. Returns early if `stopped`.
         """
         started, pause, told = time.monotonic(), 0.5, ""
         place, running = f"{self._mqtt.host}:{self._mqtt.port}", False
@@ -131,7 +143,11 @@ class Session:
                 if self._answers_within(2.0, stopped) or stopped():
                     return
             except (OSError, ValueError) as error:
+                if fault := self._explained(error):
+                    raise fault from None
                 reason = f"no broker at {place} ({_words(error)})"
+                if isinstance(error, ssl.SSLError | ConnectionResetError) and self._context:
+                    reason = f"{place} ends the connection when we speak TLS: is that its TLS port ({_words(error)})"
             waited = time.monotonic() - started
             if 0 < self._mqtt.connect_timeout_s <= waited:
                 raise BrokerError(
@@ -150,7 +166,7 @@ class Session:
         except queue.Empty:
             return None
         if isinstance(event, Fatal):
-            raise BrokerError(event.reason)
+            raise event.error
         if isinstance(event, _TooNew):
             return self._speak_older()
         if isinstance(event, Connected):
@@ -193,6 +209,11 @@ class Session:
             self._answered.wait(min(left_s, STOP_POLL_S))
         return self._answered.is_set()
 
+    def _explained(self, error: Exception) -> AccessError | None:
+        if isinstance(error, ssl.SSLError) and self._access.tls:
+            return explain(error, self._mqtt.host, self._mqtt.port, self._access.tls)
+        return None
+
     def _published(self, event: Published) -> Published:
         self.outstanding -= 1
         if event.refusal in self._refusals:
@@ -225,11 +246,14 @@ class Session:
         client.max_inflight_messages_set(WINDOW)
         # Drawn anew for each process: a thousand that lost one broker must not come back in step.
         client.reconnect_delay_set(random.uniform(0.5, 1.5), random.uniform(20.0, 40.0))  # type: ignore[arg-type]  # noqa: S311 (jitter)
-        if self._mqtt.username:
-            client.username_pw_set(self._mqtt.username, self._mqtt.password or None)
+        if self._access.username:
+            client.username_pw_set(self._access.username, self._access.password or None)
+        if self._context:
+            client.tls_set_context(self._context)
         client.on_pre_connect = self._on_pre_connect
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -247,7 +271,12 @@ class Session:
         except StoreError as error:  # a full disk must not end the thread: the will of before has to do
             self._events.put(Disconnected(str(error)))
 
+    def _on_connect_fail(self, client: Client, userdata: Any) -> None:
+        if self._context:
+            self._unanswered("TLS failed")
+
     def _on_socket_open(self, client: Client, userdata: Any, sock: Any) -> None:
+        self._greeted = False
         if isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -255,6 +284,7 @@ class Session:
         self, client: Client, userdata: Any, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
     ) -> None:
         self._answered.set()
+        self._greeted = True
         if not code.is_failure:
             self.connected, self._connected_at = True, time.monotonic()
             if self._filters:
@@ -266,7 +296,8 @@ class Session:
             self._events.put(Disconnected(str(code)))  # busy, or short of something: paho tries again
         else:
             place = f"{self._mqtt.host}:{self._mqtt.port}"
-            self._events.put(Fatal(f"the broker at {place} refused us: {code}; check [mqtt] username and password"))
+            words = f"the broker at {place} refused us: {code}; check [mqtt] username and password"
+            self._events.put(Fatal(AccessError("login", words)))
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
@@ -278,9 +309,18 @@ class Session:
             self._quick_losses = self._quick_losses + 1 if quick else 0
         self.connected = False
         if code.value == TAKEN_OVER or self._quick_losses >= QUICK_LOSSES:
-            self._events.put(Fatal(f"another process connected as {self._client_id}: two with one id and one key?"))
-        else:
+            words = f"another process connected as {self._client_id}: two with one id and one key?"
+            self._events.put(Fatal(BrokerError(words)))
+        elif self._greeted or (self._answered.is_set() and not self._context):
             self._events.put(Disconnected(str(code)))
+        else:
+            self._unanswered(str(code))
+
+    def _unanswered(self, reason: str) -> None:
+        fault = why(self._mqtt.host, self._mqtt.port, self._access.tls)
+        self._events.put(Fatal(fault) if fault else Disconnected(reason))
+        if fault:
+            self._answered.set()
 
     def _on_subscribe(
         self, client: Client, userdata: Any, mid: int, codes: list[ReasonCode], properties: Properties | None
@@ -288,7 +328,8 @@ class Session:
         filters = self._filters if len(codes) == len(self._filters) else self._filters[-1:]  # one more, by `listen`
         refused = [f for f, code in zip(filters, codes, strict=False) if code.is_failure]
         if refused:
-            self._events.put(Fatal(f"the broker refused the subscription to {refused[0]}: check its ACL"))
+            words = f"the broker refused the subscription to {refused[0]}: check its ACL"
+            self._events.put(Fatal(BrokerError(words)))
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         if message.qos or self._events.qsize() < MAX_WAITING:

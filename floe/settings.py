@@ -31,6 +31,11 @@ class Mqtt(Section, frozen=True):
 
     host: Annotated[str, Meta(min_length=1, description="address of the broker")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="TCP port of the broker")] = 1883
+    tls: Annotated[bool, Meta(description="speak TLS to the broker, and check its certificate")] = False
+    lobby_port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="TCP port at which those without a login may ask to join; 0: none"),
+    ] = 0
     username: Annotated[str, Meta(description="login; empty: anonymous")] = ""
     password: Annotated[str, Meta(description="password; better given as FLOE_MQTT_PASSWORD than in the file")] = ""
     keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="MQTT keep alive, seconds")] = 30
@@ -158,6 +163,10 @@ class Broker(Section, frozen=True):
     """The Mosquitto that `floe broker` starts."""
 
     bind: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    login: Annotated[
+        Literal["shared", "passwords", "certificates"],
+        Meta(description="how clients log in: all as mqtt.username (empty: nobody), or each as itself"),
+    ] = "shared"
     mosquitto: Annotated[str, Meta(min_length=1, description="the mosquitto program")] = "mosquitto"
     max_payload_mb: Annotated[
         int, Meta(ge=1, le=256, description="largest MQTT packet, in MB; the same on bridged brokers")
@@ -227,7 +236,7 @@ def allowed(hint: Any) -> str:
         limits += [f"< {meta.lt}"] if meta.lt is not None else []
         limits += [meta.pattern.replace(r"\A", "").replace(r"\Z", "")] if meta.pattern else []
         limits += ["not empty"] if meta.min_length else []
-    words = {str: "text", int: "whole number", float: "number"}[kind]
+    words = {str: "text", int: "whole number", float: "number", bool: "true | false"}[kind]
     return f"{words} {' and '.join(limits)}" if limits else words
 
 

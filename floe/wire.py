@@ -6,6 +6,7 @@ from collections.abc import Sequence as Filters
 from typing import Any
 
 from floe import __version__
+from floe.access import Access
 from floe.errors import Refused
 from floe.identity import Identity
 from floe.keyring import Keyring
@@ -32,6 +33,7 @@ class Wire:
         sequence: Sequence,
         status_topic: DeviceStatus | AggregatorStatus | None,
         filters: Filters[str],
+        access: Access | None = None,
     ) -> None:
         self.federation = federation
         self.identity = identity
@@ -41,7 +43,7 @@ class Wire:
         self._sequence = sequence
         self._status_topic = status_topic
         client_id = f"floe-{identity.name}-{short(identity.key)}"
-        self.session = Session(mqtt, client_id, filters, self._will if status_topic else None)
+        self.session = Session(mqtt, client_id, filters, self._will if status_topic else None, access)
 
     def send(self, topic: Topic, kind: type[M], *, retain: bool = False, **fields: Any) -> None:
         """Sign a message of this identity, with the next sequence number, and publish it."""

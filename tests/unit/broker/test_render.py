@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.render import access, check, configuration, is_loopback
+from broker.members import Members
+from broker.render import ACL, PASSWORDS, ServerFiles, check, configuration, files, is_loopback
 from floe.errors import ConfigError
 from floe.settings import Broker, Config, Federation, Mqtt
 
@@ -24,6 +26,11 @@ def options(text: str) -> dict[str, list[str]]:
             key, _, value = line.partition(" ")
             found.setdefault(key, []).append(value)
     return found
+
+
+def access(config: Config) -> str:
+    """The ACL of a broker whose clients share a login."""
+    return files(config, None)[ACL]
 
 
 def with_login(username: str = "fleet", password: str = "a secret", bind: str = "127.0.0.1") -> Config:
@@ -56,7 +63,9 @@ def test_with_a_login_nobody_is_anonymous_and_the_password_is_not_in_the_text() 
     rendered = options(configuration(config, FOLDER, "floe"))
     assert rendered["allow_anonymous"] == ["false"]
     assert rendered["password_file"] == ["/run/floe/passwords"]
-    assert "a secret" not in configuration(config, FOLDER, "floe") + access(config)
+    rendered_files = files(config, None)
+    assert "a secret" not in configuration(config, FOLDER, "floe") + "".join(rendered_files.values())
+    assert rendered_files[PASSWORDS].startswith("fleet:$7$101$")
 
 
 def test_only_the_two_branches_of_the_federation_are_open() -> None:
@@ -140,3 +149,81 @@ def test_every_allowed_value_reads_back_from_the_text(port: int, megabytes: int,
     assert rendered["listener"] == [f"{port} 127.0.0.1"]
     assert rendered["max_packet_size"] == [str(megabytes * 1_000_000)]
     assert options(access(config))["topic"][0] == f"readwrite floe/{name}/device/#"
+
+
+TLS = ServerFiles(Path("/keys/ca.pem"), Path("/keys/server.pem"), Path("/keys/server.key"))
+
+
+def enrolled(login: Any = "certificates", bind: str = "0.0.0.0", **mqtt: Any) -> Config:
+    return Config(mqtt=Mqtt(**{"tls": True} | mqtt), broker=Broker(login=login, bind=bind))
+
+
+def test_with_certificates_nobody_gets_in_without_one_and_its_name_is_the_login() -> None:
+    rendered = options(configuration(enrolled(), FOLDER, "floe", TLS))
+    assert rendered["listener"] == ["1883 0.0.0.0"]
+    assert (rendered["cafile"], rendered["certfile"], rendered["keyfile"]) == (
+        ["/keys/ca.pem"],
+        ["/keys/server.pem"],
+        ["/keys/server.key"],
+    )
+    assert rendered["require_certificate"] == rendered["use_identity_as_username"] == ["true"]
+    assert rendered["tls_version"] == ["tlsv1.2"]
+    assert rendered["allow_anonymous"] == ["false"]
+
+
+def test_with_passwords_no_certificate_is_asked_for() -> None:
+    rendered = options(configuration(enrolled("passwords"), FOLDER, "floe", TLS))
+    assert "require_certificate" not in rendered
+    assert rendered["allow_anonymous"] == ["false"]
+    assert rendered["password_file"] == ["/run/floe/passwords"]
+
+
+@pytest.mark.parametrize("login", ["certificates", "passwords"])
+def test_the_lobby_is_a_second_listener_that_asks_for_no_certificate(login: str) -> None:
+    text = configuration(enrolled(login, lobby_port=1884), FOLDER, "floe", TLS)
+    members, _, lobby = text.partition("listener 1884 0.0.0.0")
+    assert options(members)["listener"] == ["1883 0.0.0.0"]
+    rendered = options(lobby)
+    assert rendered["certfile"] == ["/keys/server.pem"]
+    assert "require_certificate" not in rendered
+    assert rendered["max_connections"] == ["200"]
+    assert rendered["allow_anonymous"] == ["true"]
+    assert rendered["password_file"] == ["/run/floe/passwords"], "a user name without its password is no one's"
+    assert "per_listener_settings" not in options(text)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (enrolled(tls=False), "login = 'certificates': needs TLS"),
+        (enrolled("passwords", tls=False), "needs TLS"),
+        (enrolled("passwords", bind="127.0.0.1", tls=False, lobby_port=1884), "needs TLS"),
+        (enrolled(lobby_port=1883), "mqtt.lobby_port = 1883: is mqtt.port already"),
+        (Config(mqtt=Mqtt(lobby_port=1884)), "mqtt.lobby_port: a lobby belongs to"),
+    ],
+)
+def test_what_would_leave_a_door_open_is_refused(config: Config, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    assert message in str(caught.value)
+
+
+def test_passwords_in_clear_stay_on_this_machine() -> None:
+    check(enrolled("passwords", bind="127.0.0.1", tls=False))
+
+
+def test_tls_without_a_certificate_names_who_makes_one() -> None:
+    with pytest.raises(ConfigError, match="`floe federation new`"):
+        configuration(enrolled(), FOLDER, "floe")
+
+
+def test_a_path_of_a_key_cannot_smuggle_in_another_option() -> None:
+    tls = ServerFiles(TLS.authority, TLS.certificate, Path("/keys/a\nallow_anonymous true"))
+    with pytest.raises(ConfigError, match="choose another folder"):
+        configuration(enrolled(), FOLDER, "floe", tls)
+
+
+def test_members_of_another_federation_or_none_are_refused() -> None:
+    for members in (None, Members("north")):
+        with pytest.raises(ConfigError, match="needs the members of 'floe'"):
+            files(enrolled(), members)
