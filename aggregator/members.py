@@ -189,7 +189,7 @@ class Members:
     def _load(self, first: Path) -> Roster:
         row = self._db.execute("SELECT head FROM heads WHERE lineage = ?", [self._lineage]).fetchone()
         try:
-            text = row[0] if row else first.read_text(encoding="utf-8")
+            text = row[0] if row else first.read_text(encoding="utf-8").strip()
             roster = read_head(text, self.anchor)
             self._check_ourselves(roster)
         except OSError as error:
