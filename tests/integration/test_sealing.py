@@ -77,6 +77,20 @@ def test_a_listener_sees_json_and_chunks_but_no_metrics_and_no_weights(
     assert WARNING not in federation.said()
 
 
+def test_devices_that_sign_with_rsa_take_part_beside_an_aggregator_that_does_not(federation: Federation) -> None:
+    federation.configure({"security": {"signatures": "rsa-2048-pss"}, "rounds": {"count": 1}})
+    federation.aggregator()
+    rsa = federation.client("a")
+    federation.wait(lambda: "suite " in rsa.said(), "it was to start")
+    federation.configure({"security": {"signatures": "ed25519"}, "rounds": {"count": 1}})
+    federation.client("b")
+    federation.finish()
+    kinds = {row["device"]: len(row["key"]) for row in federation.query("SELECT device, key FROM devices")}
+    assert kinds == {"a": 392, "b": 43}
+    trained = federation.query("SELECT device, outcome FROM updates WHERE task = 'train' ORDER BY device")
+    assert trained == [{"device": "a", "outcome": "accepted"}, {"device": "b", "outcome": "accepted"}]
+
+
 def test_without_a_key_all_is_readable_and_every_process_says_so(federation: Federation, tmp_path: Path) -> None:
     (federation.folder / "secret.key").unlink()
     messages = run_with(federation, "plaintext", tmp_path / "heard")
