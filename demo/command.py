@@ -1,7 +1,7 @@
 """`floe demo`: a whole federation on this machine, every part a process of its own. Writes one folder, reads its log.
 
-It does what a person would: writes floe.toml and secret.key, divides the data, starts `floe broker`,
-`floe aggregator` and one `floe client` for each device, and follows the log until every round has closed.
+It does what a person would: writes floe.toml, divides the data, starts `floe broker` and `floe aggregator`, has every
+device join, starts one `floe client` for each, and follows the log until every round has closed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
+from demo import enrol
 from demo import folder as demo_folder
 from demo.display import Display, round_table, score_words
 from demo.folder import CLIENTS, Settings
@@ -63,7 +64,9 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="data, weights, shuffling")
 @click.option("--model", type=click.Choice(MODELS), help="another model than the data set's own")
 @click.option("--report", type=click.Choice(["weights", "accuracy"]), default="weights", show_default=True)
-@click.option("--suite", type=click.Choice(get_args(Suite)), default="chacha20-poly1305", show_default=True)
+@click.option("--suite", type=click.Choice(["auto", *get_args(Suite)]), default="auto", show_default=True,
+              help="fernet and plaintext: without enrolment")  # fmt: skip
+@click.option("--shared-key", is_flag=True, help="one secret.key for all instead of enrolled devices")
 @click.option("--out", type=click.Path(path_type=Path), help="folder of the run  [default: runs/DATA-DATE-TIME]")
 @click.option("--patience", type=click.FloatRange(min=1), default=600.0, show_default=True, metavar="S",
               callback=_finite, help="give up when nothing has moved for so many seconds")  # fmt: skip
@@ -109,10 +112,18 @@ def _run(folder: Path, settings: Settings, patience_s: float, display: Display, 
         config = demo_folder.write(folder, values, plan, environ)
         demo_folder.write_key(folder, settings)
         display.stage(f"the run is kept in {_near(folder)}")
+        if settings.enrols:
+            display.stage("making the federation, letting the devices in")
+            enrol.found(children, stop)
         children.start("aggregator", "aggregator")
+        if settings.enrols:
+            enrol.let_in(children, list(devices), stop)
+        if stop():
+            return None
         for name, features in devices.items():
             children.start(name, "client", "--id", name, "--data", str(features))
-        display.stage(f"model {config.plan.model}, {len(devices)} devices, suite {config.security.suite}")
+        sealed = f"{'enrolled, ' if settings.enrols else ''}suite {config.security.suite}"
+        display.stage(f"model {config.plan.model}, {len(devices)} devices, {sealed}")
         return config if _follow(children, config, patience_s, display, stop) else None
 
 
@@ -178,7 +189,7 @@ def _fields(config: Config, result: Summary, seconds: float) -> dict[str, Any]:
         "model_sha256": result.model_sha256,
         "database": str(_log(config)),
         "models": str(config.path(config.paths.models)),
-        "suite": config.security.suite,
+        "suite": ", ".join(result.suites),
         "seed": config.plan.seed,
         "seconds": round(seconds, 1),
     }
@@ -190,7 +201,7 @@ def _tell(console: Console, config: Config, result: Summary, seconds: float) -> 
     lines = (
         f"{what}: {score_words(result.final)}",
         f"{result.updates_accepted} updates, {size_words(result.bytes_up)} up, {size_words(result.bytes_down)} down, "
-        f"{seconds:.1f} s in all",
+        f"{seconds:.1f} s in all; suite {', '.join(result.suites)}",
         f"log     {_near(_log(config))}",
         f"csv     {_near(_log(config).with_name(CSV))}",
         f"models  {_near(config.path(config.paths.models))}",

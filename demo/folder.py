@@ -43,6 +43,12 @@ class Settings:
     model: str | None
     report: str
     suite: str
+    shared_key: bool = False
+
+    @property
+    def enrols(self) -> bool:
+        """Whether devices are enrolled; otherwise they share a key, or have none."""
+        return not self.shared_key and self.suite not in ("fernet", "plaintext")
 
     @property
     def data(self) -> str:
@@ -122,7 +128,7 @@ def decided(settings: Settings, port: int, devices: int) -> dict[str, dict[str, 
     return {
         "mqtt": {"host": "127.0.0.1", "port": port},
         "broker": {"bind": "127.0.0.1"},
-        "security": {"suite": settings.suite, "secret_key": "secret.key"},
+        "security": {"suite": settings.suite, "secret_key": "secret.key", "federation": "federation.pub"},
         "paths": {"state": "state", "models": "models", "log": "log"},
         "rounds": {"count": settings.rounds, "devices": devices, "quorum": 0, "members": [], "initial": ""},
         # One thread each: devices share the cores, and sums in another order would give other weights.
@@ -152,8 +158,8 @@ def write(folder: Path, values: Mapping[str, Mapping[str, Any]], plan: Plan, env
 
 
 def write_key(folder: Path, settings: Settings) -> None:
-    """A secret.key for the run, unless it is to go in plaintext."""
-    if settings.suite != "plaintext":
+    """A secret.key for a run whose devices share one."""
+    if not settings.enrols and settings.suite != "plaintext":
         new_secret(folder / "secret.key")
 
 

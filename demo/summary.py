@@ -109,6 +109,7 @@ class Summary:
     table: tuple[RoundRow, ...]
     updates_accepted: int
     model_sha256: str | None
+    suites: tuple[str, ...]
 
     @property
     def final(self) -> Scores:
@@ -147,7 +148,8 @@ def summary(db: Database) -> Summary:
     accepted = db.execute("SELECT count(*) FROM updates WHERE task = 'train' AND outcome = 'accepted'").fetchone()[0]
     measured = {row["round"]: row for row in db.query(_MODELS if newest else _OWN)}
     table = tuple(_round(number, [p for p in phases if p.round == number], measured) for number in numbers)
-    return Summary(table, accepted, newest["sha256"] if newest else None)
+    suites = tuple(suite for (suite,) in db.execute("SELECT DISTINCT suite FROM updates ORDER BY suite"))
+    return Summary(table, accepted, newest["sha256"] if newest else None, suites)
 
 
 def _phase(row: dict[str, Any]) -> PhaseRow:

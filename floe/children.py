@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 
 from floe.errors import BrokerError, FloeError
@@ -60,6 +61,16 @@ class Children:
 
     def start(self, name: str, *arguments: str, module: str = "floe") -> Child:
         """Run `floe <arguments>`, or another module, in the folder; what it says goes to `logs/<name>.log` there."""
+        return self._start(name, arguments, module, None)
+
+    def said(self, name: str, stopped: Callable[[], bool], *arguments: str) -> list[str]:
+        """Run `floe <arguments>` to its end: the lines of its stdout, which go to no log. Raises its error."""
+        with TemporaryFile() as stdout:
+            self.wait(self._start(name, arguments, "floe", stdout.fileno()), stopped)
+            stdout.seek(0)
+            return stdout.read().decode().splitlines()
+
+    def _start(self, name: str, arguments: Sequence[str], module: str, stdout: int | None) -> Child:
         log = self._folder / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as file:
@@ -68,7 +79,7 @@ class Children:
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=file,
+                stdout=file if stdout is None else stdout,
                 stderr=file,
                 start_new_session=True,
                 preexec_fn=dying_with_parent(),

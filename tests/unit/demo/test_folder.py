@@ -15,7 +15,7 @@ from floe.errors import ConfigError, DataError, FloeError, IncompleteError
 
 DEFAULT = Settings(
     source="digits", clients=None, rounds=5, partition="iid", alpha=0.5, rows=None, seed=3, model=None,
-    report="weights", suite="chacha20-poly1305",
+    report="weights", suite="auto",
 )  # fmt: skip
 
 
@@ -144,8 +144,18 @@ def test_a_variable_that_nothing_knows_is_refused_before_anything_runs(tmp_path:
         demo_folder.write(tmp_path, values, PRESETS["digits"], environ)
 
 
-def test_plaintext_gets_no_key_and_the_other_suites_do(tmp_path: Path) -> None:
-    demo_folder.write_key(tmp_path, replace(DEFAULT, suite="plaintext"))
-    assert not (tmp_path / "secret.key").exists()
-    demo_folder.write_key(tmp_path, DEFAULT)
-    assert (tmp_path / "secret.key").exists()
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (DEFAULT, False),
+        (replace(DEFAULT, suite="plaintext"), False),
+        (replace(DEFAULT, suite="fernet"), True),
+        (replace(DEFAULT, shared_key=True), True),
+    ],
+)
+def test_a_shared_key_is_made_where_devices_are_sealed_and_not_enrolled(
+    tmp_path: Path, settings: Settings, key: bool
+) -> None:
+    demo_folder.write_key(tmp_path, settings)
+    assert (tmp_path / "secret.key").exists() == key
+    assert settings.enrols == (not key and settings.suite != "plaintext")
