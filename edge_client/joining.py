@@ -5,6 +5,7 @@ The request's token, nonce and what became of it are kept in `<state>/join.json`
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 import time
@@ -95,7 +96,7 @@ class Joining:
             [str(topic) for topic in topics],
         )  # fmt: skip
         self._request: JoinRequest | None = None
-        self._again_at = 0.0
+        self._again_at = math.inf  # until our subscriptions are on their way
         self._pause_s = FIRST_S
         self._shown = ""
         self._tell_at = 0.0
@@ -112,6 +113,7 @@ class Joining:
                     case Connected():
                         self._hurry()
                     case Disconnected(reason):
+                        self._again_at = math.inf
                         log(f"connection lost: {reason}; trying again")
                     case Published(refusal) if refusal:
                         raise BrokerError(f"the broker at {self._place} refused the request: {refusal}; check its ACL")
@@ -132,7 +134,7 @@ class Joining:
             self._tell_at = 0.0
             what = "no answer" if self._membership.roster else "no roster, so no aggregator,"
             log(f"{what} yet over {self._place}: does aggregator {self._lineage!r} run? Still asking")
-        if not self._wire.session.connected or now < self._again_at:
+        if now < self._again_at:
             return
         sealed = seal_join(self._join, self._federation, self._lineage, self._name, self._recipient())
         topic = DeviceJoin(self._federation, self._name, self._lineage)
@@ -152,7 +154,7 @@ class Joining:
         try:
             match parse(received.topic):
                 case CurrentRoster():
-                    if self._membership.on_head(received.payload) and not self._shown:
+                    if self._membership.on_head(received.payload) and self._again_at < math.inf and not self._shown:
                         self._hurry()
                 case EntryTo():
                     self._membership.on_entry(received.payload)
