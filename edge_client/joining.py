@@ -16,6 +16,7 @@ import msgspec
 
 from edge_client.keys import DeviceKeys
 from edge_client.membership import Membership
+from floe.access import Access, Tls
 from floe.documents import Join, JoinReply, JoinRequest
 from floe.errors import BrokerError, KeyFileError, Refused, StoreError
 from floe.files import storing
@@ -27,7 +28,7 @@ from floe.roster import number, seal_join
 from floe.sequence import Sequence
 from floe.service import Stop, log
 from floe.session import Connected, Disconnected, Published, Received
-from floe.settings import Config
+from floe.settings import Config, Mqtt
 from floe.terminal import large, printable
 from floe.topics import CurrentRoster, DeviceJoin, EntryTo, JoinReplyTo, parse
 from floe.wire import Wire
@@ -43,11 +44,10 @@ class Asked(msgspec.Struct, frozen=True):
     nonce: str
     key: str
     sealing: str
-    lobby_port: int
 
     @classmethod
     def fresh(cls, code: JoinCode, key: str) -> Asked:
-        return cls(code.token, secrets.token_hex(16), key, code.sealing, code.lobby_port)
+        return cls(code.token, secrets.token_hex(16), key, code.sealing)
 
 
 def kept_asked(state: Path) -> Asked | None:
@@ -87,13 +87,13 @@ class Joining:
         self._state = state
         suite: Suite = suite_here() if config.security.suite == "auto" else config.security.suite
         self._join = Join(asked.nonce, keys.public((suite,)), asked.token)
-        mqtt = msgspec.structs.replace(config.mqtt, port=asked.lobby_port)
+        mqtt, access = _lobby(config.mqtt)
         self._place = f"{mqtt.host}:{mqtt.port}"
         named = (self._federation, self._lineage)
         topics = (CurrentRoster(*named), EntryTo(*named, self._name), JoinReplyTo(*named, self._name))
         self._wire = Wire(
             mqtt, self._federation, keys.identity, Keyring("plaintext", None), Sequence(state / "sequence"), None,
-            [str(topic) for topic in topics],
+            [str(topic) for topic in topics], access,
         )  # fmt: skip
         self._request: JoinRequest | None = None
         self._again_at = math.inf  # until our subscriptions are on their way
@@ -188,6 +188,13 @@ class Joining:
         click.echo(
             f"number {spaced}: tell it to the operator, who compares it: floe devices approve {self._name}", err=True
         )
+
+
+def _lobby(mqtt: Mqtt) -> tuple[Mqtt, Access | None]:
+    """Where those ask who have no login. TLS there is not verified: the request is sealed, and the reply signed."""
+    if not mqtt.lobby_port:
+        return mqtt, None
+    return msgspec.structs.replace(mqtt, port=mqtt.lobby_port), Access(tls=Tls(verify=False) if mqtt.tls else None)
 
 
 def _file(state: Path) -> Path:
