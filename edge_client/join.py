@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -86,17 +87,21 @@ def _agreed(config: Config, code: JoinCode, name: str) -> Config:
         config = load({"device.id": ("--id", name)}, file=config.folder / FILE)
         log(f"{config.file} written")
     wrong = [
-        f"[{section}] {key} = {there!r} -> {_quoted(wanted)}{_source(section, key)}"
+        f"[{section}] {key} = {_toml_value(wanted)} (now {_toml_value(there)}{_source(section, key)})"
         for section, key, there, wanted in (
             ("federation", "name", config.federation.name, code.federation),
             ("mqtt", "host", config.mqtt.host, code.host),
             ("mqtt", "port", config.mqtt.port, code.port),
+            ("mqtt", "tls", config.mqtt.tls, code.tls),
+            ("mqtt", "lobby_port", config.mqtt.lobby_port, _lobby_port(code)),
             ("rounds", "lineage", config.rounds.lineage, code.lineage),
         )
         if there != wanted
     ]
     if wrong:
-        raise ConfigError(f"{config.file}: the code is for another place; change {'; '.join(wrong)}")
+        raise ConfigError(
+            f"{config.file}: the code is for another place; if you want to go there, set {'; '.join(wrong)}"
+        )
     return msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, id=name))
 
 
@@ -137,16 +142,21 @@ def _has_id(config: Config) -> bool:
 
 def _source(section: str, key: str) -> str:
     name = variable(section, key)
-    return f" (set by {name})" if name in os.environ else ""
+    return f", by {name}" if name in os.environ else ""
 
 
-def _quoted(value: str | int) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def _lobby_port(code: JoinCode) -> int:
+    return 0 if code.lobby_port == code.port else code.lobby_port
+
+
+def _toml_value(value: str | int) -> str:
+    return json.dumps(value)
 
 
 def _toml(code: JoinCode, name: str) -> str:
+    access = f"tls = {_toml_value(code.tls)}\nlobby_port = {_lobby_port(code)}\n"
     return (
         "# Written by `floe join`; `floe init --print` shows all that can be set.\n"
-        f'[federation]\nname = "{code.federation}"\n\n[mqtt]\nhost = "{code.host}"\nport = {code.port}\n\n'
+        f'[federation]\nname = "{code.federation}"\n\n[mqtt]\nhost = "{code.host}"\nport = {code.port}\n{access}\n'
         f'[rounds]\nlineage = "{code.lineage}"\n\n[device]\nid = "{name}"\n'
     )

@@ -5,6 +5,7 @@ The request's token, nonce and what became of it are kept in `<state>/join.json`
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 import time
@@ -15,6 +16,7 @@ import msgspec
 
 from edge_client.keys import DeviceKeys
 from edge_client.membership import Membership
+from floe.access import Access, Tls
 from floe.documents import Join, JoinReply, JoinRequest
 from floe.errors import BrokerError, KeyFileError, Refused, StoreError
 from floe.files import storing
@@ -26,7 +28,7 @@ from floe.roster import number, seal_join
 from floe.sequence import Sequence
 from floe.service import Stop, log
 from floe.session import Connected, Disconnected, Published, Received
-from floe.settings import Config
+from floe.settings import Config, Mqtt
 from floe.terminal import large, printable
 from floe.topics import CurrentRoster, DeviceJoin, EntryTo, JoinReplyTo, parse
 from floe.wire import Wire
@@ -42,11 +44,10 @@ class Asked(msgspec.Struct, frozen=True):
     nonce: str
     key: str
     sealing: str
-    lobby_port: int
 
     @classmethod
     def fresh(cls, code: JoinCode, key: str) -> Asked:
-        return cls(code.token, secrets.token_hex(16), key, code.sealing, code.lobby_port)
+        return cls(code.token, secrets.token_hex(16), key, code.sealing)
 
 
 def kept_asked(state: Path) -> Asked | None:
@@ -86,16 +87,16 @@ class Joining:
         self._state = state
         suite: Suite = suite_here() if config.security.suite == "auto" else config.security.suite
         self._join = Join(asked.nonce, keys.public((suite,)), asked.token)
-        mqtt = msgspec.structs.replace(config.mqtt, port=asked.lobby_port)
+        mqtt, access = _lobby(config.mqtt)
         self._place = f"{mqtt.host}:{mqtt.port}"
         named = (self._federation, self._lineage)
         topics = (CurrentRoster(*named), EntryTo(*named, self._name), JoinReplyTo(*named, self._name))
         self._wire = Wire(
             mqtt, self._federation, keys.identity, Keyring("plaintext", None), Sequence(state / "sequence"), None,
-            [str(topic) for topic in topics],
+            [str(topic) for topic in topics], access,
         )  # fmt: skip
         self._request: JoinRequest | None = None
-        self._again_at = 0.0
+        self._again_at = math.inf  # until our subscriptions are on their way
         self._pause_s = FIRST_S
         self._shown = ""
         self._tell_at = 0.0
@@ -112,6 +113,7 @@ class Joining:
                     case Connected():
                         self._hurry()
                     case Disconnected(reason):
+                        self._again_at = math.inf
                         log(f"connection lost: {reason}; trying again")
                     case Published(refusal) if refusal:
                         raise BrokerError(f"the broker at {self._place} refused the request: {refusal}; check its ACL")
@@ -132,7 +134,7 @@ class Joining:
             self._tell_at = 0.0
             what = "no answer" if self._membership.roster else "no roster, so no aggregator,"
             log(f"{what} yet over {self._place}: does aggregator {self._lineage!r} run? Still asking")
-        if not self._wire.session.connected or now < self._again_at:
+        if now < self._again_at:
             return
         sealed = seal_join(self._join, self._federation, self._lineage, self._name, self._recipient())
         topic = DeviceJoin(self._federation, self._name, self._lineage)
@@ -152,7 +154,7 @@ class Joining:
         try:
             match parse(received.topic):
                 case CurrentRoster():
-                    if self._membership.on_head(received.payload) and not self._shown:
+                    if self._membership.on_head(received.payload) and self._again_at < math.inf and not self._shown:
                         self._hurry()
                 case EntryTo():
                     self._membership.on_entry(received.payload)
@@ -186,6 +188,13 @@ class Joining:
         click.echo(
             f"number {spaced}: tell it to the operator, who compares it: floe devices approve {self._name}", err=True
         )
+
+
+def _lobby(mqtt: Mqtt) -> tuple[Mqtt, Access | None]:
+    """Where those ask who have no login. TLS there is not verified: the request is sealed, and the reply signed."""
+    if not mqtt.lobby_port:
+        return mqtt, None
+    return msgspec.structs.replace(mqtt, port=mqtt.lobby_port), Access(tls=Tls(verify=False) if mqtt.tls else None)
 
 
 def _file(state: Path) -> Path:

@@ -79,7 +79,6 @@ def load_asker(config: Config) -> Asker:
             f"{DELEGATE}, adds it"
         )
     state = folder / f"operator-{name}"
-    load_anchor(config, state)
     return Asker(replace(identity, name=name), state, KnownRoster(state / "head", anchor), text)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from floe.anchor import load_anchor
 from floe.asker import Asker
 from floe.documents import RosterCommand, RosterReply
 from floe.errors import BrokerError, KeyFileError, Refused
@@ -56,6 +57,7 @@ class Asking:
         self._pinned = asker.state / f"aggregator-{self.lineage}.pub"
         self._place = f"{config.mqtt.host}:{config.mqtt.port}"
         self._keyring = load_keyring(config, asker.state) if asker.known is None else Keyring("plaintext", None)
+        self._connections = 0  # how often our subscriptions were made: a reply to what is sent before may be lost
         self._sequence = Sequence(asker.state / "sequence")
         name = asker.identity.name
         filters: list[Topic] = [talk.answers(self._federation, self.lineage, name) for talk in (ROUNDS, ROSTER)]
@@ -75,53 +77,56 @@ class Asking:
         topic = talk.asks(self._federation, self.asker.identity.name, self.lineage)
         command, payload = self._make(talk, fields)
         session.connect(lambda: self._stop() or time.monotonic() >= until, log)
-        again_at, outranked = 0.0, False
+        again_at, sent_on, outranked = 0.0, 0, False
         while not self._stop():
             now = time.monotonic()
             if now >= until:
                 raise BrokerError(self._nobody(wait_s))
-            if session.connected and now >= again_at:
+            if session.connected and self._connections and (now >= again_at or sent_on < self._connections):
                 self._wire.send_bytes(topic, payload)
-                again_at = now + AGAIN_S
-            match session.next(min(0.25, until - now)):
-                case Connected():
-                    again_at = 0.0
-                case Disconnected(reason):
-                    log(f"connection lost: {reason}; trying again")
-                case Published(refusal) if refusal:
-                    raise BrokerError(f"the broker at {self._place} refused the command: {refusal}; check its ACL")
-                case Received() as received:
-                    session.ack(received)
-                    reply = self._reply(received, talk, command)
-                    if isinstance(reply, Reply) and reply.newest > command.seq and not outranked:
-                        outranked = self._wire.outrank(reply.newest)
-                        command, payload = self._make(talk, fields)
-                        again_at = 0.0
-                    elif reply:
-                        return reply
+                again_at, sent_on = now + AGAIN_S, self._connections
+            reply = self._reply(self._next(until - now), talk, command)
+            if isinstance(reply, Reply) and reply.newest > command.seq and not outranked:
+                outranked = self._wire.outrank(reply.newest)
+                command, payload = self._make(talk, fields)
+                again_at = 0.0
+            elif reply:
+                return reply
         sys.exit(self._stop.code)
 
     def rest(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
         """Listen, for so many seconds or until it is `enough`."""
         until = time.monotonic() + seconds
-        session = self._wire.session
-        session.connect(lambda: self._stop() or time.monotonic() >= until, log)
+        self._wire.session.connect(lambda: self._stop() or time.monotonic() >= until, log)
         while (left := until - time.monotonic()) > 0 and not (self._stop() or enough()):
-            if isinstance(received := session.next(min(left, 0.25)), Received):
-                session.ack(received)
-                self._reply(received, ROSTER, None)
+            self._reply(self._next(left), ROSTER, None)
         if self._stop():
             sys.exit(self._stop.code)
 
     def close(self) -> None:
         self._wire.close()
 
+    def _next(self, left_s: float) -> Received | None:
+        match self._wire.session.next(min(0.25, left_s)):
+            case Connected():
+                self._connections += 1
+            case Disconnected(reason):
+                log(f"connection lost: {reason}; trying again")
+            case Published(refusal) if refusal:
+                raise BrokerError(f"the broker at {self._place} refused the command: {refusal}; check its ACL")
+            case Received() as received:
+                self._wire.session.ack(received)
+                return received
+        return None
+
     def _make(self, talk: Talk[R], fields: dict[str, Any]) -> tuple[Message, bytes]:
         """A fresh command. Its number in the session is drawn: two machines with one key must not give one twice."""
         seq = self._sequence.next() + secrets.randbelow(SESSION // 2)
         return self._wire.make(talk.command, seq=seq, to=self.lineage, **fields)
 
-    def _reply(self, received: Received, talk: Talk[R], command: Message | None) -> R | None:
+    def _reply(self, received: Received | None, talk: Talk[R], command: Message | None) -> R | None:
+        if received is None:
+            return None
         try:
             topic = parse(received.topic)
             if isinstance(topic, CurrentRoster) and self.asker.known is not None:
@@ -177,6 +182,7 @@ class Asking:
 def asking(config: Config, asker: Asker) -> Iterator[Asking]:
     """A connection for the block, and this machine's only one of this operator."""
     with stopping() as stop, only_one(asker.state, "command of this operator"):
+        load_anchor(config, asker.state)
         connection = Asking(config, asker, stop)
         try:
             yield connection

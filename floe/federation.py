@@ -19,6 +19,7 @@ from floe.identity import Identity, load_identity, load_sealing_key, new_identit
 from floe.managing import Managing, managing
 from floe.operators import check_name, check_places
 from floe.roster import Anchor, Roster, read_delegation
+from floe.service import only_one
 from floe.settings import Config
 from floe.sign_roster import Change, delegate, first_head, next_head, with_next_epoch
 from floe.signing import public_key
@@ -58,18 +59,11 @@ def new(config: Config, name: str, days: int) -> None:
         raise ConfigError(f"--operator {name}: the lineage has this name; choose another")
     paths = _Paths(config)
     paths.check_fresh()
-    now = int(time.time())
-    root = load_identity(paths.root.parent, paths.root.stem)
-    anchor = Anchor(config.federation.name, root.key)
-    write_anchor(paths.anchor, anchor)
-    private = read_identity(paths.operator, name) if present(paths.operator) else new_identity(paths.operator, name)
-    text, delegation = paths.delegation_of(anchor, root, private, now + days * DAY_S)
-    lineage = config.rounds.lineage
-    signing = load_identity(paths.state / "keys", lineage)
-    sealing = sealing_text(load_sealing_key(paths.state / "keys", lineage).public_key())
-    aggregator = Aggregator(lineage, signing.key, sealing, 1)
-    write_atomically(paths.head, (first_head(anchor, private, aggregator, text, now) + "\n").encode())
-    click.echo(f"federation {anchor.federation!r} made; operator {name!r} may sign until {_date(delegation.until)}")
+    with only_one(paths.state, "aggregator"):
+        delegation = _make(config, paths, name, days)
+    click.echo(
+        f"federation {config.federation.name!r} made; operator {name!r} may sign until {_date(delegation.until)}"
+    )
     click.echo(f"  {paths.root}: the root key. TAKE IT AWAY: it is needed only to name operators again")
     click.echo(
         f"  {paths.operator}: the operator's key; with {paths.anchor.name} and {paths.delegation.name} it may move"
@@ -137,6 +131,21 @@ def restored(config: Config, reply_s: float) -> None:
         roster = _publish(held, text, delegation, lineage)
         epoch = roster.aggregator(lineage).epoch
         click.echo(f"{lineage!r} goes on in epoch {epoch}, version {roster.version} of the roster")
+
+
+def _make(config: Config, paths: _Paths, name: str, days: int) -> Delegation:
+    """The files of a new federation, the head last: with it all is there."""
+    now, lineage = int(time.time()), config.rounds.lineage
+    root = load_identity(paths.root.parent, paths.root.stem)
+    anchor = Anchor(config.federation.name, root.key)
+    write_anchor(paths.anchor, anchor)
+    private = read_identity(paths.operator, name) if present(paths.operator) else new_identity(paths.operator, name)
+    text, delegation = paths.delegation_of(anchor, root, private, now + days * DAY_S)
+    signing = load_identity(paths.state / "keys", lineage)
+    sealing = sealing_text(load_sealing_key(paths.state / "keys", lineage).public_key())
+    aggregator = Aggregator(lineage, signing.key, sealing, 1)
+    write_atomically(paths.head, first_head(anchor, private, aggregator, text, now).encode())
+    return delegation
 
 
 def _publish(held: Managing, text: str, delegation: Delegation, restored: str = "") -> Roster:

@@ -70,12 +70,12 @@ def invite(
 
 def _invited(held: Managing, config: Config, name: str, expires: int) -> JoinCode:
     token = secrets.token_bytes(TOKEN_BYTES)
-    lineage = config.rounds.lineage
+    lineage, mqtt = config.rounds.lineage, config.mqtt
     held.ask("invite", token=hashlib.sha256(token).hexdigest(), name=name, until=expires)
     return JoinCode(
         federation=held.federation, lineage=lineage, device=name, root=held.known.anchor.root,
-        sealing=held.newest().aggregator(lineage).sealing, token=token.hex(), expires=expires, host=config.mqtt.host,
-        port=config.mqtt.port, lobby_port=config.mqtt.port, tls=False,
+        sealing=held.newest().aggregator(lineage).sealing, token=token.hex(), expires=expires, host=mqtt.host,
+        port=mqtt.port, lobby_port=mqtt.lobby_port or mqtt.port, tls=mqtt.tls,
     )  # fmt: skip
 
 
