@@ -21,6 +21,10 @@ PATTERNS = {
     r"\A[A-Za-z0-9_-]{1,512}\Z": "base64url, at most 512 characters",
     r"\A[A-Za-z0-9_-]{0,512}\Z": "base64url, at most 512 characters, or empty",
     r"\A([a-z0-9_-]{1,64}|\*)\Z": "name, or `*`",
+    r"\A([a-z0-9_-]{1,64})?\Z": "name, or empty",
+    r"\A([0-9a-f]{32})?\Z": "hex32, or empty",
+    r"\A[A-Za-z0-9_-]{43}\Z": "base64url of 43 characters",
+    r"\A[A-Za-z0-9_-]{1,8192}\Z": "base64url, at most 8192 characters",
 }
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text"}
 

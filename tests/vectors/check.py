@@ -123,7 +123,7 @@ def transfers(case: Json) -> None:
 
 def unwrap(core: Json, envelope: Json, secret: bytes, bound: bytes) -> bytes:
     """Section 7.5."""
-    wrapping_key = hkdf(secret, core["salt"], b"floe-v1 wrap\n" + bound + envelope["to"].encode())
+    wrapping_key = hkdf(secret, core["salt"], b"floe-v1 wrap shared\n" + bound + envelope["to"].encode())
     return ChaCha20Poly1305(wrapping_key).decrypt(nonce(0), decode64(envelope["key"]), None)
 
 
@@ -220,6 +220,12 @@ PATTERNS = {
     "OperatorCommand": "floe/{federation}/operator/{operator}/{lineage}/command",
     "ReplyTo": LINEAGE + "/to/{operator}/reply",
     "ModelChunkTo": LINEAGE + "/to/{device}/{round}/chunk/{transfer}/{index}",
+    "CurrentRoster": LINEAGE + "/roster",
+    "EntryTo": LINEAGE + "/to/{device}/entry",
+    "DeviceJoin": DEVICE + "/{lineage}/join",
+    "JoinReplyTo": LINEAGE + "/to/{device}/join",
+    "OperatorRoster": "floe/{federation}/operator/{operator}/{lineage}/roster",
+    "RosterReplyTo": LINEAGE + "/to/{operator}/roster",
 }
 
 

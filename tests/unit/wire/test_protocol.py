@@ -11,7 +11,21 @@ import pytest
 from helpers.protocol import DOCUMENT, in_words, tables_under
 from helpers.wire import golden
 
-from floe import messages, plan, report, schema, seal, sequence, session, topics, transfer, weights
+from floe import (
+    documents,
+    hpke,
+    messages,
+    plan,
+    report,
+    roster,
+    schema,
+    seal,
+    sequence,
+    session,
+    topics,
+    transfer,
+    weights,
+)
 
 HEADINGS: dict[str, type[msgspec.Struct]] = {
     "### Message": messages.Message,
@@ -22,10 +36,25 @@ HEADINGS: dict[str, type[msgspec.Struct]] = {
     "### Answer, type `answer`": messages.Answer,
     "### Command, type `command`": messages.Command,
     "### Reply, type `reply`": messages.Reply,
+    "### Delegation, type `delegation`": documents.Delegation,
+    "### Card, type `card`": documents.Card,
+    "### Head, type `head`": documents.Head,
+    "### Entry, type `entry`": documents.Entry,
+    "### JoinRequest, type `join`": documents.JoinRequest,
+    "### JoinReply, type `joined`": documents.JoinReply,
+    "### RosterCommand, type `manage`": documents.RosterCommand,
+    "### RosterReply, type `managed`": documents.RosterReply,
     "### Phase": messages.Phase,
     "### Base": messages.Base,
     "### Core": messages.Core,
     "### Envelope": messages.Envelope,
+    "### Operator": documents.Operator,
+    "### Aggregator": documents.Aggregator,
+    "### Keys": documents.Keys,
+    "### Join": documents.Join,
+    "### Member": documents.Member,
+    "### Proof": documents.Proof,
+    "### Sibling": documents.Sibling,
     "### Plan": plan.Plan,
     "### Schema": schema.Schema,
     "### Report": report.Report,
@@ -82,7 +111,7 @@ def test_the_outcomes_of_the_reasons_are_outcomes_of_the_code() -> None:
 
 
 def test_the_limits_are_the_constants_of_the_code() -> None:
-    modules = (messages, transfer, seal, weights, schema, session, sequence)
+    modules = (messages, transfer, seal, weights, schema, session, sequence, documents, hpke, roster)
     for name, value, _ in tables_under("## 11. Limits")[0]:
         found = {getattr(module, name) for module in modules if hasattr(module, name)}
         assert found == {int(value)}, name
