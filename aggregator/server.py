@@ -354,6 +354,8 @@ class Aggregator:
         """A device that waits does not know what is asked for now: the broker lost it."""
         if self._state.stage != "closing" and time.monotonic() >= self._repeat_at:
             self._repeat_at = time.monotonic() + RETRY_S
+            if self._desk is not None:
+                self._desk.greet()
             self._publish_round()
 
     def _publish_round(self) -> None:

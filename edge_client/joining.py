@@ -44,10 +44,11 @@ class Asked(msgspec.Struct, frozen=True):
     nonce: str
     key: str
     sealing: str
+    version: int
 
     @classmethod
     def fresh(cls, code: JoinCode, key: str) -> Asked:
-        return cls(code.token, secrets.token_hex(16), key, code.sealing)
+        return cls(code.token, secrets.token_hex(16), key, code.sealing, code.version)
 
 
 def kept_asked(state: Path) -> Asked | None:
@@ -83,6 +84,7 @@ class Joining:
         self._name = keys.identity.name
         self._key = keys.identity.key
         self._membership = membership
+        membership.expect(asked.version)
         self._asked = asked
         self._state = state
         suite: Suite = suite_here() if config.security.suite == "auto" else config.security.suite
@@ -167,6 +169,7 @@ class Joining:
         self._membership.check_key(reply)
         if (reply.to, reply.to_key, reply.nonce) != (self._name, self._key, self._join.nonce) or not self._request:
             return  # to another request than ours
+        self._membership.expect(reply.version)  # our nonce is in it: so it is of now
         detail = printable(reply.detail)
         match reply.state:
             case "rejected":

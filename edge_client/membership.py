@@ -26,8 +26,9 @@ from floe.signing import from_text, verify
 
 class _File(msgspec.Struct):
     check: str
-    head: str
-    entry: str
+    head: str = ""
+    entry: str = ""
+    least: int = 0
 
 
 class Membership:
@@ -47,8 +48,10 @@ class Membership:
         self._sealing = sealing
         self._path = state / "roster.json"
         self._text = ""
+        self._least = 0
         try:
             kept = _read(self._path)
+            self._least = kept.least
             if kept.head:
                 self._believe(read_head(kept.head, anchor))
             if kept.entry:
@@ -65,12 +68,23 @@ class Membership:
         return self.roster.aggregator(self._lineage).epoch if self.roster else 0
 
     def is_approved(self, key: str) -> bool:
-        """Whether the roster has this device, with this signing key."""
+        """Whether the roster has this device, with this signing key; only the newest says so that must be there."""
+        if self.roster is None or self.roster.version < self._least:
+            return False
         return self.card is not None and self.card.state == "approved" and self.card.keys.signing == key
 
     @property
     def is_revoked(self) -> bool:
         return self.card is not None and self.card.state == "revoked"
+
+    def expect(self, version: int) -> None:
+        """A roster below this version is an old one, whoever shows it. On disk when this returns. Raises `StoreError`.
+
+        So says an invitation, which an operator has made from the roster, or an answer to a nonce of ours.
+        """
+        if version > self._least:
+            self._least = version
+            self._save(self.roster.text if self.roster else "", self._text)
 
     def on_head(self, payload: bytes) -> bool:
         """A head of the roster; whether it is news. On disk when this returns. Raises `Refused`, `StoreError`."""
@@ -81,6 +95,8 @@ class Membership:
         roster.aggregator(self._lineage)
         if self.roster is not None:
             check_follows(roster, self.roster)
+        if roster.version < self._least:
+            raise Refused("roster", f"version {roster.version}; the roster is at {self._least} at least")
         self._save(roster.text, self._text)
         self._believe(roster)
         return True
@@ -129,17 +145,18 @@ class Membership:
         self.ring.group, self.ring.group_key = entry.group, opened
 
     def _save(self, head: str, entry: str) -> None:
-        write_atomically(self._path, msgspec.json.encode(_File(_check(head, entry), head, entry)))
+        file = _File(_check(head, entry, self._least), head, entry, self._least)
+        write_atomically(self._path, msgspec.json.encode(file))
 
 
 def _read(path: Path) -> _File:
     if not os.path.lexists(path):
-        return _File("", "", "")
+        return _File("")
     file = msgspec.json.decode(path.read_bytes(), type=_File)
-    if file.check != _check(file.head, file.entry):
+    if file.check != _check(file.head, file.entry, file.least):
         raise ValueError("it is not as it was written")
     return file
 
 
-def _check(head: str, entry: str) -> str:
-    return hashlib.sha256(f"{len(head)}\n{head}{entry}".encode()).hexdigest()[:16]
+def _check(head: str, entry: str, least: int) -> str:
+    return hashlib.sha256(f"{least}\n{len(head)}\n{head}{entry}".encode()).hexdigest()[:16]

@@ -72,10 +72,11 @@ def _invited(held: Managing, config: Config, name: str, expires: int) -> JoinCod
     token = secrets.token_bytes(TOKEN_BYTES)
     lineage, mqtt = config.rounds.lineage, config.mqtt
     held.ask("invite", token=hashlib.sha256(token).hexdigest(), name=name, until=expires)
+    newest = held.newest()
     return JoinCode(
         federation=held.federation, lineage=lineage, device=name, root=held.known.anchor.root,
-        sealing=held.newest().aggregator(lineage).sealing, token=token.hex(), expires=expires, host=mqtt.host,
-        port=mqtt.port, lobby_port=mqtt.lobby_port or mqtt.port, tls=mqtt.tls,
+        sealing=newest.aggregator(lineage).sealing, token=token.hex(), expires=expires, version=newest.version,
+        host=mqtt.host, port=mqtt.port, lobby_port=mqtt.lobby_port or mqtt.port, tls=mqtt.tls,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ+-./:"
 HOST = r"[A-Za-z0-9._:-]{1,253}"
 MAX_CHARACTERS = 2000
 _CHECKSUM_BYTES = 4
-_FIXED = struct.Struct(">32s32s16sIHHB")
+_FIXED = struct.Struct(">32s32s16sIIHHB")
 _TLS = 1
 _AGAIN = "copy it again, or scan its QR code"
 
@@ -31,8 +31,9 @@ class JoinCode:
     """An invitation. It holds no shared secret: `token` lets one device ask, once, until `expires`.
 
     `root` (Ed25519) and `sealing` (X25519, the aggregator's) are public keys as in messages, `token` is 16 bytes in
-    hexadecimal, `expires` in seconds since 1970; `device` is the name that is invited, empty: any. The broker lets
-    members in at `port`, and who is none yet at `lobby_port`; both with TLS, or neither.
+    hexadecimal, `expires` in seconds since 1970; `version` is the roster's when the code was made: whoever shows the
+    device an older one is not believed. `device` is the name that is invited, empty: any. The broker lets members in at
+    `port`, and who is none yet at `lobby_port`; both with TLS, or neither.
     """
 
     federation: str
@@ -42,6 +43,7 @@ class JoinCode:
     sealing: str
     token: str
     expires: int
+    version: int
     host: str
     port: int
     lobby_port: int
@@ -53,11 +55,12 @@ def write_code(code: JoinCode) -> str:
     _check(code)
     try:
         fixed = _FIXED.pack(
-            from_text(code.root), from_text(code.sealing), bytes.fromhex(code.token), code.expires, code.port,
-            code.lobby_port, _TLS * code.tls,
+            from_text(code.root), from_text(code.sealing), bytes.fromhex(code.token), code.expires, code.version,
+            code.port, code.lobby_port, _TLS * code.tls,
         )  # fmt: skip
     except struct.error:
-        raise ConfigError(f"join code: it cannot be valid until {code.expires}, a time in seconds below 2^32") from None
+        numbers = f"valid until {code.expires}, version {code.version}"
+        raise ConfigError(f"join code: {numbers}: both must be from 0 to 2^32 - 1") from None
     texts = (text.encode() for text in (code.federation, code.lineage, code.device, code.host))
     content = fixed + b"".join(bytes([len(text)]) + text for text in texts)
     return PREFIX + _encode(content + _checksum(content))
@@ -77,15 +80,15 @@ def read_code(text: str) -> JoinCode:
     if _checksum(content) != checksum:
         raise ConfigError(f"join code: a character is wrong or missing (its checksum does not fit); {_AGAIN}")
     try:
-        root, sealing, token, expires, port, lobby_port, flags = _FIXED.unpack_from(content)
+        root, sealing, token, expires, version, port, lobby_port, flags = _FIXED.unpack_from(content)
         federation, lineage, device, host = _texts(content[_FIXED.size :])
     except (struct.error, ValueError):
         raise ConfigError("join code: not made as a join code is; ask for another (`floe invite`)") from None
     if flags & ~_TLS:
         raise ConfigError("join code: asks for something that this version of Floe does not know; update it")
     code = JoinCode(
-        federation, lineage, device, to_text(root), to_text(sealing), token.hex(), expires, host, port, lobby_port,
-        bool(flags & _TLS),
+        federation, lineage, device, to_text(root), to_text(sealing), token.hex(), expires, version, host, port,
+        lobby_port, bool(flags & _TLS),
     )  # fmt: skip
     _check(code)
     return code

@@ -19,7 +19,7 @@ from floe.signing import to_text
 
 CODE = JoinCode(
     federation="floe", lineage="main", device="ann", root=ANN.key, sealing=to_text(bytes(range(32))), token="5a" * 16,
-    expires=1_800_000_000, host="broker.example", port=8883, lobby_port=8884, tls=True,
+    expires=1_800_000_000, version=7, host="broker.example", port=8883, lobby_port=8884, tls=True,
 )  # fmt: skip
 keys = st.binary(min_size=32, max_size=32).map(to_text)
 ports = st.integers(1, 65535)
@@ -32,6 +32,7 @@ codes = st.builds(
     sealing=keys,
     token=st.binary(min_size=16, max_size=16).map(bytes.hex),
     expires=st.integers(0, 2**32 - 1),
+    version=st.integers(0, 2**32 - 1),
     host=st.from_regex(r"\A[A-Za-z0-9._:-]{1,253}\Z"),
     port=ports,
     lobby_port=ports,
@@ -97,14 +98,14 @@ def content_of(code: JoinCode) -> bytes:
         (lambda content: content + b"\0", "not made as"),
         (lambda content: content[:-1], "not made as"),
         (lambda content: content[:80], "not made as"),
-        (lambda content: content[:88] + b"\x02" + content[89:], "does not know; update it"),
+        (lambda content: content[:92] + b"\x02" + content[93:], "does not know; update it"),
         (lambda content: content.replace(b"\x04main", b"\x04Main"), "lineage 'Main' is no name"),
         (lambda content: content.replace(b"\x04main", b"\x00"), "lineage '' is no name"),
         (lambda content: content.replace(b"\x04floe", b"\x04fl\ne"), r"federation 'fl\\ne' is no name"),
         (lambda content: content.replace(b"\x04floe", b"\x04fl\xc3\xbc"), "not made as"),
         (lambda content: content.replace(b"\x03ann", b"\x03a/b"), "device 'a/b' is no name"),
         (lambda content: content.replace(b"broker.example", b"broker example"), "broker 'broker example' is no addr"),
-        (lambda content: content[:84] + b"\0\0" + content[86:], "port 0 of the broker"),
+        (lambda content: content[:88] + b"\0\0" + content[90:], "port 0 of the broker"),
     ],
     ids=range(11),
 )
