@@ -30,7 +30,8 @@ from floe.topics import (
 )
 from floe.wire import Wire
 
-HEARS = (DeviceJoin, OperatorRoster, CurrentRoster)
+# The head first: with a restored log nothing must be said, or be believed of a device, before it has been seen.
+HEARS = (CurrentRoster, DeviceJoin, OperatorRoster)
 
 
 class Desk:
@@ -85,6 +86,8 @@ class Desk:
             if command.to != self._lineage:
                 raise Refused("not-for-us", f"a command for {command.to!r}")
             self._members.check_sender(command)
+            if command.action == "change" and self._members.is_far_below(command.head):
+                self._on_head(command.head)  # an operator may know a newer one than a restored log, and than the broker
             answer, card = self._enrolment.command(command)
             fields |= answer
         except Refused as refusal:
@@ -109,7 +112,9 @@ class Desk:
             self._wire.send(JoinReplyTo(self._wire.federation, self._lineage, command.name), JoinReply, **fields)
 
     def _on_head(self, text: str) -> None:
-        """What is retained under our name: newer than ours only after our log was restored from an older copy."""
+        """What is retained under our name, or known to an operator: so far above ours only after our log was restored
+        from an older copy.
+        """
         if not self._members.see_head(text):
             return
         told = "the roster in the log is older than the one that we published: the log was restored from a copy"

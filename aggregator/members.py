@@ -113,6 +113,10 @@ class Members:
         self._take(roster, [(card, card_text)] if card else [])
         return card
 
+    def is_far_below(self, text: str) -> bool:
+        """Whether a head is of a version that cannot follow ours. Raises `Refused`."""
+        return read_head(text, self.anchor).version > self.roster.version + 1
+
     def see_head(self, text: str) -> bool:
         """A head on the wire that may be newer than ours (a restored log): whether we are behind it now."""
         if text == self.roster.text:

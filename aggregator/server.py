@@ -85,7 +85,7 @@ class Aggregator:
         self._keyring = keyring
         self._policy = Policy(config.rounds, config.plan)
         status = AggregatorStatus(self._federation, self._lineage)
-        heard = (*HEARS, *(ENROLS if anchor else ()))
+        heard = (*(ENROLS if anchor else ()), *HEARS)
         self.wire = Wire(
             config.mqtt, self._federation, identity, keyring, Sequence(state / "sequence"), status,
             [filter_of(kind, **self._levels(kind)) for kind in heard],
@@ -178,6 +178,7 @@ class Aggregator:
                     self._receiver.chunk(topic, received.payload)
                 case DeviceManifest() if not self._receiver.waits(topic.device):
                     manifest = self.wire.read(received, Manifest, topic.device)
+                    self._check_roster(manifest)
                     self._receiver.manifest(topic, manifest, received.payload)
                 case DeviceStatus():
                     self._on_status(self.wire.read(received, Status, topic.device))
@@ -208,6 +209,14 @@ class Aggregator:
         self._log.event("warning", "flood", text, device=device, reason="flood")
         return False
 
+    def _check_roster(self, manifest: Manifest) -> None:
+        if manifest.roster > self._keyring.version:
+            way_out = "was the log restored from an older copy? An operator's `floe federation restored` mends it"
+            self._log.event(
+                "error", "restored", f"{manifest.sender} knows a newer roster than this aggregator: {way_out}"
+            )
+            raise Refused("roster", f"made under version {manifest.roster}; known here is {self._keyring.version}")
+
     def _on_status(self, status: Status) -> None:
         self._speakers.check_key(status)
         if not self._log.status(status):
@@ -236,6 +245,8 @@ class Aggregator:
             told = "our own last status is newer than we are: the state folder is an older copy; going on above it"
             self._log.event("warning", "restored", told)
             self._greet()
+        if status.key == self.wire.identity.key and not received.retained and status.state == "online" and self._desk:
+            self._announce()
         if status.key == self.wire.identity.key or not self._keyring.proves(status):
             return
         other = f"another aggregator (key {short(status.key)}...) speaks for lineage {self._lineage!r}"
@@ -342,10 +353,17 @@ class Aggregator:
         self._step(Voided())
 
     def _greet(self) -> None:
-        """Connected, maybe to a broker that has lost what was retained."""
+        """Connected. With enrolment the rest waits for the echo of our status: what is retained of us comes before it,
+        and a newer head must not be overwritten by that of a restored log.
+        """
+        self.wire.status("online")
+        if self._desk is None:
+            self._announce()
+
+    def _announce(self) -> None:
+        """What is retained of ours, for a broker that may have lost it."""
         if self._desk is not None:
             self._desk.greet()
-        self.wire.status("online")
         self._publisher.announce()
         if self._state.stage != "closing":
             self._publish_round()

@@ -14,7 +14,7 @@ from typing import Literal
 from edge_client.data.features import Features
 from edge_client.download import Download
 from edge_client.enrolled import LISTENS_TO as ROSTER
-from edge_client.enrolled import Enrolled, check_answer
+from edge_client.enrolled import Enrolled
 from edge_client.memory import Memory
 from edge_client.outbox import Outbox
 from edge_client.work import Done, Failed, Worker
@@ -292,7 +292,8 @@ class Device:
             return  # answered before, or what is answered is another's copy of our manifest
         what = f"{answer.phase.task} {answer.phase.round} {answer.outcome}"
         log(f"{what}: {answer.reason}: {answer.detail}" if answer.reason else what)
-        check_answer(answer.reason, answer.detail, self._id)
+        if self._enrolled is not None and self._enrolled.doubts(answer.reason):
+            return  # the update stays, and is announced again
         if answer.reason == "unknown-key":
             raise KeyFileError(f"another device is known under the name {self._id!r}: choose another --id")
         self._memory.remember_answer(parcel.core.phase)

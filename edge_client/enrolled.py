@@ -74,6 +74,12 @@ class Enrolled:
         wire.send_bytes(DeviceJoin(self._federation, name, self._lineage), payload)
         log("an operator asks for other keys: made, and announced under the old one")
 
+    def doubts(self, reason: str) -> bool:
+        """Whether an answer says that this device has no place here, although the roster, as far as it is known here,
+        says that it has: the aggregator's may be an older copy, or a newer entry is under way. It is asked again.
+        """
+        return reason in ("revoked", "not-enrolled", "unknown-key") and self.is_approved
+
     def _on_entry(self, entry: Entry, payload: bytes) -> None:
         self.membership.check_key(entry)
         keys = read_card(entry.card, self.membership.anchor).keys
@@ -97,14 +103,6 @@ REVOKED = (
     "device {!r} has been revoked by an operator: nothing of it is taken any more; to come back it needs a new "
     "invitation (`floe invite`, then `floe join` here)"
 )
-
-
-def check_answer(reason: str, detail: str, device: str) -> None:
-    """Raises `KeyFileError` for an answer that says that this device has no place here."""
-    if reason == "revoked":
-        raise KeyFileError(REVOKED.format(device))
-    if reason == "not-enrolled":
-        raise KeyFileError(f"{detail}: join with an invitation (`floe invite`, then `floe join` here)")
 
 
 def _next_is(state: Path, name: str, signing: str) -> bool:

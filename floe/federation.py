@@ -127,6 +127,7 @@ def restored(config: Config, reply_s: float) -> None:
     """After the aggregator was restored from a backup: its chain goes on in a new epoch, which the members accept."""
     lineage = config.rounds.lineage
     with managing(config, reply_s) as held:
+        held.catch_up()
         text, delegation = newest_delegation(config, held.known.anchor)
         roster = _publish(held, text, delegation, lineage)
         epoch = roster.aggregator(lineage).epoch

@@ -15,12 +15,13 @@ from floe.asking import ROSTER, Asking, asking
 from floe.documents import Delegation, Member, RosterReply
 from floe.errors import BrokerError, FloeError, KeyFileError, Refused
 from floe.identity import Identity
-from floe.roster import Roster
+from floe.roster import Roster, read_head
 from floe.settings import Config
 from floe.sign_roster import Change, Place, place_of
 from floe.terminal import printable
 
 TRIES = 5
+REST_S = 0.5
 REQUESTS = ("pending", "rotating")
 
 
@@ -126,6 +127,20 @@ class Managing:
             if roster.version <= before.version:
                 raise self._not_followed(reply)
         raise FloeError("other operators change the roster all the time: try again")
+
+    def catch_up(self) -> None:
+        """Hand the aggregator the newest head that is known here, where it has an older one (its log was restored, and
+        the broker lost what was retained), until it has the cards that belong to it. Raises `FloeError`.
+        """
+        newest, until = self.newest(), time.monotonic() + self._wait_s
+        while read_head(self.ask("list", name="z" * 64).head, self.known.anchor).version < newest.version:
+            if time.monotonic() > until:
+                raise FloeError(
+                    f"aggregator {self._connection.lineage!r} cannot complete version {newest.version} of the roster: "
+                    "the broker has lost entries too. Restore a newer copy of its log"
+                )
+            self._ask("change", head=newest.text)
+            self.rest(REST_S)
 
     def rest(self, seconds: float) -> None:
         """Wait, and listen meanwhile."""
