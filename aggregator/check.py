@@ -11,6 +11,7 @@ import msgspec
 
 from aggregator import check_log
 from aggregator.check_log import Snapshot
+from aggregator.check_roster import check_roster
 from aggregator.mend import fault_of, kept_epoch
 from aggregator.registry import is_signed
 from aggregator.spool import phases_of, place_in_spool
@@ -38,7 +39,7 @@ def check(config: Config, name: str, found: Findings) -> None:
             state, f"the aggregator is running: spool, incoming, published and {CSV} move, and are not looked at"
         )
     public = _check_state(state, name, found)
-    snapshot = _check_database(folder / FILE, name, found, None if running else folder / CSV)
+    snapshot = _check_database(config, folder / FILE, name, found, None if running else folder / CSV)
     if snapshot is not None:
         _check_models(config.path(config.paths.models), snapshot, public, found)
         if not running:
@@ -70,13 +71,14 @@ def _check_state(state: Path, lineage: str, found: Findings) -> str | None:
     return public
 
 
-def _check_database(path: Path, lineage: str, found: Findings, csv: Path | None) -> Snapshot | None:
+def _check_database(config: Config, path: Path, lineage: str, found: Findings, csv: Path | None) -> Snapshot | None:
     way_out = "restore a backup; without one move it away: a new log begins a new epoch, and the models remain"
     with found.looking_at(path, "database"):
         try:
             with closing(read_log(path).conn) as connection:
                 connection.execute("BEGIN")
                 snapshot = check_log.read(connection, path, lineage, found)
+                check_roster(config, connection, path, lineage, found)
                 if snapshot is not None and csv is not None and present(csv):
                     found.count("CSV file")
                     if difference(csv, snapshot.db):

@@ -45,7 +45,8 @@ FAULTS = {
     "a model whose training round has not closed": """
         SELECT 'model ' || round || ' (epoch ' || epoch || ')' FROM models m WHERE lineage = :lineage AND round > 0
         AND NOT EXISTS (SELECT * FROM rounds r WHERE (r.lineage, r.epoch, r.round) = (m.lineage, m.epoch, m.round)
-        AND r.task = 'train' AND r.state = 'closed')""",
+        AND r.task = 'train' AND r.state = 'closed') AND NOT EXISTS (SELECT * FROM models c WHERE c.epoch < m.epoch
+        AND (c.lineage, c.round, c.sha256) = (m.lineage, m.round, m.sha256))""",  # carried over into a new epoch
     "a closed training round without its model": """
         SELECT PHASE FROM rounds r WHERE lineage = :lineage AND task = 'train' AND state = 'closed' AND base_sha256
         IS NOT NULL AND NOT EXISTS (SELECT * FROM models m WHERE (r.lineage, r.epoch, r.round) =
