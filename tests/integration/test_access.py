@@ -16,6 +16,7 @@ from helpers.enrolled import DAY, WAIT_S, Enrolled, Login, session, until
 from broker.render import ServerFiles
 from edge_client.device import LISTENS_TO
 from floe.access import Access, Tls
+from floe.certificates import client_certificate, load_authority, spki, tls_key
 from floe.errors import AccessError, BrokerError, KeyFileError
 from floe.session import Connected, Disconnected, Published, Received, Session
 from floe.settings import Mqtt
@@ -207,6 +208,27 @@ def test_a_session_that_comes_back_to_another_broker_ends_with_the_reason(enroll
         stack.enter_context(impostor.broker(impostor.members("ann")))
         with pytest.raises(AccessError, match="its certificate does not verify"):
             until(ann, lambda event: isinstance(event, Connected))
+
+
+def test_a_renewed_certificate_is_shown_when_the_session_comes_back(enrolled: Enrolled) -> None:
+    """Told by its name, which is another one here; a file that does not read changes nothing."""
+    members = enrolled.members("ann", "bob")
+    certificate, public = enrolled.folder / "device.ann.pem", spki(tls_key(enrolled.folder / "device.ann.key"))
+    with ExitStack() as stack:
+        with enrolled.broker(members):
+            ann = stack.enter_context(enrolled.session("device.ann"))
+            assert say(ann, OWN) == ""
+        certificate.write_text(client_certificate(load_authority(enrolled.folder), "device.bob", public, time.time()))
+        with enrolled.broker(members):
+            until(ann, lambda event: isinstance(event, Connected))
+            assert say(ann, OTHERS) == ""
+        certificate.write_text("no PEM")
+        stack.enter_context(enrolled.broker(members))
+        events = until(ann, lambda event: isinstance(event, Connected))
+        assert any(
+            "not a certificate and its key" in event.reason for event in events if isinstance(event, Disconnected)
+        )
+        assert say(ann, OTHERS) == ""
 
 
 @pytest.mark.parametrize("topic", [OTHERS, "floe/floe/device/bob/main/1/manifest", "floe/floe/lineage/main/round"])
