@@ -15,12 +15,17 @@ from helpers.enrolled import DAY, WAIT_S, Enrolled, Login, session, until
 
 from broker.render import ServerFiles
 from edge_client.device import LISTENS_TO
+from edge_client.enrolled import LISTENS_TO as ROSTER
 from floe.access import Access, Tls
 from floe.certificates import client_certificate, load_authority, spki, tls_key
 from floe.errors import AccessError, BrokerError, KeyFileError
+from floe.identity import load_identity
+from floe.keyring import Keyring
+from floe.sequence import Sequence
 from floe.session import Connected, Disconnected, Published, Received, Session
 from floe.settings import Mqtt
 from floe.topics import DeviceManifest, DeviceStatus, ModelChunk, filter_of
+from floe.wire import Wire
 
 REFUSED = "Not authorized (135)"
 OWN, OTHERS = "floe/floe/device/ann/status", "floe/floe/device/bob/status"
@@ -243,7 +248,8 @@ def test_what_a_device_and_an_aggregator_listen_to_reaches_them(either: Enrolled
     """Every filter in use today, with its `+`, is taken; a message comes through each."""
     me = {"federation": "floe", "lineage": "main", "device": "ann"}
     filters = [
-        filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__}) for kind in LISTENS_TO
+        filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__})
+        for kind in (*LISTENS_TO, *ROSTER)
     ]
     topics = [text.replace("+", "0") for text in filters]
     listening = [filter_of(DeviceStatus, federation="floe"), filter_of(DeviceManifest, federation="floe")]
@@ -313,6 +319,23 @@ def test_the_lobby_lets_a_stranger_join_and_nothing_else(either: Enrolled) -> No
 def test_a_stranger_of_the_lobby_speaks_for_nobody(running: Enrolled, topic: str) -> None:
     with session(running.lobby, Access(tls=Tls(verify=False))) as zoe:
         assert say(zoe, topic) == REFUSED
+
+
+def test_a_stranger_who_knows_what_is_public_cannot_cut_a_member(running: Enrolled) -> None:
+    """A broker cuts a client when another one, at whichever listener, comes with its client identifier."""
+    ann = load_identity(running.folder / "keys", "ann")
+    wire = Wire(
+        Mqtt(port=running.port), "floe", ann, Keyring("plaintext", None), Sequence(running.folder / "sequence"),
+        None, [], running.access("device.ann"),
+    )  # fmt: skip
+    wire.session.connect(lambda: False, lambda text: None)
+    until(wire.session, lambda event: isinstance(event, Connected))
+    for guess in (f"floe-ann-{ann.key[:8]}", "floe-ann-", "device.ann", "ann"):
+        with session(running.lobby, Access(tls=Tls(verify=False)), name=guess):
+            assert say(wire.session, OWN) == ""
+    with session(running.lobby, Access(tls=Tls(verify=False)), name=f"floe-ann-{ann.mark}"):
+        until(wire.session, lambda event: isinstance(event, Disconnected))  # so it would be
+    wire.session.close()
 
 
 @pytest.mark.parametrize("password", ["", "a guess"])
