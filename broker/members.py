@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from floe.logins import is_hash
 from floe.topics import NAME
 
-_NO_PASSWORD = f"$7$101${'A' * 16}${'A' * 86}=="
-
 
 @dataclass(frozen=True)
 class Member:
@@ -61,15 +59,11 @@ def acl(members: Members) -> str:
 
 
 def passwords(members: Members) -> str:
-    """The text of the password file: a line for each login that has a password.
-
-    Never empty: with an empty file Mosquitto 2.0 believes any user name that comes without a password.
-    """
+    """The text of the password file: a line for each login that has a password. Where it has none it lets nobody in."""
     return "".join(f"{login}:{password}\n" for login, password in _logins(members) if password)
 
 
 def _logins(members: Members) -> Iterator[tuple[str, str]]:
-    yield "nobody", _NO_PASSWORD
     yield "broker", members.broker
     kinds = {"lineage": members.lineages, "operator": members.operators, "device": members.devices}
     for kind, found in kinds.items():

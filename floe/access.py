@@ -61,9 +61,16 @@ class Tls:
             context.load_default_certs()
         else:
             _believe(context, self.authority)
+        self.show(context)
+        return context
+
+    def show(self, context: ssl.SSLContext) -> None:
+        """Read our certificate and key, if any, again: one that was renewed is shown from the next connection on.
+
+        Raises `KeyFileError`; the context keeps what it had.
+        """
         if self.certificate is not None and self.key is not None:
             _show(context, self.certificate, self.key)
-        return context
 
 
 @dataclass(frozen=True)
@@ -80,13 +87,15 @@ def access_of(mqtt: Mqtt) -> Access:
     return Access(mqtt.username, mqtt.password, Tls() if mqtt.tls else None)
 
 
-def why(host: str, port: int, tls: Tls | None) -> AccessError | None:
+def why(host: str, port: int, tls: Tls | None, context: ssl.SSLContext | None) -> AccessError | None:
     """Why a broker that takes connections has not answered; None if certificates and TLS do not explain it.
 
-    Opens a connection, for at most some seconds.
+    `context`: of `tls`, as it was when the connection was lost. Opens another one, for at most some seconds.
     """
     try:
-        return _why_not_in_clear(host, port) if tls is None else _why_not(host, port, tls)
+        if tls is None or context is None:
+            return _why_not_in_clear(host, port)
+        return _why_not(host, port, tls, context)
     except OSError:
         return None
 
@@ -111,8 +120,7 @@ def explain(error: ssl.SSLError, host: str, port: int, tls: Tls) -> AccessError 
     return AccessError("certificate", f"{place} refuses {ours} ({alert})")
 
 
-def _why_not(host: str, port: int, tls: Tls) -> AccessError | None:
-    context = tls.context()
+def _why_not(host: str, port: int, tls: Tls, context: ssl.SSLContext) -> AccessError | None:
     try:
         with (
             socket.create_connection((host, port), PROBE_S) as plain,

@@ -8,6 +8,7 @@ own keys is mode 0700.
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -44,6 +45,12 @@ class Identity:
     def key(self) -> str:
         """The public key as it stands in messages."""
         return public_text(self.private.public_key())
+
+    @property
+    def mark(self) -> str:
+        """Eight characters (48 bits of a SHA-256) of this key's own, which nobody can tell who has not got it."""
+        private = self.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return base64.urlsafe_b64encode(hashlib.sha256(b"floe client id\0" + private).digest())[:8].decode()
 
     def sign(self, message: Message) -> bytes:
         """The signed payload of a message."""

@@ -24,7 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from floe.access import Access, access_of, explain, why
-from floe.errors import AccessError, BrokerError, StoreError
+from floe.errors import AccessError, BrokerError, KeyFileError, StoreError
 from floe.settings import Mqtt
 
 WINDOW = 32  # messages in flight, each way: with 64 KiB chunks 2 MiB
@@ -263,6 +263,11 @@ class Session:
     # From here on paho's thread.
 
     def _on_pre_connect(self, client: Client, userdata: Any) -> None:
+        try:
+            if self._context and self._access.tls:
+                self._access.tls.show(self._context)
+        except KeyFileError as error:  # the certificate of before has to do
+            self._events.put(Disconnected(str(error)))
         if self._will is None:
             return
         try:
@@ -317,7 +322,7 @@ class Session:
             self._unanswered(str(code))
 
     def _unanswered(self, reason: str) -> None:
-        fault = why(self._mqtt.host, self._mqtt.port, self._access.tls)
+        fault = why(self._mqtt.host, self._mqtt.port, self._access.tls, self._context)
         self._events.put(Fatal(fault) if fault else Disconnected(reason))
         if fault:
             self._answered.set()

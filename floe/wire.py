@@ -14,7 +14,7 @@ from floe.messages import M, Message, Phase, Status
 from floe.sequence import Sequence
 from floe.session import Received, Session
 from floe.settings import Mqtt
-from floe.signing import short, verify
+from floe.signing import verify
 from floe.topics import AggregatorStatus, DeviceStatus, Topic
 
 
@@ -42,7 +42,8 @@ class Wire:
         self._proof = keyring.proof(federation, identity.name, identity.key)
         self._sequence = sequence
         self._status_topic = status_topic
-        client_id = f"floe-{identity.name}-{short(identity.key)}"
+        # A broker cuts a client when another one comes with its identifier: so nobody may be able to guess it.
+        client_id = f"floe-{identity.name}-{identity.mark}"
         self.session = Session(mqtt, client_id, filters, self._will if status_topic else None, access)
 
     def send(self, topic: Topic, kind: type[M], *, retain: bool = False, **fields: Any) -> None:

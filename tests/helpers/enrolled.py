@@ -15,7 +15,7 @@ from broker.render import ServerFiles
 from floe.access import Access, Tls
 from floe.certificates import client_certificate, load_authority, new_authority, server_certificate, spki, tls_key
 from floe.logins import hash_of
-from floe.session import Connected, Event, Session
+from floe.session import Connected, Event, Published, Session
 from floe.settings import Broker, Config, Mqtt
 from helpers.broker import free
 
@@ -79,11 +79,13 @@ class Enrolled:
 
 @contextmanager
 def session(port: int, access: Access | None, filters: Sequence[str] = (), name: str = "test") -> Iterator[Session]:
-    """A connected session."""
+    """A connected session, whose subscriptions the broker has."""
     found = Session(Mqtt(port=port, connect_timeout_s=WAIT_S), name, filters, None, access)
     try:
         found.connect(lambda: False, lambda text: None)
         until(found, lambda event: isinstance(event, Connected))
+        found.publish("nowhere", b"")  # refused, and answered after what we subscribed to
+        until(found, lambda event: isinstance(event, Published))
         yield found
     finally:
         found.close()

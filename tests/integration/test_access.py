@@ -15,11 +15,17 @@ from helpers.enrolled import DAY, WAIT_S, Enrolled, Login, session, until
 
 from broker.render import ServerFiles
 from edge_client.device import LISTENS_TO
+from edge_client.enrolled import LISTENS_TO as ROSTER
 from floe.access import Access, Tls
+from floe.certificates import client_certificate, load_authority, spki, tls_key
 from floe.errors import AccessError, BrokerError, KeyFileError
+from floe.identity import load_identity
+from floe.keyring import Keyring
+from floe.sequence import Sequence
 from floe.session import Connected, Disconnected, Published, Received, Session
 from floe.settings import Mqtt
 from floe.topics import DeviceManifest, DeviceStatus, ModelChunk, filter_of
+from floe.wire import Wire
 
 REFUSED = "Not authorized (135)"
 OWN, OTHERS = "floe/floe/device/ann/status", "floe/floe/device/bob/status"
@@ -209,6 +215,27 @@ def test_a_session_that_comes_back_to_another_broker_ends_with_the_reason(enroll
             until(ann, lambda event: isinstance(event, Connected))
 
 
+def test_a_renewed_certificate_is_shown_when_the_session_comes_back(enrolled: Enrolled) -> None:
+    """Told by its name, which is another one here; a file that does not read changes nothing."""
+    members = enrolled.members("ann", "bob")
+    certificate, public = enrolled.folder / "device.ann.pem", spki(tls_key(enrolled.folder / "device.ann.key"))
+    with ExitStack() as stack:
+        with enrolled.broker(members):
+            ann = stack.enter_context(enrolled.session("device.ann"))
+            assert say(ann, OWN) == ""
+        certificate.write_text(client_certificate(load_authority(enrolled.folder), "device.bob", public, time.time()))
+        with enrolled.broker(members):
+            until(ann, lambda event: isinstance(event, Connected))
+            assert say(ann, OTHERS) == ""
+        certificate.write_text("no PEM")
+        stack.enter_context(enrolled.broker(members))
+        events = until(ann, lambda event: isinstance(event, Connected))
+        assert any(
+            "not a certificate and its key" in event.reason for event in events if isinstance(event, Disconnected)
+        )
+        assert say(ann, OTHERS) == ""
+
+
 @pytest.mark.parametrize("topic", [OTHERS, "floe/floe/device/bob/main/1/manifest", "floe/floe/lineage/main/round"])
 def test_a_device_cannot_write_as_another(either: Enrolled, topic: str) -> None:
     with either.broker(either.members("ann", "bob")), either.session("device.ann") as found:
@@ -221,7 +248,8 @@ def test_what_a_device_and_an_aggregator_listen_to_reaches_them(either: Enrolled
     """Every filter in use today, with its `+`, is taken; a message comes through each."""
     me = {"federation": "floe", "lineage": "main", "device": "ann"}
     filters = [
-        filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__}) for kind in LISTENS_TO
+        filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__})
+        for kind in (*LISTENS_TO, *ROSTER)
     ]
     topics = [text.replace("+", "0") for text in filters]
     listening = [filter_of(DeviceStatus, federation="floe"), filter_of(DeviceManifest, federation="floe")]
@@ -293,10 +321,27 @@ def test_a_stranger_of_the_lobby_speaks_for_nobody(running: Enrolled, topic: str
         assert say(zoe, topic) == REFUSED
 
 
+def test_a_stranger_who_knows_what_is_public_cannot_cut_a_member(running: Enrolled) -> None:
+    """A broker cuts a client when another one, at whichever listener, comes with its client identifier."""
+    ann = load_identity(running.folder / "keys", "ann")
+    wire = Wire(
+        Mqtt(port=running.port), "floe", ann, Keyring("plaintext", None), Sequence(running.folder / "sequence"),
+        None, [], running.access("device.ann"),
+    )  # fmt: skip
+    wire.session.connect(lambda: False, lambda text: None)
+    until(wire.session, lambda event: isinstance(event, Connected))
+    for guess in (f"floe-ann-{ann.key[:8]}", "floe-ann-", "device.ann", "ann"):
+        with session(running.lobby, Access(tls=Tls(verify=False)), name=guess):
+            assert say(wire.session, OWN) == ""
+    with session(running.lobby, Access(tls=Tls(verify=False)), name=f"floe-ann-{ann.mark}"):
+        until(wire.session, lambda event: isinstance(event, Disconnected))  # so it would be
+    wire.session.close()
+
+
 @pytest.mark.parametrize("password", ["", "a guess"])
 def test_a_user_name_at_the_lobby_is_worth_nothing_without_its_password(either: Enrolled, password: str) -> None:
     with either.broker(either.members("ann")):
-        for name in ("device.ann", "broker", "nobody", "device.zoe"):
+        for name in ("device.ann", "broker", "device.zoe"):
             what, text = fault(either.lobby, Access(name, password, Tls(verify=False)))
             assert (what, "check [mqtt] username and password" in text) == ("login", True)
 

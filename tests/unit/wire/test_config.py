@@ -58,6 +58,16 @@ def test_lists_come_from_commas_in_flags_and_environment(toml: Path) -> None:
     assert load(environ={"FLOE_PLAN_HIDDEN": "8,4"}).plan.hidden == (8, 4)
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("1", True)])
+def test_yes_and_no_can_be_given_as_text(text: str, value: bool) -> None:
+    assert load(environ={"FLOE_MQTT_TLS": text}).mqtt.tls is value
+
+
+def test_what_is_neither_yes_nor_no_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"FLOE_MQTT_TLS = 'maybe': allowed is true \| false"):
+        load(environ={"FLOE_MQTT_TLS": "maybe"})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
@@ -99,6 +103,17 @@ def test_a_key_that_a_dead_process_left_half_written_is_made_anew(tmp_path: Path
     first = load_identity(tmp_path, "ann")
     assert load_identity(tmp_path, "ann").key == first.key
     assert [path.name for path in tmp_path.iterdir()] == ["ann.pem"]
+
+
+@pytest.mark.parametrize("algorithm", ["ed25519", "rsa-2048-pss"])
+def test_a_mark_is_the_same_for_one_key_and_is_not_made_of_what_others_know(tmp_path: Path, algorithm: Any) -> None:
+    ann = load_identity(tmp_path, "ann", algorithm)
+    assert load_identity(tmp_path, "ann").mark == ann.mark
+    assert re.fullmatch(r"[A-Za-z0-9_-]{8}", ann.mark)
+    assert ann.mark != load_identity(tmp_path, "bob", algorithm).mark
+    public = hashlib.sha256(b"floe client id\0" + ann.key.encode()).digest()
+    assert ann.mark not in (ann.key, base64.urlsafe_b64encode(public)[:8].decode())
+    assert ann.mark not in ann.key
 
 
 def test_what_an_identity_signs_verifies(tmp_path: Path) -> None:
