@@ -60,6 +60,7 @@ TARGETS: dict[str, Target] = {
     **{f"message-{word}": Target(wire.message(kind), wire.messages_of(word)) for word, kind in KINDS.items()},
     "heard": Target(wire.heard, wire.heard_seeds),
     "schema": Target(wire.schema, lambda: [wire.SCHEMA, b'{"shape":[1,8,8],"classes":10}']),
+    "join-code": Target(wire.join_code, wire.join_code_seeds),
     "core": Target(wire.cores, of_json("valid/transfers", member="core")),
     "ranges": Target(wire.ranges, of_json("valid/ranges")),
     "chunk": Target(wire.chunk, wire.chunk_seeds),

@@ -10,9 +10,9 @@ import msgspec
 from helpers.wire import ANN, SEALED, SECRET, core, golden, right_or_refused
 
 from aggregator.intake import check_report
+from floe import joincode, seal, signing, topics, transfer
 from floe import messages as m
-from floe import seal, signing, topics, transfer
-from floe.errors import Refused
+from floe.errors import ConfigError, Refused
 from floe.keyring import Keyring, open_meta
 from floe.plan import Plan
 from floe.report import Report
@@ -62,7 +62,7 @@ def messages_of(word: str) -> Callable[[], list[bytes]]:
 
     def seeds() -> list[bytes]:
         valid = [case["payload"] for case in golden("valid/messages") if case["type"] == word]
-        bare = [json.dumps({**json.loads(text[:-96] + "}"), "key": ANN.key}) for text in valid]
+        bare = [json.dumps({**json.loads(text.rpartition(',"sig":')[0] + "}"), "key": ANN.key}) for text in valid]
         return [text.encode() for text in [*bare, *valid]]
 
     return seeds
@@ -85,6 +85,25 @@ def schema(data: bytes) -> None:
     found = Schema.from_json(data.decode("utf-8", "replace"))
     assert Schema.from_json(found.to_json()) == found
     found.difference(Schema((3,), 2, ("a", "b", "c")))
+
+
+def join_code(data: bytes) -> None:
+    """As a person gives it, and as whoever makes up one whose checksum fits."""
+    made_up = joincode.PREFIX + joincode._encode(data + joincode._checksum(data))
+    for text in (data.decode("utf-8", "replace"), made_up):
+        with suppress(ConfigError):
+            code = joincode.read_code(text)
+            assert joincode.read_code(joincode.write_code(code)) == code
+
+
+def join_code_seeds() -> list[bytes]:
+    key = signing.to_text(bytes(32))
+    texts = [
+        joincode.write_code(joincode.JoinCode("floe", "main", device, key, key, "0" * 32, 1, 1, "10.0.0.1", 1, 2, tls))
+        for device, tls in (("", False), ("pump-1", True))
+    ]
+    contents = [joincode._decode(text.removeprefix(joincode.PREFIX))[: -joincode._CHECKSUM_BYTES] for text in texts]
+    return [*(text.encode() for text in texts), *contents]
 
 
 def cores(data: bytes) -> None:
