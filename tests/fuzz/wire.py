@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
-from helpers.wire import ANN, SEALED, SECRET, core, golden, right_or_refused
+from helpers.wire import ANN, KINDS, SEALED, SECRET, core, golden, least, right_or_refused
 
 from aggregator.intake import check_report
 from floe import joincode, seal, signing, topics, transfer
@@ -61,9 +61,10 @@ def messages_of(word: str) -> Callable[[], list[bytes]]:
     """The golden ones, with ANN's key and without a signature, and as they are."""
 
     def seeds() -> list[bytes]:
+        made = {**least(KINDS[word]), "key": ANN.key}
         valid = [case["payload"] for case in golden("valid/messages") if case["type"] == word]
         bare = [json.dumps({**json.loads(text.rpartition(',"sig":')[0] + "}"), "key": ANN.key}) for text in valid]
-        return [text.encode() for text in [*bare, *valid]]
+        return [text.encode() for text in [json.dumps(made), *bare, *valid]]
 
     return seeds
 
