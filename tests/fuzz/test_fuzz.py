@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from floe.topics import parse
 
-EXAMPLES = 700
+EXAMPLES = 500
 
 
 @pytest.mark.parametrize("name", TARGETS)
