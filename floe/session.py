@@ -31,6 +31,7 @@ WINDOW = 32  # messages in flight, each way: with 64 KiB chunks 2 MiB
 MAX_WAITING = 1000  # messages of QoS 0, which nothing holds back, that may wait for the loop
 UNSUPPORTED_VERSION = 132  # MQTT 5, 3.2.2.2
 UNWELCOME = (133, 134, 135, 138, 140)  # the same: client id, name or password, not authorised, banned
+NO_TOPIC = "\ufffd"  # in place of one that is not UTF-8 (MQTT 5, 1.5.4)
 STOP_POLL_S = 0.1  # how long somebody who wants us to end may have to wait for it
 TAKEN_OVER = 142  # MQTT 5, 3.14.2.1
 # Mosquitto 2.0 tells nobody that it was taken over: it closes, and so again and again. A broker that is killed a few
@@ -337,8 +338,12 @@ class Session:
             self._events.put(Fatal(BrokerError(words)))
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # no broker should; raised from here it would end the thread, unnoticed
+            topic = NO_TOPIC
         if message.qos or self._events.qsize() < MAX_WAITING:
-            self._events.put(Received(message.topic, bytes(message.payload), message.mid, message.qos, message.retain))
+            self._events.put(Received(topic, bytes(message.payload), message.mid, message.qos, message.retain))
 
     def _on_publish(
         self, client: Client, userdata: Any, mid: int, code: ReasonCode, properties: Properties | None

@@ -27,6 +27,11 @@ VALUES = [
 ]  # fmt: skip
 
 
+def whole(data: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """The frame of an input that is JSON, if anything."""
+    return data, lambda text: text
+
+
 @dataclass(frozen=True)
 class Edit:
     """One change: what is done at which place (as a share of the whole), with what."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
+from fuzz import run
 from fuzz.caps import MEMORY, TooSlowError, call, capped
-from fuzz.inputs import hostile
-from fuzz.targets import CORPUS, TARGETS, kept
+from fuzz.inputs import MAX_BYTES, hostile, whole
+from fuzz.targets import CORPUS, TARGETS, Target, kept
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-EXAMPLES = 700
+from floe.topics import parse
+
+EXAMPLES = 500
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -68,6 +71,24 @@ def test_an_error_that_is_not_allowed_comes_through() -> None:
 
 
 @settings(max_examples=50)
-@given(hostile([b'{"a":[1,2],"b":{"c":"d"}}'], lambda data: (data, lambda text: text)), st.just(None))
-def test_inputs_are_bytes_of_a_bounded_length(data: bytes, nothing: None) -> None:
-    assert len(data) <= 256 * 1024
+@given(hostile([b'{"a":[1,2],"b":{"c":"d"}}'], whole))
+def test_inputs_are_bytes_of_a_bounded_length(data: bytes) -> None:
+    assert len(data) <= MAX_BYTES
+
+
+def test_the_long_run_keeps_and_tells_what_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def parser(data: bytes) -> None:
+        if b"#" in data:
+            raise ZeroDivisionError
+        parse(data.decode("ascii", "replace"))
+
+    monkeypatch.setattr(run, "CORPUS", tmp_path)
+    explorer = run.Explorer("topic", Target(parser, lambda: [b"floe/f/device/a/status"]))
+    for _ in range(5):
+        if not explorer.failed:
+            explorer.turn()
+    assert explorer.failed == 1
+    assert any(b"#" in path.read_bytes() for path in (tmp_path / "topic").iterdir())
+    assert "topic: FAILED on" in capsys.readouterr().out

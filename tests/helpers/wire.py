@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import strategies as st
 
+from floe import documents  # noqa: F401 (their messages are among the subclasses)
 from floe import messages as m
 from floe.errors import Refused
 from floe.identity import Identity
 from floe.keyring import Keyring
+from floe.settings import bare
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 ANN = Identity("ann", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
@@ -80,6 +82,23 @@ def right_or_refused(*reasons: str) -> Iterator[None]:
 def golden(name: str) -> Any:
     """The content of a golden file: "valid/messages"."""
     return json.loads((VECTORS / f"{name}.json").read_text())
+
+
+def least(hint: Any) -> Any:
+    """The first value of a few that a type of the wire takes, as JSON; of a struct, one with every field."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        tag = {"type": hint.__struct_config__.tag} if hint.__struct_config__.tag else {}
+        hints = get_type_hints(hint, include_extras=True)
+        return tag | {name: least(hints[name]) for name in hint.__struct_fields__}
+    kind = bare(hint)
+    if get_origin(kind) is tuple:
+        return [least(one) for one in get_args(kind) if one is not Ellipsis]
+    literal = get_args(kind) if get_origin(kind) is Literal else ()
+    for value in (*literal, "a", ANN.key, "0" * 16, "0" * 32, "0" * 64, "", 1, 0.5, True, None):
+        with suppress(msgspec.ValidationError):
+            msgspec.convert(value, hint)
+            return value
+    raise AssertionError(f"no value for {hint}")
 
 
 def keyring(suite: m.Suite) -> Keyring:

@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 from click.testing import CliRunner
-from helpers.wire import ANN, EVE, KINDS, golden
+from helpers.wire import ANN, EVE, KINDS, golden, least
 
 from floe import cli, topics
 from floe import messages as m
@@ -27,7 +27,8 @@ HOSTILE = [
     "\u202ea", "a\u200f", "\u2066a", "\ufeffa", "Ann", "ANN", "a" * 65, "\u00e4", "a\u0301", "\u0430nn", "\uff41", ".",
     "..", "../a", "a.b", "~", "%u", "%c", "{x}", "a:b", "a*", "*", "a\\b", "'; DROP TABLE updates;--", "a\x1b[2J",
 ]  # fmt: skip
-EXAMPLES = {case["type"]: json.loads(case["payload"]) for case in golden("valid/messages")}
+EXAMPLES = {tag: {**least(kind), "key": ANN.key} for tag, kind in KINDS.items()}
+EXAMPLES |= {case["type"]: json.loads(case["payload"]) for case in golden("valid/messages")}
 
 
 def places_of_names(kind: Any, value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -30,11 +30,15 @@ CORE: dict[str, st.SearchStrategy[Any]] = {
     "size": st.integers(0, 2**53 - 1), "chunk_size": st.integers(1, 2**30), "chunks": st.lists(hashes, max_size=3),
     "meta": texts.filter(lambda text: len(text) < 1000) | st.binary(max_size=40).map(to_text),
 }  # fmt: skip
-ENVELOPE = {"to": names | st.just("*"), "wrap": words(["none", "shared"]), "key": st.binary(max_size=60).map(to_text)}
+ENVELOPE: dict[str, st.SearchStrategy[Any]] = {
+    "to": names | st.just("*"), "wrap": words(["none", "shared", "hpke", "group"]),
+    "key": st.binary(max_size=60).map(to_text), "group": st.integers(0, 2**31),
+}  # fmt: skip
 HEADER: dict[str, st.SearchStrategy[Any]] = {
     "federation": names, "sender": names, "key": st.binary(min_size=32, max_size=32).map(to_text),
     "proof": st.just("") | st.binary(min_size=32, max_size=32).map(to_text), "seq": st.integers(0, 2**53 - 1),
-    "floe": st.integers(0, 9), "type": words(["status", "round", "want", "answer", "command", "reply"]),
+    "roster": st.integers(0, 2**31), "floe": st.integers(0, 9),
+    "type": words(["status", "round", "want", "answer", "command", "reply"]),
 }  # fmt: skip
 ANY = {
     **{(name,): values for name, values in HEADER.items()},

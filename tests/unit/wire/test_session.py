@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from helpers.packets import Packet
 
 from broker.run import Mosquitto
+from floe.errors import Refused
 from floe.session import Connected, Disconnected, Event, Published, Received, Session
 from floe.settings import Mqtt
+from floe.topics import parse
 
 WAIT_S = 20.0
 CONNACK_UNACCEPTABLE = b"\x20\x02\x00\x01"  # MQTT 3.1.1, 3.2.2.3: what a 3.1.1 broker says to level 5
@@ -125,6 +128,54 @@ def test_a_broker_of_mqtt_3_1_1_is_spoken_to_in_its_version(older: tuple[int, li
         found.publish("floe/floe/device/a/status", b"new")
         events = until(found, lambda event: isinstance(event, Received))
         assert [event.payload for event in events if isinstance(event, Received)] == [b"new"]
+
+
+CONNACK_5 = b"\x20\x03\x00\x00\x00"
+WRONG = {
+    "a topic that is not UTF-8": b"\x30\x06\x00\x02\xff\xfe\x00x",
+    "the same at QoS 1": b"\x32\x08\x00\x02\xff\xfe\x00\x01\x00x",
+    "no topic": b"\x30\x04\x00\x00\x00x",
+    "a packet that is cut": b"\x30\x01\x00",
+    "a property that is none": b"\x30\x07\x00\x01a\x02\xfe\xfex",
+}
+
+
+@contextmanager
+def odd_broker(wrong: bytes) -> Iterator[int]:
+    """The port of a broker that says something wrong on its first connection, and on each a message as it should be."""
+    said, clients = iter([wrong]), list[socket.socket]()
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                clients.append(server.accept()[0])
+                clients[-1].recv(1000)
+                clients[-1].sendall(CONNACK_5 + next(said, b""))
+                clients[-1].sendall(Packet(0x30, b"\x00\x06floe/a\x00good").to_bytes())
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for client in clients:
+                client.close()
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_broker_that_breaks_the_protocol_makes_nobody_deaf(wrong: str) -> None:
+    """An exception in paho's thread would end it, and the session would seem to be connected for ever."""
+    with odd_broker(WRONG[wrong]) as port, session(port) as found:
+        connected(found)
+        events = until(found, lambda event: isinstance(event, Received) and event.payload == b"good")
+        topics = [event.topic for event in events if isinstance(event, Received)]
+    assert topics[-1] == "floe/a"
+    for odd in topics[:-1]:
+        with pytest.raises(Refused, match="malformed"):
+            parse(odd)
 
 
 def test_processes_that_lost_one_broker_do_not_come_back_in_step() -> None:
