@@ -156,7 +156,7 @@ def test_only_operators_that_the_aggregator_knows_are_followed(steered: Federati
     assert floe(steered, "key", "operator", "opa", folder=stranger).returncode == 0
     refused = floe(steered, "round", "stop", folder=stranger)
     assert refused.returncode == 1
-    assert "operator 'opa' with this key is not in operators.pub" in refused.stderr
+    assert "'opa' with this key is no operator here" in refused.stderr
     assert asked(steered, "status")["held"] == ""
 
 
