@@ -11,14 +11,16 @@ import click
 
 from aggregator.log import Log
 from aggregator.server import Aggregator
+from aggregator.succession import keys_by_roster
 from floe.anchor import load_anchor
 from floe.cli import config_options
 from floe.errors import ConfigError, KeyFileError, StoreError
-from floe.identity import load_identity, load_sealing_key
+from floe.identity import load_identity
 from floe.keyring import WARNING, Ring, load_enrolled, load_keyring
 from floe.plan import Plan
+from floe.roster import Anchor
+from floe.service import Stop, only_one, stopping
 from floe.service import log as tell
-from floe.service import only_one, stopping
 from floe.settings import Config, Rounds
 
 
@@ -51,25 +53,31 @@ def aggregator(config: Config) -> None:
     folder = config.path(config.paths.log)
     with stopping() as stop, only_one(state, "aggregator"):
         anchor = load_anchor(config, state)
-        keyring = (
-            load_enrolled(config, state, load_sealing_key(state / "keys", lineage), Ring())
-            if anchor
-            else load_keyring(config, state)
-        )
         try:
             with closing(Log(folder)) as log:
                 _check_key(log, state, lineage)
-                how = f"enrolled devices, suite {keyring.suite}" if anchor else f"suite {keyring.suite}"
-                tell(f"aggregator {lineage!r} of {config.federation.name!r}: {how}, log {log.path}")
-                if keyring.suite == "plaintext":
-                    log.event("warning", "plaintext", WARNING)
-                identity = load_identity(state / "keys", lineage)
-                while Aggregator(config, identity, keyring, log, state, anchor).run(stop):
+                while _run(config, log, anchor, state, stop):
                     pass
                 log.event("info", "stopped", "stopped; start it again to go on")
         except sqlite3.Error as error:
             raise StoreError(f"{folder}: {error}; move the log away to begin a new one, or restore a backup") from None
     sys.exit(stop.code)
+
+
+def _run(config: Config, log: Log, anchor: Anchor | None, state: Path, stop: Stop) -> bool:
+    """One run; whether there shall be another, as the roster says other than before."""
+    lineage = config.rounds.lineage
+    about = f"aggregator {lineage!r} of {config.federation.name!r}"
+    if anchor is None:
+        keyring = load_keyring(config, state)
+        tell(f"{about}: suite {keyring.suite}, log {log.path}")
+        if keyring.suite == "plaintext":
+            log.event("warning", "plaintext", WARNING)
+        return Aggregator(config, load_identity(state / "keys", lineage), keyring, log, state).run(stop)
+    keys = keys_by_roster(log, anchor, lineage, state)
+    enrolled = load_enrolled(config, state, keys.sealing, Ring())
+    tell(f"{about}: enrolled devices, suite {enrolled.suite}, log {log.path}")
+    return Aggregator(config, keys.identity, enrolled, log, state, anchor).run(stop)
 
 
 def check_rounds(rounds: Rounds, plan: Plan) -> None:

@@ -41,16 +41,16 @@ class Desk:
     """
 
     def __init__(
-        self, wire: Wire, log: Log, keyring: EnrolledKeyring, members: Members, lineage: str, keys: Path,
+        self, wire: Wire, log: Log, keyring: EnrolledKeyring, members: Members, state: Path,
         changed: Callable[[Card | None, bool], None],
     ) -> None:  # fmt: skip
         self._wire = wire
         self._log = log
         self._members = members
-        self._lineage = lineage
+        self._lineage = lineage = wire.identity.name
         self._changed = changed
-        self._enrolment = Enrolment(log, members, keyring, lineage)
-        self._entries = Entries(wire, members, keyring.ring, lineage, keys)
+        self._enrolment = Enrolment(log, members, keyring, wire.identity, state)
+        self._entries = Entries(wire, members, keyring.ring, lineage, state / "keys")
 
     def greet(self) -> None:
         """Connected, maybe to a broker that has lost what was retained; but not over a newer head that it has."""
@@ -64,7 +64,7 @@ class Desk:
     def receive(self, topic: Topic, received: Received) -> None:
         """A message of the roster's. Raises `Refused`."""
         match topic:
-            case DeviceJoin():
+            case DeviceJoin() if not received.retained:  # which strangers could pile up
                 self._on_request(self._wire.read(received, JoinRequest, topic.device))
             case OperatorRoster():
                 self._on_command(self._wire.read(received, RosterCommand, topic.operator))
@@ -105,7 +105,7 @@ class Desk:
             text = f"version {self._members.roster.version}, by operator {command.sender!r}: {what}"
             self._log.event("info", "roster", text, device=card.member if card else None)
             self._changed(card, self._entries.changed(card))
-        elif done and command.action == "rotate":
+        elif done and command.action == "rotate" and command.name != self._lineage:
             self._entries.ask_rotation(command.name)
         elif done and command.action == "reject" and (fields := self._enrolment.rejection(command.name)):
             self._log.event("info", "roster", f"{command.name}: rejected by {command.sender!r}", device=command.name)

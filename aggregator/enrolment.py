@@ -9,6 +9,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,8 +18,10 @@ from aggregator.log import Log
 from aggregator.members import Members
 from floe.documents import PAGE, Card, Join, JoinRequest, Keys, Member, RosterCommand
 from floe.errors import Refused
+from floe.identity import Identity
 from floe.keyring import EnrolledKeyring
-from floe.roster import check_endorsed, number, open_join, read_card
+from floe.own_keys import load_next
+from floe.roster import check_endorsed, endorsement_bytes, number, open_join, read_card
 from floe.store import durably, now
 
 MOST_INVITATIONS = 10_000  # that are open at the same time
@@ -28,14 +31,16 @@ class Enrolment:
     """The requests and invitations of one lineage. Raises `sqlite3.Error` when the disk refuses."""
 
     def __init__(
-        self, log: Log, members: Members, keyring: EnrolledKeyring, lineage: str,
+        self, log: Log, members: Members, keyring: EnrolledKeyring, identity: Identity, state: Path,
         clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._log = log
         self._db = log.db
         self._members = members
         self._keyring = keyring
-        self._lineage = lineage
+        self._identity = identity
+        self._lineage = identity.name
+        self._state = state
         self._clock = clock
 
     def request(self, request: JoinRequest) -> dict[str, Any]:
@@ -48,7 +53,7 @@ class Enrolment:
         fields: dict[str, Any] = {"to": request.sender, "to_key": request.key, "nonce": join.nonce, "challenge": ""}
         fields["version"] = self._members.roster.version
         try:
-            state, challenge = self._state(request, join)
+            state, challenge = self._place(request, join)
             return fields | {"state": state, "challenge": challenge}
         except Refused as refusal:
             self._log.refused(request.sender, refusal.reason)
@@ -85,10 +90,12 @@ class Enrolment:
                 return {"detail": f"{what}, version {self._members.roster.version}"}, card
             case "reject":
                 return {"detail": self._reject(command.name, command.request)}, None
+            case "rotate" if command.name == self._lineage:
+                return {"detail": "", "members": (self._next_keys(),)}, None
             case "rotate":
                 return {"detail": self._rotates(command.name)}, None
 
-    def _state(self, request: JoinRequest, join: Join) -> tuple[str, str]:
+    def _place(self, request: JoinRequest, join: Join) -> tuple[str, str]:
         device, text = request.sender, self._members.card(request.sender)
         card = read_card(text, self._members.anchor) if text else None
         if card is not None and card.state == "approved" and card.keys == join.keys:
@@ -186,6 +193,13 @@ class Enrolment:
         if not changed:
             raise Refused("not-enrolled", f"{name!r} has not asked, or has asked again since: list them again")
         return f"{name}: rejected"
+
+    def _next_keys(self) -> Member:
+        """Our own other keys, under the endorsement of those in use: they are taken when a head names them."""
+        keys = load_next(self._state, self._lineage).public((self._keyring.suite,))
+        endorsement = self._identity.sign_bytes(endorsement_bytes(self._members.anchor.federation, self._lineage, keys))
+        moment = int(self._clock())
+        return Member(name=self._lineage, state="rotating", keys=keys, time=moment, endorsement=endorsement)
 
     def _rotates(self, name: str) -> str:
         text = self._members.card(name)

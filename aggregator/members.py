@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aggregator.log import Log
+from aggregator.succession import follows
 from floe import merkle
 from floe.documents import Card, Proof, RosterCommand
 from floe.errors import KeyFileError, Refused
@@ -27,11 +28,11 @@ _RENEW = "`floe federation delegate` makes a new one, with the root key"
 class Members:
     """Who belongs to the federation, and with which key. Raises `sqlite3.Error` when the disk refuses.
 
-    `keyring` learns from it whom to seal to. `first`: the file of the first head, which `floe federation new` made.
+    `keyring` learns from it whom to seal to. `state` has our keys and the first head, which `floe federation new` made.
     """
 
     def __init__(
-        self, log: Log, anchor: Anchor, lineage: str, key: str, keyring: EnrolledKeyring, first: Path,
+        self, log: Log, anchor: Anchor, lineage: str, key: str, keyring: EnrolledKeyring, state: Path,
         clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self.anchor = anchor
@@ -41,7 +42,8 @@ class Members:
         self._key = key
         self._keyring = keyring
         self._clock = clock
-        self.roster = self._load(first)
+        self._state = state
+        self.roster = self._load(state / "head")
         self._behind: Roster | None = None
         self._found: dict[str, str] = {}
         self._tell_keyring()
@@ -87,6 +89,11 @@ class Members:
             brought = read_head(command.head, self.anchor)
             roster = brought if brought.delegation.seq > roster.delegation.seq else roster
         self._check_operator(command.sender, command.key, roster)
+
+    @property
+    def changes_our_keys(self) -> bool:
+        """Whether the roster names other keys for us than those in use: the next ones, which are here too."""
+        return self.roster.aggregator(self._lineage).signing != self._key
 
     def operators(self) -> Operators:
         """Those who may steer rounds now; nobody when their delegation has ended."""
@@ -187,7 +194,7 @@ class Members:
 
     def _check_ourselves(self, roster: Roster) -> None:
         ours = roster.aggregator(self._lineage)
-        if (ours.signing, ours.sealing) != (self._key, self._sealing):
+        if (ours.signing, ours.sealing) != (self._key, self._sealing) and not follows(ours, self._state):
             raise Refused("roster", f"version {roster.version} names other keys for {self._lineage!r} than are here")
 
     def _load(self, first: Path) -> Roster:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aggregator.log import Log
 from aggregator.mend import fault_of
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.files import set_aside, storing
@@ -23,6 +24,7 @@ from floe.keyring import Keyring
 from floe.messages import Base, Phase
 from floe.parcel import Parcel, forget, open_parcel, pack, saved_parcels
 from floe.signing import verify_bytes
+from floe.store import durably
 
 MODEL_DOMAIN = b"floe-v1 model\n"
 
@@ -49,6 +51,20 @@ def is_signed(row: Mapping[str, Any], key: str) -> bool:
     except Refused:
         return False
     return True
+
+
+def sign_anew(log: Log, lineage: str, old: Identity, new: Identity) -> None:
+    """Another key takes the old one's place under all models that the old one signed; again, after a kill."""
+    rows = log.db.query("SELECT * FROM models WHERE lineage = ?", [lineage])
+    signed = [
+        (_signature(row, new), row["lineage"], row["epoch"], row["round"]) for row in rows if is_signed(row, old.key)
+    ]
+    with durably(log.db):
+        log.db.conn.executemany("UPDATE models SET signature = ? WHERE (lineage, epoch, round) = (?, ?, ?)", signed)
+
+
+def _signature(row: Mapping[str, Any], identity: Identity) -> str:
+    return identity.sign_bytes(signed_text(row["lineage"], row["epoch"], row["round"], row["sha256"]))
 
 
 class Registry:
@@ -104,8 +120,7 @@ class Registry:
 
     def row(self, model: Model, phase: Phase, identity: Identity, *, devices: int, samples: int) -> dict[str, Any]:
         """The row of `models`; the signature covers lineage, epoch, round and hash."""
-        text = signed_text(phase.lineage, phase.epoch, model.round, model.sha256)
-        return {
+        row = {
             "lineage": phase.lineage,
             "epoch": phase.epoch,
             "round": model.round,
@@ -114,8 +129,8 @@ class Registry:
             "bytes": model.path.stat().st_size,
             "devices": devices,
             "samples": samples,
-            "signature": identity.sign_bytes(text),
         }
+        return row | {"signature": _signature(row, identity)}
 
     def parcel(
         self, model: Model, phase: Phase, keyring: Keyring, *, federation: str, sender: str, keep: int

@@ -95,10 +95,9 @@ class Aggregator:
         operators: Callable[[], Operators] = partial(read_operators, config.path(config.security.operators))
         self._members: Members | None = None
         if anchor is not None and isinstance(keyring, EnrolledKeyring):
-            first = state / "head"
-            self._members = Members(log, anchor, self._lineage, identity.key, keyring, first)
+            self._members = Members(log, anchor, self._lineage, identity.key, keyring, state)
             self._speakers, operators = self._members, self._members.operators
-            self._desk = Desk(self.wire, log, keyring, self._members, self._lineage, state / "keys", self._on_roster)
+            self._desk = Desk(self.wire, log, keyring, self._members, state, self._on_roster)
         self._chain = Chain(config, log, state, identity, keyring, self._epoch_by_roster())
         self._publisher = Publisher(self.wire, keyring, self._lineage, holds=self._policy.models_held)
         self._receiver = Receiver(
@@ -117,7 +116,10 @@ class Aggregator:
         self._served: frozenset[str] | None = None
 
     def run(self, stopped: Callable[[], bool]) -> bool:
-        """Serve until told to stop; whether to begin again from disk, in another epoch. Raises `BrokerError`."""
+        """Serve until told to stop; whether to begin again from disk, in another epoch or with other keys.
+
+        Raises `BrokerError`.
+        """
         self._log.all_unknown()
         self._step(Tick())  # what was recorded before a restart may be enough
         self.wire.session.connect(stopped, lambda text: self._log.event("warning", "broker", text))
@@ -130,7 +132,8 @@ class Aggregator:
 
     @property
     def _outdated(self) -> bool:
-        return self._epoch_by_roster() > self._state.phase.epoch
+        renamed = self._members is not None and self._members.changes_our_keys
+        return renamed or self._epoch_by_roster() > self._state.phase.epoch
 
     def _epoch_by_roster(self) -> int:
         return self._members.roster.aggregator(self._lineage).epoch if self._members else 1

@@ -15,13 +15,13 @@ from edge_client.data.features import Features
 from edge_client.data.load import load
 from edge_client.device import Device
 from edge_client.enrolled import Enrolled
-from edge_client.keys import load_keys, take_next
 from edge_client.membership import Membership
 from floe.anchor import load_anchor
 from floe.cli import config_options
 from floe.errors import ConfigError, KeyFileError
 from floe.identity import load_identity, present
 from floe.keyring import WARNING, load_enrolled, load_keyring, suite_here
+from floe.own_keys import load_keys, take_next
 from floe.roster import Anchor
 from floe.service import log, only_one, stopping
 from floe.settings import Config
@@ -54,7 +54,7 @@ def client(config: Config) -> None:
         rows = f"{len(features.train_x)} training and {len(features.test_x)} test rows"
         anchor = load_anchor(config, state)
         while _run(config, features, anchor, state, stop, rows):
-            take_next(state)
+            take_next(state, name)
     if threading.active_count() > 1:
         os._exit(stop.code)  # the worker is inside something that cannot be interrupted, such as torch's import
     sys.exit(stop.code)

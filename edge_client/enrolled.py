@@ -9,11 +9,11 @@ import os
 import time
 from pathlib import Path
 
-from edge_client.keys import DeviceKeys, load_next
 from edge_client.membership import Membership
 from floe.documents import Entry, Join, JoinReply, JoinRequest
-from floe.errors import KeyFileError, Refused
+from floe.errors import KeyFileError
 from floe.keyring import EnrolledKeyring
+from floe.own_keys import OwnKeys, has_next, load_next
 from floe.roster import endorsement_bytes, read_card, seal_join
 from floe.service import log
 from floe.session import Received
@@ -28,7 +28,7 @@ AGAIN_S = 30.0
 class Enrolled:
     """One device's membership while it runs. Raises `KeyFileError` when it has been put out, `StoreError`."""
 
-    def __init__(self, config: Config, membership: Membership, keys: DeviceKeys, keyring: EnrolledKeyring, state: Path):
+    def __init__(self, config: Config, membership: Membership, keys: OwnKeys, keyring: EnrolledKeyring, state: Path):
         self.membership = membership
         self.changed_keys = False
         self._federation = config.federation.name
@@ -82,8 +82,8 @@ class Enrolled:
 
     def _on_entry(self, entry: Entry, payload: bytes) -> None:
         self.membership.check_key(entry)
-        keys = read_card(entry.card, self.membership.anchor).keys
-        if keys.signing != self._keys.identity.key and _next_is(self._state, self._keys.identity.name, keys.signing):
+        signing, name = read_card(entry.card, self.membership.anchor).keys.signing, self._keys.identity.name
+        if has_next(self._state, name) and load_next(self._state, name).identity.key == signing:
             self.changed_keys = True  # the device begins again with them, and reads this entry then
             return
         self.membership.on_entry(payload)
@@ -103,10 +103,3 @@ REVOKED = (
     "device {!r} has been revoked by an operator: nothing of it is taken any more; to come back it needs a new "
     "invitation (`floe invite`, then `floe join` here)"
 )
-
-
-def _next_is(state: Path, name: str, signing: str) -> bool:
-    try:
-        return load_next(state, name, make=False).identity.key == signing
-    except (KeyFileError, Refused):
-        return False

@@ -13,7 +13,6 @@ import click
 import msgspec
 
 from edge_client.joining import Asked, Joining, keep_asked, kept_asked
-from edge_client.keys import load_keys
 from edge_client.membership import Membership
 from floe import qr
 from floe.anchor import load_anchor, read_anchor, write_anchor
@@ -22,6 +21,7 @@ from floe.config import FILE, load, variable
 from floe.errors import ConfigError, KeyFileError
 from floe.files import write_atomically
 from floe.joincode import JoinCode, read_code
+from floe.own_keys import load_keys
 from floe.roster import Anchor
 from floe.service import log, only_one, stopping
 from floe.settings import Config

@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 import msgspec
 
-from edge_client.keys import DeviceKeys
 from edge_client.membership import Membership
 from floe.access import Access, Tls
 from floe.documents import Join, JoinReply, JoinRequest
@@ -24,6 +23,7 @@ from floe.identity import present, read_private, write_private
 from floe.joincode import JoinCode
 from floe.keyring import Keyring, suite_here
 from floe.messages import Suite
+from floe.own_keys import OwnKeys
 from floe.roster import number, seal_join
 from floe.sequence import Sequence
 from floe.service import Stop, log
@@ -77,7 +77,7 @@ def forget_asked(state: Path) -> None:
 class Joining:
     """One device that asks. Raises `BrokerError`, `StoreError`, and `KeyFileError` when it is turned down."""
 
-    def __init__(self, config: Config, keys: DeviceKeys, membership: Membership, asked: Asked, state: Path) -> None:
+    def __init__(self, config: Config, keys: OwnKeys, membership: Membership, asked: Asked, state: Path) -> None:
         self._config = config
         self._lineage = config.rounds.lineage
         self._federation = config.federation.name

@@ -1,0 +1,67 @@
+"""A member's own keys, a device's or an aggregator's: what it signs with, what is sealed to it. Reads and writes them.
+
+`keys` is in use; what `keys-next` has waits until the roster knows it, then takes that place, file by file, in an order
+that tells after a kill that it was begun.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from floe.documents import Keys
+from floe.files import storing, sync_folder
+from floe.hpke import sealing_text
+from floe.identity import Identity, load_identity, load_sealing_key, present
+from floe.messages import Suite
+from floe.signing import Algorithm
+
+CURRENT, NEXT = "keys", "keys-next"
+SIGNING, SEALING = ".pem", ".hpke.pem"  # made in this order, and moved in this order
+
+
+@dataclass(frozen=True)
+class OwnKeys:
+    """The private keys of one member."""
+
+    identity: Identity
+    sealing: X25519PrivateKey
+
+    def public(self, suites: tuple[Suite, ...]) -> Keys:
+        """What the roster shall say of this member; `suites` in the order of preference."""
+        return Keys(signing=self.identity.key, sealing=sealing_text(self.sealing.public_key()), suites=suites)
+
+
+def load_keys(state: Path, name: str, algorithm: Algorithm = "ed25519") -> OwnKeys:
+    """The keys in use, made at their first use. Raises `KeyFileError`, `StoreError`."""
+    following = state / NEXT
+    if present(following / f"{name}{SEALING}") and not present(following / f"{name}{SIGNING}"):
+        take_next(state, name)  # was interrupted
+    return _load(state / CURRENT, name, algorithm)
+
+
+def load_next(state: Path, name: str, algorithm: Algorithm = "ed25519") -> OwnKeys:
+    """The keys that shall follow, made at their first use. Raises `KeyFileError`."""
+    return _load(state / NEXT, name, algorithm)
+
+
+def has_next(state: Path, name: str) -> bool:
+    """Whether there are keys that shall follow."""
+    return all(present(state / NEXT / f"{name}{ending}") for ending in (SIGNING, SEALING))
+
+
+def take_next(state: Path, name: str) -> None:
+    """Put the next keys in the place of those in use. Raises `StoreError`."""
+    following, current = state / NEXT, state / CURRENT
+    with storing(state):
+        for path in (following / f"{name}{ending}" for ending in (SIGNING, SEALING)):
+            if present(path):
+                path.replace(current / path.name)
+                sync_folder(current)
+        following.rmdir()
+
+
+def _load(folder: Path, name: str, algorithm: Algorithm) -> OwnKeys:
+    return OwnKeys(load_identity(folder, name, algorithm), load_sealing_key(folder, name))
