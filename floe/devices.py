@@ -229,6 +229,8 @@ def _what_counts(request: Member) -> tuple[object, ...]:
 
 def _compare(name: str, shown: Shown, digits: str, wanted: str | None, *, yes: bool) -> None:
     spaced = f"{digits[:3]} {digits[3:]}"
+    if shown.place.card is not None:
+        click.echo(f"{name}: has a card of version {shown.place.card.seq}, {shown.place.card.state}", err=True)
     if wanted is not None:
         if wanted != digits:
             raise FloeError(
@@ -238,9 +240,6 @@ def _compare(name: str, shown: Shown, digits: str, wanted: str | None, *, yes: b
         return
     if yes:
         return
-    card = shown.place.card
-    if card is not None:
-        click.echo(f"{name}: has been a member, {card.state}; it asks with other keys")
     if not sys.stdin.isatty():
         raise ConfigError(f"{name}: its number is {spaced}; compare it, then --number {digits} (or --yes) approves it")
     if not click.confirm(f"{name}: does the device show {spaced}?", default=False, err=True):
