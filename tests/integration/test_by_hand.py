@@ -47,6 +47,7 @@ def enrolled(federation: Federation) -> Federation:
     federation.configure({"rounds": {"count": 50, "devices": 1, "quorum": 1, "grace_s": 600.0, "pause_s": 0.2}})
     well(federation.folder, "federation", "new", "--operator", "opa")
     federation.aggregator()
+    federation.wait(lambda: bool(federation.query("SELECT * FROM heads")), "the aggregator has its roster")
     return federation
 
 

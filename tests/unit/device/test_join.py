@@ -19,7 +19,7 @@ from floe.joincode import JoinCode, write_code
 
 CODE = JoinCode(
     federation="ward", lineage="main", device="", root=ANN.key, sealing=EVE.key, token="ab" * 16,
-    expires=2**32 - 1, host="broker.example", port=1884, lobby_port=1884, tls=False,
+    expires=2**32 - 1, host="broker.example", port=1884, lobby_port=1884, tls=False, version=1,
 )  # fmt: skip
 
 
