@@ -16,7 +16,6 @@ from floe.cli import config_options
 from floe.documents import Member
 from floe.errors import ConfigError, FloeError, Refused
 from floe.managing import Managing, Shown, managing
-from floe.roster import Roster
 from floe.settings import Config
 from floe.sign_roster import Change, approve, check_rotation, number, revoke
 from floe.terminal import printable
@@ -128,12 +127,10 @@ def revoke_(config: Config, names: Sequence[str], reply_s: float) -> None:
                 click.echo(f"{name} is revoked already, since version {shown.place.card.seq}")
                 continue
 
-            def make(name: str = name) -> tuple[Roster, Change]:
-                shown = held.show(name)
-                held.check_may_sign(shown.roster.delegation)
-                return shown.roster, revoke(shown.roster, held.operator, shown.place, int(time.time()))
-
-            click.echo(f"{name} revoked, version {held.change(make).version} of the roster")
+            version = held.change(
+                name, shown, lambda now: revoke(now.roster, held.operator, now.place, _clock())
+            ).version
+            click.echo(f"{name} revoked, version {version} of the roster")
 
 
 @devices.command()
@@ -206,21 +203,23 @@ def _approve(held: Managing, name: str, shown: Shown | None, wanted: str | None,
     if asked.state == "pending":
         _compare(name, shown, number(held.federation, asked), wanted, yes=yes)
 
-    def make() -> tuple[Roster, Change]:
-        now = held.show(name)
-        held.check_may_sign(now.roster.delegation)
+    def make(now: Shown) -> Change:
         if now.request is None or _what_counts(now.request) != _what_counts(asked):
             raise FloeError(f"{name!r} does not ask for the same any more: look again with `floe devices show {name}`")
         try:
             if asked.state == "rotating":
                 check_rotation(asked, now.place, held.federation)
-            return now.roster, approve(now.roster, held.operator, now.place, asked.keys, int(time.time()))
+            return approve(now.roster, held.operator, now.place, asked.keys, _clock())
         except Refused as refusal:
             raise FloeError(f"{name!r} is not approved: {printable(refusal.detail)}") from None
 
-    version = held.change(make).version
+    version = held.change(name, shown, make).version
     what = "approved" if asked.state == "pending" else "approved with its new keys"
     click.echo(f"{name} {what}, version {version} of the roster")
+
+
+def _clock() -> int:
+    return int(time.time())
 
 
 def _what_counts(request: Member) -> tuple[object, ...]:
@@ -229,6 +228,8 @@ def _what_counts(request: Member) -> tuple[object, ...]:
 
 def _compare(name: str, shown: Shown, digits: str, wanted: str | None, *, yes: bool) -> None:
     spaced = f"{digits[:3]} {digits[3:]}"
+    if shown.place.card is not None:
+        click.echo(f"{name}: has a card of version {shown.place.card.seq}, {shown.place.card.state}", err=True)
     if wanted is not None:
         if wanted != digits:
             raise FloeError(
@@ -238,9 +239,6 @@ def _compare(name: str, shown: Shown, digits: str, wanted: str | None, *, yes: b
         return
     if yes:
         return
-    card = shown.place.card
-    if card is not None:
-        click.echo(f"{name}: has been a member, {card.state}; it asks with other keys")
     if not sys.stdin.isatty():
         raise ConfigError(f"{name}: its number is {spaced}; compare it, then --number {digits} (or --yes) approves it")
     if not click.confirm(f"{name}: does the device show {spaced}?", default=False, err=True):

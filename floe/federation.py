@@ -160,7 +160,7 @@ def _publish(held: Managing, text: str, delegation: Delegation, restored: str = 
         )
         return roster, signed
 
-    return held.change(make)
+    return held.publish(make)
 
 
 class _Paths:

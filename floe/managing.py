@@ -113,11 +113,21 @@ class Managing:
                 f"{DELEGATE}, adds it, and another operator's `floe federation publish` tells the members"
             )
 
-    def change(self, make: Callable[[], tuple[Roster, Change]]) -> Roster:
-        """Have the roster changed; the roster then.
-
-        `make` gives the roster that it found and what it signed above it; again, if another operator was quicker.
+    def change(self, name: str, shown: Shown, make: Callable[[Shown], Change]) -> Roster:
+        """Have a device's card changed; the roster then. `make` signs above what is shown: again, with what is there
+        then, if another operator was quicker.
         """
+
+        def next_change() -> tuple[Roster, Change]:
+            now = looks.pop() if looks else self.show(name)
+            self.check_may_sign(now.roster.delegation)
+            return now.roster, make(now)
+
+        looks = [shown]
+        return self.publish(next_change)
+
+    def publish(self, make: Callable[[], tuple[Roster, Change]]) -> Roster:
+        """Have the roster changed; the roster then. `make` gives a roster, and what was signed above it."""
         for _ in range(TRIES):
             before, change = make()
             reply = self._ask("change", card=change.card, head=change.head)

@@ -47,6 +47,7 @@ def enrolled(federation: Federation) -> Federation:
     federation.configure({"rounds": {"count": 50, "devices": 1, "quorum": 1, "grace_s": 600.0, "pause_s": 0.2}})
     well(federation.folder, "federation", "new", "--operator", "opa")
     federation.aggregator()
+    federation.wait(lambda: bool(federation.query("SELECT * FROM heads")), "the aggregator has its roster")
     return federation
 
 
@@ -218,6 +219,29 @@ def test_an_operator_is_named_anew_and_the_members_are_told(enrolled: Federation
     former = floe(enrolled.folder, "devices", "list")
     assert former.returncode == 5
     assert "none of delegation 2, which names bea" in former.stderr
+
+
+def test_two_operators_at_the_same_time_both_get_what_they_ask_for(enrolled: Federation) -> None:
+    other = enrolled.folder / "other"
+    other.mkdir()
+    for name in ("federation.pub", "floe.toml"):
+        (other / name).write_bytes((enrolled.folder / name).read_bytes())
+    well(other, "key", "operator", "bea")
+    well(enrolled.folder, "federation", "delegate", "bea", "--key", (other / "operators.pub").read_text().split()[1])
+    (other / "operators.delegation").write_bytes((enrolled.folder / "operators.delegation").read_bytes())
+    well(enrolled.folder, "federation", "publish")
+    names = [f"{folder}{number}" for folder in "ab" for number in range(6)]
+    for line in well(enrolled.folder, "invite", "--json", *(f"--device={name}" for name in names)).splitlines():
+        invited = json.loads(line)
+        well(enrolled.folder, "join", invited["code"], "--id", invited["device"], "--no-wait")
+    both = []
+    for folder, mine in ((enrolled.folder, names[:6]), (other, names[6:])):
+        log = enrolled.folder / "logs" / f"approve-{mine[0]}.log"
+        both.append(Process(["devices", "approve", *mine, "--yes"], folder, log))
+    enrolled.processes += both
+    assert [process.wait() for process in both] == [0, 0]
+    versions = {row["version"] for row in listed(enrolled.folder).values()}
+    assert versions == set(range(3, 15))
 
 
 def test_a_restored_aggregator_goes_on_in_an_epoch_that_an_operator_signs(enrolled: Federation) -> None:

@@ -1,0 +1,150 @@
+"""`floe join` up to its first word on the wire: what it writes, and what it does not agree with."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from helpers.wire import ANN, EVE
+
+from edge_client.joining import Asked, Joining, forget_asked, keep_asked, kept_asked
+from floe.anchor import read_anchor
+from floe.cli import floe
+from floe.errors import ConfigError, KeyFileError, StoreError
+from floe.joincode import JoinCode, write_code
+
+CODE = JoinCode(
+    federation="ward", lineage="main", device="", root=ANN.key, sealing=EVE.key, token="ab" * 16,
+    expires=2**32 - 1, host="broker.example", port=1884, lobby_port=1884, tls=False, version=1,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Joining, "run", lambda *_, **__: False)  # says nothing
+    return tmp_path
+
+
+def join(*arguments: str, code: JoinCode | None = CODE, **changes: Any) -> str:
+    """What it says; the code is `CODE` with these changes."""
+    texts = [] if code is None else [write_code(replace(code, **changes))]
+    result = CliRunner().invoke(floe, ["join", *texts, *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
+
+
+def asked(device: str = "ann") -> Asked:
+    found = kept_asked(Path(f"state/device-{device}"))
+    assert found is not None
+    return found
+
+
+def test_the_code_says_all_that_the_device_needs() -> None:
+    join("--id", "ann")
+    written = tomllib.loads(Path("floe.toml").read_text())
+    assert written == {
+        "federation": {"name": "ward"},
+        "mqtt": {"host": "broker.example", "port": 1884, "tls": False, "lobby_port": 0},
+        "rounds": {"lineage": "main"},
+        "device": {"id": "ann"},
+    }
+    anchor = read_anchor(Path("federation.pub"))
+    assert anchor is not None
+    assert (anchor.federation, anchor.root) == ("ward", ANN.key)
+    state = Path("state/device-ann")
+    private = [state / "join.json", *(state / "keys").iterdir()]
+    assert {oct(path.stat().st_mode & 0o777) for path in private} == {"0o600"}
+    assert {oct(path.stat().st_mode & 0o777) for path in (state, state / "keys")} == {"0o700"}
+    assert CODE.token not in Path("floe.toml").read_text()
+
+
+def test_with_a_lobby_the_device_is_told_where_it_is() -> None:
+    join("--id", "ann", tls=True, lobby_port=1885)
+    assert tomllib.loads(Path("floe.toml").read_text())["mqtt"]["lobby_port"] == 1885
+    assert tomllib.loads(Path("floe.toml").read_text())["mqtt"]["tls"] is True
+
+
+def test_the_same_code_asks_the_same_again_and_another_code_anew() -> None:
+    join("--id", "ann")
+    first = asked()
+    join("--id", "ann")
+    join(code=None)
+    assert asked() == first
+    join("--id", "ann", token="cd" * 16)
+    assert asked().nonce != first.nonce
+    assert asked().key == first.key
+
+
+def test_a_configuration_that_differs_is_left_alone_and_the_lines_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("floe.toml").write_text('[mqtt]\nport = 1\n[federation]\nname = "other"\n')
+    monkeypatch.setenv("FLOE_MQTT_HOST", "elsewhere")
+    before = Path("floe.toml").read_text()
+    with pytest.raises(ConfigError) as error:
+        join("--id", "ann")
+    said = str(error.value)
+    assert '[federation] name = "ward" (now "other")' in said
+    assert "[mqtt] port = 1884 (now 1)" in said
+    assert '[mqtt] host = "broker.example" (now "elsewhere", by FLOE_MQTT_HOST)' in said
+    assert "lineage" not in said
+    assert Path("floe.toml").read_text() == before
+    assert not Path("federation.pub").exists()
+
+
+def test_devices_may_share_a_configuration() -> None:
+    join("--id", "ann")
+    Path("floe.toml").write_text(Path("floe.toml").read_text().replace('id = "ann"', ""))
+    join(device="bob")
+    join("--id", "cleo")
+    assert sorted(path.name for path in Path("state").iterdir()) == ["device-ann", "device-bob", "device-cleo"]
+    with pytest.raises(ConfigError, match="which device is this"):
+        join()
+
+
+def test_a_code_for_another_device_is_refused() -> None:
+    with pytest.raises(ConfigError, match="join with --id bob"):
+        join("--id", "ann", device="bob")
+    assert not Path("floe.toml").exists()
+
+
+def test_a_folder_of_another_federation_is_left_alone() -> None:
+    join("--id", "ann")
+    with pytest.raises(KeyFileError, match="belongs to another federation"):
+        join("--id", "ann", root=EVE.key)
+
+
+def test_a_code_that_seems_expired_is_tried_for_clocks_are_wrong() -> None:
+    assert "by this clock the code expired at" in join("--id", "ann", expires=1_000_000_000)
+    assert asked().token == CODE.token
+
+
+def test_without_a_code_nothing_begins() -> None:
+    with pytest.raises(ConfigError, match="which federation"):
+        join("--id", "ann", code=None)
+    join("--id", "ann")
+    with pytest.raises(KeyFileError, match="nothing has been asked from here"):
+        join("--id", "bob", code=None)
+
+
+def test_a_code_and_a_picture_are_one_too_many() -> None:
+    with pytest.raises(ConfigError, match="not both"):
+        join("--id", "ann", "--image", "code.png")
+
+
+def test_what_was_asked_is_private_and_damage_is_told(tmp_path: Path) -> None:
+    keep_asked(tmp_path, Asked.fresh(CODE, ANN.key))
+    (tmp_path / "join.json").chmod(0o644)
+    with pytest.raises(KeyFileError, match="lets others read it"):
+        kept_asked(tmp_path)
+    (tmp_path / "join.json").chmod(0o600)
+    (tmp_path / "join.json").write_text("{}")
+    with pytest.raises(StoreError, match="ask with a new code"):
+        kept_asked(tmp_path)
+    forget_asked(tmp_path)
+    forget_asked(tmp_path)
+    assert kept_asked(tmp_path) is None
