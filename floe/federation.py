@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -12,7 +12,7 @@ from floe.anchor import read_anchor, write_anchor
 from floe.asker import newest_delegation
 from floe.cli import config_options
 from floe.documents import ROOT, Aggregator, Delegation, Operator
-from floe.errors import ConfigError, KeyFileError, Refused
+from floe.errors import ConfigError, FloeError, KeyFileError, Refused
 from floe.files import write_atomically
 from floe.hpke import sealing_text
 from floe.identity import Identity, load_identity, load_sealing_key, new_identity, present, read_identity
@@ -21,7 +21,7 @@ from floe.operators import check_name, check_places
 from floe.roster import Anchor, Roster, read_delegation
 from floe.service import only_one
 from floe.settings import Config
-from floe.sign_roster import Change, delegate, first_head, next_head, with_next_epoch
+from floe.sign_roster import Change, delegate, first_head, next_head, with_new_keys, with_next_epoch
 from floe.signing import public_key
 
 DAY_S = 86_400
@@ -129,9 +129,28 @@ def restored(config: Config, reply_s: float) -> None:
     with managing(config, reply_s) as held:
         held.catch_up()
         text, delegation = newest_delegation(config, held.known.anchor)
-        roster = _publish(held, text, delegation, lineage)
+        roster = _publish(held, text, delegation, lambda roster: with_next_epoch(roster, lineage))
         epoch = roster.aggregator(lineage).epoch
         click.echo(f"{lineage!r} goes on in epoch {epoch}, version {roster.version} of the roster")
+
+
+@federation.command()
+@_place
+@_reply
+def rotate(config: Config, reply_s: float) -> None:
+    """Have the aggregator make other keys; its old key signs for them, and the members follow."""
+    lineage = config.rounds.lineage
+    with managing(config, reply_s) as held:
+        text, delegation = newest_delegation(config, held.known.anchor)
+        held.newest()
+        members = held.ask("rotate", name=lineage).members
+        try:
+            if not members:
+                raise Refused("malformed", "it offers none")
+            roster = _publish(held, text, delegation, lambda roster: with_new_keys(roster, lineage, members[0]))
+        except Refused as refusal:
+            raise FloeError(f"the keys that aggregator {lineage!r} offers cannot be taken: {refusal.detail}") from None
+        click.echo(f"{lineage!r} has other keys, version {roster.version} of the roster")
 
 
 def _make(config: Config, paths: _Paths, name: str, days: int) -> Delegation:
@@ -149,16 +168,16 @@ def _make(config: Config, paths: _Paths, name: str, days: int) -> Delegation:
     return delegation
 
 
-def _publish(held: Managing, text: str, delegation: Delegation, restored: str = "") -> Roster:
+def _publish(
+    held: Managing, text: str, delegation: Delegation,
+    change: Callable[[Roster], tuple[Aggregator, ...]] = lambda roster: (),
+) -> Roster:  # fmt: skip
     def make() -> tuple[Roster, Change]:
         roster = held.newest()
         newer = delegation.seq > roster.delegation.seq
         held.check_may_sign(delegation if newer else roster.delegation)
-        aggregators = with_next_epoch(roster, restored) if restored else ()
-        signed = next_head(
-            roster, held.operator, int(time.time()), delegation=text if newer else "", aggregators=aggregators
-        )
-        return roster, signed
+        now, carried = int(time.time()), text if newer else ""
+        return roster, next_head(roster, held.operator, now, delegation=carried, aggregators=change(roster))
 
     return held.publish(make)
 

@@ -102,6 +102,16 @@ def with_next_epoch(roster: Roster, lineage: str) -> tuple[Aggregator, ...]:
     )
 
 
+def with_new_keys(roster: Roster, lineage: str, offered: Member) -> tuple[Aggregator, ...]:
+    """The head's aggregators, one of them with the keys that it offers. Raises `Refused`, as for a rotation."""
+    before = roster.aggregator(lineage)
+    if offered.name != lineage:
+        raise Refused("not-for-us", f"keys of {offered.name!r}")
+    check_endorsed(offered.endorsement, before.signing, roster.head.federation, lineage, offered.keys)
+    after = msgspec.structs.replace(before, signing=offered.keys.signing, sealing=offered.keys.sealing)
+    return tuple(after if found.lineage == lineage else found for found in roster.head.aggregators)
+
+
 def first_head(anchor: Anchor, operator: Identity, aggregator: Aggregator, delegation: str, now: int) -> str:
     """Version 1 of a roster: no device yet."""
     head = Head(

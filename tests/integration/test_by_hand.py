@@ -281,3 +281,27 @@ def test_a_forged_answer_lets_nobody_believe_to_be_a_member(enrolled: Federation
     enrolled.wait(lambda: "refused floe/floe/lineage/main/to/ann/join: unknown-key" in process.said(), "not believed")
     assert process.running
     session.close()
+
+
+def test_the_aggregator_changes_its_keys_and_devices_follow_also_one_that_slept(enrolled: Federation) -> None:
+    """Twice, so that the sleeper wakes two keys later; the models are signed by the newest."""
+    for device in ("ann", "bob"):
+        let_in(enrolled, device)
+    ann, bob = enrolled.client("ann"), enrolled.client("bob")
+    enrolled.until("SELECT * FROM rounds WHERE round = 1 AND state = 'closed' AND task = 'train'")
+    bob.kill()
+    keys = enrolled.folder / "state" / "aggregator-main" / "keys"
+    before = {load_identity(keys, "main").key}
+    for version in (4, 5):
+        assert f"version {version}" in well(enrolled.folder, "federation", "rotate")
+        enrolled.wait(lambda: load_identity(keys, "main").key not in before, "the aggregator has its other key")
+        before.add(load_identity(keys, "main").key)
+    assert len(before) == 3
+    assert not keys.with_name("keys-next").exists()
+    enrolled.client("bob")
+    (now,) = enrolled.query("SELECT max(round) AS round FROM rounds")
+    enrolled.until("SELECT * FROM updates WHERE device = 'bob' AND outcome = 'accepted' AND round > ?", now["round"])
+    assert ann.running
+    for process in enrolled.processes:
+        process.terminate()
+    assert "all is well" in well(enrolled.folder, "check")
