@@ -1,0 +1,321 @@
+"""The invalid examples of enrolment, each with its reason: one function for one file in invalid/."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
+import hpke9180
+import msgspec
+from enrolled import (
+    AGGREGATOR,
+    ASKS,
+    DELEGATIONS,
+    KEYS,
+    NEWEST,
+    ROOT,
+    ROP,
+    T0,
+    delegation,
+    documents,
+    entry,
+    request,
+    sealing,
+    signed_text,
+    text_of,
+    transfers,
+)
+from make_enrolled import change_of, hexed
+from material import ANN, EVE, MAIN, OPA, Json, fixed, flipped, raw_signed, respelled
+
+from floe import documents as d
+from floe import merkle, roster
+from floe.identity import Identity
+from floe.roster import endorsement_bytes, group_info
+from floe.signing import from_text, to_text
+
+YEAR = 365 * 86_400
+
+
+def hpke() -> list[Json]:
+    main, plaintext, info = sealing("main"), fixed("plaintext"), b"floe-v1 something\nann"
+    sealed = hpke9180.seal(main.public_key().public_bytes_raw(), plaintext, info, sealing("nobody: 32 bytes"))
+    right: Json = {"private": hexed(main), "info": info.hex(), "sealed": sealed.hex()}
+
+    def turned(place: int) -> str:
+        return (sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :]).hex()
+
+    cases: list[tuple[str, Json]] = [
+        ("another reader", {"private": hexed(sealing("ann"))}),
+        ("another info", {"info": (info + b"a").hex()}),
+        ("no info", {"info": ""}),
+        ("a bit of the encapsulated key", {"sealed": turned(0)}),
+        ("a bit of the ciphertext", {"sealed": turned(32)}),
+        ("a bit of the tag", {"sealed": turned(len(sealed) - 1)}),
+        ("a byte behind it", {"sealed": sealed.hex() + "00"}),
+        ("a byte too few", {"sealed": sealed[:-1].hex()}),
+        ("the encapsulated key alone", {"sealed": sealed[:32].hex()}),
+        ("31 bytes", {"sealed": sealed[:31].hex()}),
+        ("nothing", {"sealed": ""}),
+        ("a point of order 1", {"sealed": (bytes(32) + sealed[32:]).hex()}),
+    ]
+    return [{"name": name, **right, **change, "reason": "unsealing"} for name, change in cases]
+
+
+def messages() -> list[Json]:
+    good = documents()
+    keys = json.loads(msgspec.json.encode(KEYS["ann"]))
+
+    def put(kind: str, who: Identity, **fields: Any) -> str:
+        return raw_signed(change_of(good[kind], **fields).encode(), who).decode()
+
+    aggregator = text_of(AGGREGATOR)
+    cases: list[tuple[str, str, str, str]] = [
+        ("nobody is an operator", "delegation", put("delegation", ROOT, operators=[]), "malformed"),
+        ("65 operators", "delegation",
+         put("delegation", ROOT, operators=[{"name": "opa", "key": OPA.key}] * 65), "malformed"),
+        ("until is a fraction", "delegation", put("delegation", ROOT, until=1.5), "malformed"),
+        ("until before 1970", "delegation", put("delegation", ROOT, until=-1), "malformed"),
+        ("state that is none", "card", put("card", OPA, state="pending"), "malformed"),
+        ("member with a slash", "card", put("card", OPA, member="a/b"), "malformed"),
+        ("member from right to left", "card", put("card", OPA, member="\u202enna"), "malformed"),
+        ("no suite", "card", put("card", OPA, keys=keys | {"suites": []}), "malformed"),
+        ("suite that is none", "card", put("card", OPA, keys=keys | {"suites": ["rot13"]}), "malformed"),
+        ("sealing key of 42 characters", "card",
+         put("card", OPA, keys=keys | {"sealing": keys["sealing"][1:]}), "malformed"),
+        ("keys with a member too many", "card", put("card", OPA, keys=keys | {"admin": True}), "malformed"),
+        ("no aggregator", "head", put("head", OPA, aggregators=[]), "malformed"),
+        ("65 aggregators", "head", put("head", OPA, aggregators=[aggregator] * 65), "malformed"),
+        ("epoch 0", "head", put("head", OPA, aggregators=[aggregator | {"epoch": 0}]), "malformed"),
+        ("tree of 63 digits", "head", put("head", OPA, tree="0" * 63), "malformed"),
+        ("no delegation", "head", put("head", OPA, delegation=None), "malformed"),
+        ("delegation as an object", "head", put("head", OPA, delegation=json.loads(DELEGATIONS[0])), "malformed"),
+        ("head as a card", "card", good["head"], "malformed"),
+        ("group key with padding", "entry", put("entry", MAIN, group_key="AAA="), "malformed"),
+        ("rotate as a number", "entry", put("entry", MAIN, rotate=1), "malformed"),
+        ("nothing sealed", "join", put("join", ANN, sealed=""), "malformed"),
+        ("sealed of 8193 characters", "join", put("join", ANN, sealed="A" * 8193), "malformed"),
+        ("nonce of 31 digits", "joined", put("joined", MAIN, nonce="0" * 31), "malformed"),
+        ("state of a member, as a reply", "joined", put("joined", MAIN, state="rotating"), "malformed"),
+        ("action that is none", "manage", put("manage-list", OPA, action="trust"), "malformed"),
+        ("token itself", "manage", put("manage-list", OPA, token="0" * 32), "malformed"),
+        ("31 members", "managed",
+         put("managed-list", MAIN, members=json.loads(good["managed-list"])["members"] * 31), "malformed"),
+        ("path of 257 hashes", "managed", put("managed-show", MAIN, place={"path": ["0" * 64] * 257}), "malformed"),
+        ("another's signature", "head", put("head", EVE), "signature"),
+        ("RSA: a byte of the content", "head", good["head-rsa"].replace('"count":2', '"count":3'), "signature"),
+        ("RSA: another's signature", "card", put("card-rsa", OPA), "signature"),
+    ]  # fmt: skip
+    return [
+        {"name": name, "type": kind, "payload": base64.b64encode(text.encode()).decode(), "reason": reason}
+        for name, kind, text, reason in cases
+    ]
+
+
+def rosters() -> list[Json]:
+    """A head that must not be believed: by itself, or after the one `before`."""
+    last, epoch = NEWEST.heads[-1], (msgspec.structs.replace(AGGREGATOR, epoch=2),)
+    cases: list[tuple[str, str, str, str]] = []
+
+    def alone(name: str, reason: str, head: str) -> None:
+        cases.append((name, "", head, reason))
+
+    def after(name: str, who: Identity = ROP, version: int = 8, **fields: Any) -> None:
+        cases.append((name, last, NEWEST.head(who, version, **fields), "roster"))
+
+    def under(text: str, who: Identity = OPA, **fields: Any) -> str:
+        return NEWEST.head(who, 8, delegation=text, **fields)
+
+    alone("by a stranger", "unknown-key", NEWEST.head(EVE, 8))
+    alone("by a stranger of an operator's name", "unknown-key", NEWEST.head(replace(EVE, name="opa"), 8))
+    alone("by an operator under another's name", "unknown-key", NEWEST.head(replace(ROP, name="opa"), 8))
+    alone("by an operator of a later delegation", "unknown-key", under(DELEGATIONS[0], ROP))
+    alone("by the aggregator", "unknown-key", NEWEST.head(MAIN, 8))
+    alone("by the root itself", "unknown-key", NEWEST.head(ROOT, 8))
+    alone("delegation by another root", "unknown-key", under(delegation(3, OPA, by=replace(EVE, name="root"))))
+    alone(
+        "delegation by the root under another name",
+        "unknown-key",
+        under(delegation(3, OPA, by=replace(ROOT, name="opa"))),
+    )
+    alone("delegation by the operator", "unknown-key", under(delegation(3, OPA, by=OPA)))
+    alone("delegation of another federation", "not-for-us", under(delegation(3, OPA, federation="other")))
+    alone("delegation altered", "signature", under(DELEGATIONS[1].replace('"until":1', '"until":2')))
+    alone("delegation without signature", "signature", under(change_of(DELEGATIONS[1])))
+    alone("no delegation", "signature", under(""))
+    alone("a card for a delegation", "malformed", under(NEWEST.cards["ann"]))
+    alone("of another federation", "not-for-us", NEWEST.head(OPA, 8, federation="other"))
+    alone("issued after the delegation", "roster", NEWEST.head(OPA, 8, issued=T0 + 2 * YEAR + 1))
+    alone("a group key of a later version", "malformed", NEWEST.head(OPA, 8, group=9))
+    alone("a lineage twice", "malformed", NEWEST.head(OPA, 8, aggregators=(AGGREGATOR, *epoch)))
+    alone(
+        "without the lineage",
+        "not-enrolled",
+        NEWEST.head(OPA, 8, aggregators=(msgspec.structs.replace(AGGREGATOR, lineage="mine"),)),
+    )
+    alone("a byte altered", "signature", last.replace('"count":2', '"count":1'))
+    alone("a card", "malformed", NEWEST.cards["ann"])
+    for version, older in enumerate(NEWEST.heads[:-1], 1):
+        cases.append((f"version {version} after 7", last, older, "roster"))
+    after("version 7, another", version=7, issued=T0 + 7001)
+    after("version 6 again, all else newer", version=6, issued=T0 + 8000)
+    after("issued before", issued=T0 + 6999)
+    after("an older delegation", OPA, delegation=DELEGATIONS[0])
+    after("an older group key", group=5)
+    after("an older epoch", aggregators=(AGGREGATOR,))
+    return [
+        {"name": name, "federation": "floe", "root": ROOT.key, "lineage": "main", "before": before, "head": head,
+         "reason": reason}
+        for name, before, head, reason in cases
+    ]  # fmt: skip
+
+
+def trees() -> list[Json]:
+    """A proof that does not give the root, or is none."""
+    hashes = {name: roster.hash_of_card(f"card of {name}") for name in ("ann", "bob", "cy")}
+    root = merkle.root_of(hashes)
+    ann, dan = (text_of(merkle.prove(hashes, name)) for name in ("ann", "dan"))
+    path, other = ann["path"], dan["other"]
+    cases: list[tuple[str, str, str | None, Json]] = [
+        ("another card", "ann", "card of amn", ann),
+        ("no card, although there is one", "ann", None, ann),
+        ("a card, although there is none", "dan", "card of dan", dan),
+        ("another's proof", "bob", "card of bob", ann),
+        ("path turned around", "ann", "card of ann", {"path": path[::-1]}),
+        ("path cut at the end", "ann", "card of ann", {"path": path[:1]}),
+        ("path cut at the root", "ann", "card of ann", {"path": path[1:]}),
+        ("path too long", "ann", "card of ann", {"path": [*path, "0" * 64]}),
+        ("no path", "ann", "card of ann", {}),
+        ("a bit of the path", "ann", "card of ann", {"path": [path[0], path[1][:-1] + "0"]}),
+        ("another leaf where there is none", "ann", "card of ann", {"path": path, "other": other}),
+        ("no leaf where there is one", "dan", None, {"path": dan["path"]}),
+        ("the other leaf's card", "dan", None, {"path": dan["path"], "other": other | {"card": "0" * 64}}),
+        ("a leaf that cannot stand there", "ann", None, {"path": dan["path"], "other": other}),
+        ("the name's own leaf as the other", "bob", None, {"path": dan["path"], "other": other}),
+    ]
+    return [
+        {"name": name, "root": root, "device": device, "card": card, "proof": proof, "reason": "roster"}
+        for name, device, card, proof in cases
+    ]
+
+
+def joins() -> list[Json]:
+    right, eve = request("ann"), replace(EVE, name="ann")
+    sealed = json.loads(right)["sealed"]
+    info = f"floe-v1 join\nfloe\nmain\nann\n{ANN.key}".encode()
+
+    def put(who: Identity = ANN, **fields: Any) -> str:
+        return raw_signed(change_of(right, **fields).encode(), who).decode()
+
+    def holding(content: str) -> str:
+        recipient = sealing("main").public_key().public_bytes_raw()
+        return put(sealed=to_text(hpke9180.seal(recipient, content.encode(), info, sealing("nobody: invalid"))))
+
+    join = text_of(ASKS["ann"][1])
+    cases = [
+        ("taken by another key", put(eve, key=EVE.key), "unsealing"),
+        ("signed by another key", put(eve), "signature"),
+        ("asks for another's key", holding(json.dumps(join | {"keys": text_of(KEYS["ann2"])})), "unknown-key"),
+        ("sealed for another lineage", request("ann", lineage="mine"), "unsealing"),
+        ("sent to another lineage", request("ann", to="mine"), "unsealing"),
+        ("sealed for another federation", request("ann", federation="other"), "unsealing"),
+        ("sealed for another device", request("ann", device="amn"), "unsealing"),
+        ("taken by another name", put(sender="amn"), "unsealing"),
+        ("first bit of the seal", put(sealed=flipped(sealed[:1].encode()).decode() + sealed[1:]), "unsealing"),
+        ("cut", put(sealed=sealed[:64]), "unsealing"),
+        ("in another spelling", put(sealed=sealed[:-1] + respelled(sealed[-1:].encode()).decode()), "malformed"),
+        ("not JSON", holding("{"), "malformed"),
+        ("a list", holding("[]"), "malformed"),
+        ("a member twice", holding('{"nonce":"' + "0" * 32 + '",' + json.dumps(join)[1:]), "malformed"),
+        ("a member too many", holding(json.dumps(join | {"state": "approved"})), "malformed"),
+        ("no nonce", holding(json.dumps({"keys": join["keys"]})), "malformed"),
+        ("token of 17 bytes", holding(json.dumps(join | {"token": "0" * 34})), "malformed"),
+    ]
+    found = [
+        {"name": name, "payload": text, "aggregator": hexed(sealing("main")), "reason": reason}
+        for name, text, reason in cases
+    ]
+    return [*found, found[0] | {"name": "sealed to another", "payload": right, "aggregator": hexed(sealing("ann"))}]
+
+
+def endorsements() -> list[Json]:
+    keys = text_of(KEYS["ann2"])
+    right: Json = {"federation": "floe", "device": "ann", "keys": keys, "old_key": ANN.key}
+    mine = ASKS["ann2"][1].endorsement
+    own = to_text(ASKS["ann2"][0].private.sign(endorsement_bytes("floe", "ann", KEYS["ann2"])))
+    without = b"\n".join(endorsement_bytes("floe", "ann", KEYS["ann2"]).split(b"\n")[1:])
+    cases: list[tuple[str, Json, str]] = [
+        ("by the new key", {"endorsement": own}, "signature"),
+        ("of another federation", {"federation": "other"}, "signature"),
+        ("of another device", {"device": "bob"}, "signature"),
+        ("another signing key", {"keys": keys | {"signing": EVE.key}}, "signature"),
+        ("another sealing key", {"keys": keys | {"sealing": text_of(KEYS["ann"])["sealing"]}}, "signature"),
+        ("other suites", {"keys": keys | {"suites": ["plaintext"]}}, "signature"),
+        ("another password", {"keys": keys | {"login": "$7$"}}, "signature"),
+        ("another key for TLS", {"keys": keys | {"tls": "AAAA"}}, "signature"),
+        ("under another key", {"old_key": EVE.key}, "signature"),
+        ("without its first line", {"endorsement": to_text(ANN.private.sign(without))}, "signature"),
+        ("first bit", {"endorsement": flipped(mine[:1].encode()).decode() + mine[1:]}, "signature"),
+        ("in another spelling", {"endorsement": mine[:-1] + respelled(mine[-1:].encode()).decode()}, "malformed"),
+    ]
+    return [{"name": name, **right, "endorsement": mine, **case, "reason": reason} for name, case, reason in cases]
+
+
+def entries() -> list[Json]:
+    owner, seq = sealing("ann's second"), 2**32 + 20
+    right = entry("ann", NEWEST.cards["ann"], owner, seq)
+    cases = [
+        (what, entry("ann", NEWEST.cards["ann"], owner, seq, info=info))
+        for what, info in (
+            ("of another federation", group_info("other", "main", "ann", 6)),
+            ("of another lineage", group_info("floe", "mine", "ann", 6)),
+            ("of another device", group_info("floe", "main", "bob", 6)),
+            ("of another version", group_info("floe", "main", "ann", 5)),
+        )
+    ]
+    key = json.loads(right)["group_key"]
+    turned = change_of(right, group_key=to_text(from_text(key)[:-1] + bytes([from_text(key)[-1] ^ 1])))
+    card = NEWEST.cards["ann"]
+    cases += [("sealed to another", entry("ann", card, sealing("ann"), seq)),
+              ("sealed for another version", signed_text(MAIN, d.Entry, seq, to="ann", card=card, group=7,
+                                                         group_key=key)),
+              ("last bit", raw_signed(turned.encode(), MAIN).decode())]  # fmt: skip
+    return [{"name": name, "payload": text, "private": hexed(owner), "reason": "unsealing"} for name, text in cases]
+
+
+def changed_transfers() -> list[Json]:
+    """As in invalid/transfers: an envelope of enrolment changed in one place, or read by who must not."""
+    found = []
+    for valid in transfers():
+        envelope, wrap = valid["envelope"], valid["envelope"]["wrap"]
+        key, secret = envelope["key"], valid["secret"]
+        last = key[-2:-1].encode()
+        cases: list[tuple[str, Json, str]] = [
+            ("first bit of the key", {"envelope": {"key": flipped(key[:1].encode()).decode() + key[1:]}}, "unsealing"),
+            ("last byte of the key", {"envelope": {"key": key[:-2] + flipped(last).decode() + key[-1:]}}, "unsealing"),
+            ("key cut", {"envelope": {"key": to_text(from_text(key)[:-3])}}, "unsealing"),
+            ("no key", {"envelope": {"key": ""}}, "unsealing"),
+            ("another recipient", {"envelope": {"to": "mine"}}, "unsealing"),
+            ("another wrap", {"envelope": {"wrap": "group" if wrap == "hpke" else "hpke"}}, "suite"),
+            ("wrap of a shared secret", {"envelope": {"wrap": "shared"}}, "suite"),
+            ("no wrap", {"envelope": {"wrap": "none", "key": ""}}, "suite"),
+            ("suite of a shared secret", {"core": {"suite": "fernet"}}, "suite"),
+            ("in plaintext", {"core": {"suite": "plaintext"}, "envelope": {"wrap": "none", "key": ""}}, "suite"),
+            ("another core", {"core": {"round": 7}}, "unsealing"),
+            ("a secret more, or less", {"secret": "" if secret else fixed("secret").hex()}, "unsealing"),
+            ("another secret", {"secret": fixed("another secret").hex()}, "unsealing"),
+        ]
+        if wrap == "hpke":
+            cases.append(("another's key", {"private": hexed(sealing("eve"))}, "unsealing"))
+        else:
+            cases.append(("another group key", {"group_key": fixed("another group key").hex()}, "unsealing"))
+            cases.append(("an older group key", {"group": 7}, "roster"))
+            cases.append(("a later group key", {"envelope": {"group": 7}}, "roster"))
+        for name, change, reason in cases:
+            whole = {part: valid[part] | new if isinstance(new, dict) else new for part, new in change.items()}
+            found.append(
+                {"name": f"{valid['name']}: {name}", "of": valid["name"], "step": "key", "reason": reason} | whole
+            )
+    return found
