@@ -209,6 +209,7 @@ HERE = Path(__file__).parent
 VALID: dict[str, Callable[[Json], None]] = {
     "bars": bars,
     "canonical": canonicals,
+    "codes": enrolled.codes,
     "documents": enrolled.documents,
     "entries": enrolled.entries,
     "flow": flow,
@@ -226,6 +227,7 @@ VALID: dict[str, Callable[[Json], None]] = {
     "weights": weights,
 }
 INVALID: dict[str, Callable[[Any], None]] = {
+    "codes": lambda case: enrolled.read_code(case["text"]),
     "cores": cores,
     "documents": payloads,
     "endorsements": enrolled.endorsements,

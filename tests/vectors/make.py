@@ -46,6 +46,7 @@ FILES: dict[str, Callable[[], Any]] = {
     "valid/joins": of_enrolment.joins,
     "valid/entries": of_enrolment.entries,
     "valid/hpke": of_enrolment.hpke,
+    "valid/codes": of_enrolment.codes,
     "invalid/documents": strange.messages,
     "invalid/rosters": strange.rosters,
     "invalid/trees": strange.trees,
@@ -53,6 +54,7 @@ FILES: dict[str, Callable[[], Any]] = {
     "invalid/endorsements": strange.endorsements,
     "invalid/entries": strange.entries,
     "invalid/hpke": strange.hpke,
+    "invalid/codes": strange.codes,
 }
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict, replace
 
 import hpke9180
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from enrolled import ASKS, GROUP_KEY, NEWEST, ROOT, documents, entry, grown, request, sealing, text_of
+from enrolled import AGGREGATOR, ASKS, GROUP_KEY, NEWEST, ROOT, T0, documents, entry, grown, request, sealing, text_of
 from material import ANN, Json, fixed, private_bytes
 
 from floe import merkle
+from floe.joincode import JoinCode, write_code
 from floe.roster import number_of
 
 
@@ -86,6 +88,19 @@ def entries() -> list[Json]:
          "group_key": GROUP_KEY.hex()}
         for device, owner in owners.items()
     ]  # fmt: skip
+
+
+def codes() -> list[Json]:
+    """Join codes: of an odd and of an even number of bytes."""
+    first = JoinCode(
+        "floe", "main", "ann", ROOT.key, AGGREGATOR.sealing, fixed("token", 16).hex(), T0 + 86_400, 7, "broker.example",
+        8883, 8884, tls=True,
+    )  # fmt: skip
+    cases = {"for ann": first, "for any device": replace(first, device="", host="10.0.0.7", port=1883, tls=False)}
+    cases["the longest"] = replace(
+        first, federation="f" * 64, lineage="-" * 64, device="_" * 64, host="h" * 253, expires=2**32 - 1
+    )
+    return [{"name": name, "code": asdict(code), "text": write_code(code)} for name, code in cases.items()]
 
 
 def change_of(text: str, **fields: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,7 @@ from enrolled import (
     transfers,
 )
 from make_enrolled import change_of, hexed
+from make_enrolled import codes as valid_codes
 from material import ANN, EVE, MAIN, OPA, Json, fixed, flipped, raw_signed, respelled
 
 from floe import documents as d
@@ -36,6 +38,7 @@ from floe.identity import Identity
 from floe.roster import endorsement_bytes, group_info
 from floe.signing import from_text, to_text
 
+BASE41 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ+-./:"
 YEAR = 365 * 86_400
 
 
@@ -283,6 +286,47 @@ def entries() -> list[Json]:
                                                          group_key=key)),
               ("last bit", raw_signed(turned.encode(), MAIN).decode())]  # fmt: skip
     return [{"name": name, "payload": text, "private": hexed(owner), "reason": "unsealing"} for name, text in cases]
+
+
+def codes() -> list[Json]:
+    """Join codes that must not be taken; most are right but for one thing, checksum included."""
+    good = valid_codes()[0]["text"]
+    content = read_base41(good.removeprefix("FLOE1:"))[:-4]
+
+    def holding(changed: bytes) -> str:
+        return "FLOE1:" + base41(changed + hashlib.sha256(b"FLOE1:" + changed).digest()[:4])
+
+    cases = [
+        ("empty", ""),
+        ("another version", good.replace("FLOE1", "FLOE2")),
+        ("a character changed", good[:-1] + ("0" if good[-1] != "0" else "1")),
+        ("a character too few", good[:-1]),
+        ("two characters swapped", good[:9] + good[10] + good[9] + good[11:]),
+        ("a digit that is none", good[:-1] + "_"),
+        ("a group beyond 65,535", "FLOE1::::" + good[9:]),
+        ("no content", holding(b"")),
+        ("flags unknown", holding(content[:92] + b"\3" + content[93:])),
+        ("port 0", holding(content[:88] + b"\0\0" + content[90:])),
+        ("a byte behind it", holding(content + b"\0")),
+        ("the last text cut", holding(content[:-1])),
+        ("a name in capitals", holding(content.replace(b"\4main", b"\4Main"))),
+        ("no lineage", holding(content.replace(b"\4main", b"\0"))),
+        ("a name with a line break", holding(content.replace(b"\4main", b"\4mai\n"))),
+        ("a name that is not ASCII", holding(content.replace(b"\4main", b"\4ma\xc3\xaf"))),
+        ("a broker with a blank", holding(content.replace(b"broker.example", b"broker example"))),
+    ]
+    return [{"name": name, "text": text} for name, text in cases]
+
+
+def base41(raw: bytes) -> str:
+    pairs = [raw[at : at + 2] for at in range(0, len(raw), 2)]
+    return "".join(BASE41[int.from_bytes(pair) // 41**place % 41] for pair in pairs for place in range(len(pair) + 1))
+
+
+def read_base41(text: str) -> bytes:
+    groups = [text[at : at + 3] for at in range(0, len(text), 3)]
+    numbers = [(sum(BASE41.index(c) * 41**place for place, c in enumerate(group)), len(group) - 1) for group in groups]
+    return b"".join(number.to_bytes(length) for number, length in numbers)
 
 
 def changed_transfers() -> list[Json]:

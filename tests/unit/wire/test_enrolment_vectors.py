@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -13,8 +14,9 @@ from helpers.wire import golden
 from floe import documents as d
 from floe import merkle
 from floe import messages as m
-from floe.errors import Refused
+from floe.errors import ConfigError, Refused
 from floe.hpke import open_with
+from floe.joincode import JoinCode, read_code, write_code
 from floe.roster import (
     Anchor,
     check_endorsed,
@@ -166,3 +168,15 @@ def test_what_is_sealed_to_another_or_altered_does_not_open(case: dict[str, str]
     with pytest.raises(Refused) as refusal:
         open_with(private(case["private"]), bytes.fromhex(case["sealed"]), bytes.fromhex(case["info"]))
     assert refusal.value.reason == case["reason"]
+
+
+@pytest.mark.parametrize("case", cases("valid/codes"))
+def test_a_valid_join_code_is_read_and_written(case: dict[str, Any]) -> None:
+    assert asdict(read_code(case["text"])) == case["code"]
+    assert write_code(JoinCode(**case["code"])) == case["text"]
+
+
+@pytest.mark.parametrize("case", cases("invalid/codes"))
+def test_an_invalid_join_code_is_not_taken(case: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="join code: "):
+        read_code(case["text"])
