@@ -19,6 +19,7 @@ import make_damaged as damaged
 import make_enrolled as of_enrolment
 import make_invalid as invalid
 import make_strange as strange
+import make_unopened as unopened
 import make_valid as valid
 
 FILES: dict[str, Callable[[], Any]] = {
@@ -38,7 +39,7 @@ FILES: dict[str, Callable[[], Any]] = {
     "invalid/topics": invalid.topics,
     "invalid/ranges": invalid.ranges,
     "invalid/cores": invalid.cores,
-    "invalid/transfers": lambda: damaged.transfers() + strange.changed_transfers(),
+    "invalid/transfers": lambda: damaged.transfers() + unopened.changed_transfers(),
     "invalid/weights": damaged.weights,
     "valid/documents": of_enrolment.messages,
     "valid/rosters": of_enrolment.rosters,
@@ -50,10 +51,10 @@ FILES: dict[str, Callable[[], Any]] = {
     "invalid/documents": strange.messages,
     "invalid/rosters": strange.rosters,
     "invalid/trees": strange.trees,
-    "invalid/joins": strange.joins,
-    "invalid/endorsements": strange.endorsements,
-    "invalid/entries": strange.entries,
-    "invalid/hpke": strange.hpke,
+    "invalid/joins": unopened.joins,
+    "invalid/endorsements": unopened.endorsements,
+    "invalid/entries": unopened.entries,
+    "invalid/hpke": unopened.hpke,
     "invalid/codes": strange.codes,
 }
 

@@ -37,7 +37,7 @@ KINDS: dict[str, type[m.Message]] = {
     "command": m.Command,
     "reply": m.Reply,
 }
-READER = ("check.py", "check_enrolled.py", "check_fields.py", "check_sealed.py", "hpke9180.py")
+READER = ("check.py", "check_codes.py", "check_enrolled.py", "check_fields.py", "check_sealed.py", "hpke9180.py")
 
 
 def cases(name: str) -> list[Any]:
