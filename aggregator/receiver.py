@@ -123,9 +123,10 @@ class Receiver:
         try:
             self._speakers.check_key(manifest)
         except Refused as refusal:
-            phase, name = manifest.core.phase, name_of(manifest.core)
-            ended = Outcome(name, manifest.sender, phase, "rejected", refusal.reason, refusal.detail)
-            self._answer(ended, manifest.key)
+            if refusal.reason != "roster":  # which passes: the device keeps its update, and announces it again
+                phase, name = manifest.core.phase, name_of(manifest.core)
+                ended = Outcome(name, manifest.sender, phase, "rejected", refusal.reason, refusal.detail)
+                self._answer(ended, manifest.key)
             raise
 
     def _announced(self, topic: DeviceManifest, manifest: Manifest, payload: bytes) -> None:

@@ -260,15 +260,14 @@ class Device:
         if not received.retained:
             return  # the echo of each of our own: not worth a verification
         status = self.wire.read(received, Status, self._id)
-        if not self._keyring.proves(status):
-            return
-        if status.key != self.wire.identity.key:
+        if status.key == self.wire.identity.key:
+            if self.wire.outrank(status.seq):
+                self._say_present()
+        elif self._keyring.proves(status):
             taken = f"another device is known under the name {self._id!r}"
             if status.state != "offline":
                 raise KeyFileError(f"{taken}, and online: choose another --id")
             log(f"warning: {taken}, last seen offline; if it is not gone for good, choose another --id")
-        elif self.wire.outrank(status.seq):
-            self._say_present()
 
     def _on_want(self, received: Received) -> None:
         want = self._read(received, Want)

@@ -112,6 +112,8 @@ class Membership:
         if self.entry is not None and (entry.seq < self.entry.seq or entry.group < self.entry.group):
             raise Refused("roster", "an older entry than the one that was seen before")
         card = read_card(entry.card, self.anchor)
+        if card.member != self._device:
+            raise Refused("not-for-us", f"a card of {card.member!r}")
         if self.card is not None and card.seq < self.card.seq:
             raise Refused("roster", f"an older card, of version {card.seq}, than the one of version {self.card.seq}")
         if self.roster is not None and card.seq > self.roster.version:

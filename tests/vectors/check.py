@@ -1,9 +1,10 @@
-"""An independent reader of valid/*.json: written from PROTOCOL.md alone, it imports nothing of Floe.
+"""An independent reader of valid/*.json and invalid/*.json: written from PROTOCOL.md alone, it imports nothing of Floe.
 
     python tests/vectors/check.py
 
-Verifies every signature, name, key, seal, weights file, selection, topic and range; prints what it checked, one line
-a file, and ends with 1 at the first that disagrees. Needs the package cryptography. Reads the files beside it.
+Verifies every signature, name, key, seal, roster, weights file, selection, topic and range, and that what is invalid
+is refused; prints what it checked, one line a file, and ends with 1 at the first that disagrees. Needs the package
+cryptography. Reads the files beside it, and the tables of PROTOCOL.md.
 """
 
 from __future__ import annotations
@@ -17,66 +18,26 @@ import re
 import struct
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cryptography.fernet import Fernet
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_private_key,
-    load_der_public_key,
-)
+import check_enrolled as enrolled
+from check_codes import codes, read_code
+from check_fields import check_struct, decode64, parse
+from check_sealed import canonical, changed_transfer, hkdf, hpke, opened_hpke, transfers, verify
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
+from cryptography.fernet import InvalidToken
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 
 Json = dict[str, Any]
 NAME = "[a-z0-9_-]{1,64}"
 NUMBER = "(?:0|[1-9][0-9]{0,9})"
 
 
-def canonical(value: object) -> bytes:
-    """Section 6.1."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def decode64(text: str) -> bytes:
-    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    assert base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == text, f"{text} is not canonical"
-    return raw
-
-
-def hkdf(secret: bytes, salt: str, info: bytes) -> bytes:
-    return HKDF(SHA256(), 32, bytes.fromhex(salt), info).derive(secret)
-
-
-def nonce(index: int) -> bytes:
-    return struct.pack(">IQ", 0, index)
-
-
-def verify(payload: bytes) -> Json:
-    """Section 4.1: the message whose signature was checked over the bytes as they came."""
-    tail = re.search(rb',"sig":"([^"]*)"}\Z', payload)
-    assert tail, "the signature is not last"
-    unsigned = payload[: tail.start()] + b"}"
-    message: Json = json.loads(unsigned)
-    raw, signature, data = decode64(message["key"]), decode64(tail[1].decode()), b"floe-v1 message\n" + unsigned
-    if len(raw) == 32:
-        Ed25519PublicKey.from_public_bytes(raw).verify(signature, data)
-        return message
-    key = load_der_public_key(raw)
-    assert isinstance(key, RSAPublicKey)
-    assert (key.key_size, key.public_numbers().e, len(raw)) == (2048, 65537, 294)
-    key.verify(signature, data, PSS(MGF1(SHA256()), 32), SHA256())
-    return message
-
-
 def messages(case: Json) -> None:
-    message = verify(case["payload"].encode())
+    message = verify(case["payload"].encode(), case["type"])
     private = bytes.fromhex(case["private"])
     if len(private) == 32:
         public = Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
@@ -84,93 +45,41 @@ def messages(case: Json) -> None:
         form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         public = load_der_private_key(private, None).public_key().public_bytes(*form)
     assert decode64(message["key"]) == public
-    assert (message["floe"], message["type"], message["federation"]) == (1, case["type"], "floe")
+    assert message["federation"] == "floe"
 
 
-def transfers(case: Json) -> None:
-    """Sections 6.1, 6.2 and 7."""
-    core = case["core"]
-    assert hashlib.sha256(canonical(core)).hexdigest()[:32] == case["transfer"], "name"
-    payload = bytes.fromhex(case["payload"]) if "payload" in case else bytes(i % 251 for i in range(core["size"]))
-    assert len(payload) == core["size"]
-    assert len(core["chunks"]) == math.ceil(core["size"] / core["chunk_size"])
-    bound_part = {k: v for k, v in core.items() if k not in ("chunks", "meta", "commitment")}
-    bound = hashlib.sha256(canonical(bound_part | {"count": len(core["chunks"])})).digest()
-    assert bound.hex() == case["bound"], "bound"
-    if core["suite"] == "plaintext":
-        pieces = [bytes.fromhex(chunk) for chunk in case["chunks"]]
-        assert (b"".join(pieces), core["meta"], core["commitment"]) == (payload, case["report"], "")
-        return
-    content_key = unwrap(core, case["envelope"], bytes.fromhex(case["secret"]), bound)
-    assert content_key.hex() == case["content_key"], "content key"
-    chunk_key, meta_key, commitment = (
-        hkdf(content_key, core["salt"], f"floe-v1 {label}\n".encode() + bound)
-        for label in ("chunk", "meta", "commitment")
-    )
-    assert (chunk_key.hex(), meta_key.hex()) == (case["chunk_key"], case["meta_key"]), "keys"
-    assert commitment.hex() == core["commitment"], "commitment"
-    sealed = (
-        [bytes.fromhex(chunk) for chunk in case["chunks"]]
-        if "chunks" in case
-        else seal(core, chunk_key, payload, bound)
-    )
-    assert [hashlib.sha256(chunk).hexdigest() for chunk in sealed] == core["chunks"], "chunk hashes"
-    opened = b"".join(unseal(core, chunk_key, i, chunk, bound) for i, chunk in enumerate(sealed))
-    assert opened == payload, "payload"
-    report = unseal(core, meta_key, 2**64 - 1, decode64(core["meta"]), bound).decode()
-    assert report == case["report"], "report"
-
-
-def unwrap(core: Json, envelope: Json, secret: bytes, bound: bytes) -> bytes:
-    """Section 7.5."""
-    wrapping_key = hkdf(secret, core["salt"], b"floe-v1 wrap shared\n" + bound + envelope["to"].encode())
-    return ChaCha20Poly1305(wrapping_key).decrypt(nonce(0), decode64(envelope["key"]), None)
-
-
-def aead(core: Json, key: bytes) -> ChaCha20Poly1305 | AESGCM:
-    return ChaCha20Poly1305(key) if core["suite"] == "chacha20-poly1305" else AESGCM(key)
-
-
-def associated(core: Json, index: int, bound: bytes) -> bytes:
-    return bound + struct.pack(">QI", index, len(core["chunks"]))
-
-
-def unseal(core: Json, key: bytes, index: int, sealed: bytes, bound: bytes) -> bytes:
-    """Section 7.4."""
-    data = associated(core, index, bound)
-    if core["suite"] == "fernet":
-        plain = Fernet(base64.urlsafe_b64encode(key)).decrypt(sealed)
-        assert plain[:32] == hashlib.sha256(data).digest(), "binding of a token"
-        return plain[32:]
-    return aead(core, key).decrypt(nonce(index), sealed, data)
-
-
-def seal(core: Json, key: bytes, payload: bytes, bound: bytes) -> list[bytes]:
-    size = core["chunk_size"]
-    return [
-        aead(core, key).encrypt(nonce(i), payload[i * size : (i + 1) * size], associated(core, i, bound))
-        for i in range(len(core["chunks"]))
-    ]
+def payloads(case: Json) -> None:
+    verify(base64.b64decode(case["payload"]), case["type"])
 
 
 def weights(case: Json) -> None:
-    """Section 8."""
-    content = bytes.fromhex(case["file"])
+    header, metadata, values = read_weights(bytes.fromhex(case["file"]))
+    assert metadata == case["metadata"]
+    assert {name: [header[name]["dtype"], header[name]["shape"], values[name]] for name in header} == case["tensors"]
+
+
+def read_weights(content: bytes) -> tuple[Json, Json, dict[str, list[float]]]:
+    """Section 8: header, metadata and numbers of a file that breaks none of its rules."""
     (length,) = struct.unpack_from("<Q", content)
-    header = json.loads(content[8 : 8 + length])
-    data = content[8 + length :]
-    assert header.pop("__metadata__", {}) == case["metadata"]
-    assert header.keys() == case["tensors"].keys()
-    end = 0
+    assert (length % 8, length <= 8_388_608, 8 + length <= len(content)) == (0, True, True), "header"
+    header, data = parse(content[8 : 8 + length], 8_388_608), content[8 + length :]
+    metadata = header.pop("__metadata__", {})
+    assert all(isinstance(value, str) for value in dict.values(metadata)), "metadata"
+    end, found = 0, {}
     for name in sorted(header):
-        entry, (dtype, shape, values) = header[name], case["tensors"][name]
-        start, stop = entry["data_offsets"]
-        assert (entry["dtype"], entry["shape"], start) == (dtype, shape, end), name
-        letter = {"F16": "e", "F32": "f", "F64": "d", "I64": "q"}[dtype]
-        assert list(struct.unpack(f"<{math.prod(shape)}{letter}", data[start:stop])) == values, name
-        assert all(abs(value) <= (2**53 if dtype == "I64" else 1e100) for value in values), name
+        entry = header[name]
+        assert 1 <= len(name) <= 256, name
+        assert entry.keys() == {"dtype", "shape", "data_offsets"}, name
+        shape, (start, stop) = entry["shape"], entry["data_offsets"]
+        assert list.__len__(shape) <= 8, "shape"
+        assert all(type(number) is int and number >= 0 for number in (*shape, start, stop)), "numbers"
+        letter = {"F16": "e", "F32": "f", "F64": "d", "I64": "q"}[entry["dtype"]]
+        assert (start, stop - start) == (end, math.prod(shape) * struct.calcsize(f"<{letter}")), "offsets"
+        found[name] = list(struct.unpack(f"<{math.prod(shape)}{letter}", data[start:stop]))
+        assert all(abs(value) <= (2**53 if letter == "q" else 1e100) for value in found[name]), name
         end = stop
     assert end == len(data)
+    return header, metadata, found
 
 
 def selection(case: Json) -> None:
@@ -239,7 +148,7 @@ def topics(case: Json) -> None:
 def ranges(case: Json) -> None:
     covered = [i for start, stop in case["ranges"] for i in range(start, stop)]
     assert covered == case["indices"]
-    assert all(a[1] < b[0] for a, b in zip(case["ranges"], case["ranges"][1:], strict=False))
+    assert all(a[1] < b[0] for a, b in pairwise(case["ranges"]))
 
 
 def sizes(case: Json) -> None:
@@ -258,41 +167,113 @@ def canonicals(case: Json) -> None:
 def flow(case: Json) -> None:
     """Section 13."""
     if "text" in case:
-        message = verify(case["text"].encode())
+        message = verify(case["text"].encode(), json.loads(case["text"])["type"])
         assert message["sender"] in case["topic"].split("/")
     else:
         assert re.fullmatch(f"floe/.*/chunk/[0-9a-f]{{32}}/{NUMBER}", case["topic"])
 
 
-CHECKS: dict[str, Callable[[Json], None]] = {
+def text_topic(text: str) -> None:
+    """Section 2."""
+    levels = {"round": NUMBER, "index": NUMBER, "transfer": "[0-9a-f]{32}"}
+    regexes = [re.sub("{([a-z]+)}", lambda level: levels.get(level[1], NAME), topic) for topic in PATTERNS.values()]
+    assert any(re.fullmatch(regex, text) for regex in regexes), "not a topic"
+
+
+def wanted(case: Json) -> None:
+    """Section 12: the ranges of a want."""
+    pairs = case["ranges"]
+    assert all(start < stop <= case["count"] for start, stop in pairs), "empty, or beyond the end"
+    assert all(a[1] <= b[0] for a, b in pairwise(pairs)), "not ascending"
+
+
+def cores(case: Json) -> None:
+    """Section 12, points 9 and 10."""
+    core = case["core"]
+    check_struct(core, "Core")
+    assert core["size"] <= case["max_bytes"], "oversized"
+    sizes({"size": core["size"], "chunk_size": core["chunk_size"], "chunks": len(core["chunks"])})
+
+
+def pinnable(case: Json) -> None:
+    """Section 4.2: in plaintext no proof is right but the empty one."""
+    assert case["secret"] or case["proof"] == "", "a proof in plaintext"
+    proofs(case)
+
+
+def changed(case: Json) -> None:
+    valid = json.loads((HERE / "valid" / "transfers.json").read_text())
+    changed_transfer(next(one for one in valid if one["name"] == case["of"]) | case)
+
+
+HERE = Path(__file__).parent
+VALID: dict[str, Callable[[Json], None]] = {
     "bars": bars,
     "canonical": canonicals,
+    "codes": codes,
+    "documents": enrolled.documents,
+    "entries": enrolled.entries,
     "flow": flow,
+    "hpke": hpke,
+    "joins": enrolled.joins,
     "messages": messages,
     "proofs": proofs,
     "ranges": ranges,
+    "rosters": enrolled.rosters,
     "selection": selection,
     "sizes": sizes,
     "topics": topics,
     "transfers": transfers,
+    "trees": enrolled.trees,
     "weights": weights,
+}
+INVALID: dict[str, Callable[[Any], None]] = {
+    "codes": lambda case: read_code(case["text"]),
+    "cores": cores,
+    "documents": payloads,
+    "endorsements": enrolled.endorsements,
+    "entries": enrolled.opened_entry,
+    "hpke": opened_hpke,
+    "joins": enrolled.opened_join,
+    "messages": payloads,
+    "proofs": pinnable,
+    "ranges": wanted,
+    "rosters": enrolled.changed_roster,
+    "topics": text_topic,
+    "transfers": changed,
+    "trees": enrolled.changed_tree,
+    "weights": lambda case: read_weights(bytes.fromhex(case["file"])),
 }
 
 
 def main(folder: Path) -> int:
     """Check every file; 1 if one disagrees or is not known."""
-    paths = sorted((folder / "valid").glob("*.json"))
-    for path in paths:
-        cases = json.loads(path.read_text())
-        for number, case in enumerate(cases):
-            try:
-                CHECKS[path.stem](case)
-            except Exception as error:
-                print(f"{path.name}, case {number} {case.get('name', '')}: {type(error).__name__}: {error}")
-                return 1
-        print(f"{path.name}: {len(cases)} agree")
-    return 0 if len(paths) == len(CHECKS) else 1
+    for kind, checks in (("valid", VALID), ("invalid", INVALID)):
+        paths = sorted((folder / kind).glob("*.json"))
+        for path in paths:
+            cases = json.loads(path.read_text())
+            for number, case in enumerate(cases):
+                fault = fault_of(checks[path.stem], case)
+                if bool(fault) == (kind == "valid"):
+                    print(f"{kind}/{path.name}, case {number}, {case}"[:300], fault or "is not refused", sep=": ")
+                    return 1
+            print(f"{kind}/{path.name}: {len(cases)} agree")
+        if {path.stem for path in paths} != checks.keys():
+            print(f"{kind}: not the files that this reader knows")
+            return 1
+    return 0
+
+
+def fault_of(check: Callable[[Any], object], case: object) -> str:
+    """What is wrong with a case; empty if nothing is."""
+    try:
+        check(case)
+    except (AssertionError, IndexError, KeyError, ValueError, TypeError, struct.error, OverflowError) as error:
+        return f"{type(error).__name__}: {error}"
+    except (RecursionError, InvalidSignature, InvalidTag, InvalidToken, UnsupportedAlgorithm) as error:
+        return type(error).__name__
+    return ""
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(__file__).parent))
+    sys.exit(main(HERE))

@@ -14,13 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import enrolled
 import make_damaged as damaged
+import make_enrolled as of_enrolment
 import make_invalid as invalid
+import make_strange as strange
+import make_unopened as unopened
 import make_valid as valid
 
 FILES: dict[str, Callable[[], Any]] = {
     "valid/messages": valid.messages,
-    "valid/transfers": valid.transfers,
+    "valid/transfers": lambda: valid.transfers() + enrolled.transfers(),
     "valid/weights": valid.weights,
     "valid/selection": valid.selection,
     "valid/bars": valid.bars,
@@ -35,8 +39,23 @@ FILES: dict[str, Callable[[], Any]] = {
     "invalid/topics": invalid.topics,
     "invalid/ranges": invalid.ranges,
     "invalid/cores": invalid.cores,
-    "invalid/transfers": damaged.transfers,
+    "invalid/transfers": lambda: damaged.transfers() + unopened.changed_transfers(),
     "invalid/weights": damaged.weights,
+    "valid/documents": of_enrolment.messages,
+    "valid/rosters": of_enrolment.rosters,
+    "valid/trees": of_enrolment.trees,
+    "valid/joins": of_enrolment.joins,
+    "valid/entries": of_enrolment.entries,
+    "valid/hpke": of_enrolment.hpke,
+    "valid/codes": of_enrolment.codes,
+    "invalid/documents": strange.messages,
+    "invalid/rosters": strange.rosters,
+    "invalid/trees": strange.trees,
+    "invalid/joins": unopened.joins,
+    "invalid/endorsements": unopened.endorsements,
+    "invalid/entries": unopened.entries,
+    "invalid/hpke": unopened.hpke,
+    "invalid/codes": strange.codes,
 }
 
 

@@ -9,13 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from helpers.wire import ANN, EVE, keyring
 
 from edge_client.data.features import Features
 from edge_client.device import Device, decide, follow
 from floe.errors import KeyFileError
 from floe.identity import Identity
-from floe.keyring import Keyring
+from floe.keyring import EnrolledKeyring, Keyring, Ring
 from floe.messages import Answer, Base, Phase, Round, Status
 from floe.parcel import pack
 from floe.plan import Plan
@@ -23,7 +24,7 @@ from floe.schema import Schema
 from floe.session import Received
 from floe.settings import Config
 from floe.settings import Device as DeviceSettings
-from floe.topics import AggregatorStatus, AnswerTo, CurrentRound, Topic
+from floe.topics import AggregatorStatus, AnswerTo, CurrentRound, DeviceStatus, Topic
 
 PHASE = Phase("main", 1, 3, "train")
 ORDER = Round(
@@ -159,3 +160,14 @@ def test_a_status_of_the_aggregator_that_is_played_again_makes_nobody_speak(ann:
         return bool(ann._outbox.due(0.0))
 
     assert [says(seq) for seq in (5, 5, 4, 5, 6, 6)] == [True, False, False, False, True, False]
+
+
+def test_an_enrolled_device_that_has_lost_its_number_goes_on_above_its_last_status(ann: Device, tmp_path: Path) -> None:
+    ring = EnrolledKeyring("aes-256-gcm", None, X25519PrivateKey.generate(), Ring())
+    enrolled = Device(ann._config, ann._worker._features, ANN, ring, tmp_path / "again")
+    last = Status(federation="floe", sender="ann", key=ANN.key, proof="", seq=2**40, state="idle")
+    topic = str(DeviceStatus("floe", "ann"))
+    enrolled._receive(Received(topic, EVE.sign(msgspec.structs.replace(last, key=EVE.key)), 0, 0, True))
+    assert enrolled.wire.make(Status, state="idle")[0].seq < 2**40
+    enrolled._receive(Received(topic, ANN.sign(last), 0, 0, True))
+    assert enrolled.wire.make(Status, state="idle")[0].seq > 2**40

@@ -127,6 +127,23 @@ def test_the_tasks_are_those_of_the_code() -> None:
     assert [row[0] for row in tables_under("### 5.1 Phases")[0]] == list(get_args(messages.Task))
 
 
+def test_the_actions_of_roster_commands_are_those_of_the_code() -> None:
+    hint = get_type_hints(documents.RosterCommand)["action"]
+    assert [row[0].strip("`") for row in tables_under("### 15.9 Roster commands")[0]] == list(get_args(hint))
+
+
+def test_the_example_of_the_map_of_cards_is_the_golden_tree() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    shown = text[text.index("### 15.3") : text.index("### 15.4")]
+    (case,) = (case for case in golden("valid/trees") if case["name"] == "three cards")
+    proofs = {row["device"]: row["proof"] for row in case["proofs"]}
+    root, upper, bob, cy, ann = re.findall(r"\b[0-9a-f]{64}\b", shown)
+    assert root == case["root"]
+    assert (proofs["ann"]["path"], proofs["bob"]["path"]) == ([bob, cy], [upper])
+    assert proofs["cy"]["path"] == [bob, ann]
+    assert (proofs["dan"]["path"], proofs["dan"]["other"]["name"][:8]) == ([upper], "81b637d8")
+
+
 def test_the_worked_example_is_the_golden_flow() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     shown = text[text.index("## 13.") :].split("```")[1].strip().splitlines()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from helpers.protocol import DOCUMENT
 from helpers.wire import VECTORS, golden
 
 from floe import messages as m
 from floe import topics, transfer, weights
 from floe.errors import Refused
-from floe.keyring import Keyring, open_meta
+from floe.keyring import EnrolledKeyring, Keyring, Ring, open_meta
 from floe.parcel import Incoming
 from floe.report import Report
 from floe.seal import sealer, unwrap_shared
@@ -33,6 +37,7 @@ KINDS: dict[str, type[m.Message]] = {
     "command": m.Command,
     "reply": m.Reply,
 }
+READER = ("check.py", "check_codes.py", "check_enrolled.py", "check_fields.py", "check_sealed.py", "hpke9180.py")
 
 
 def cases(name: str) -> list[Any]:
@@ -45,26 +50,50 @@ def test_the_golden_files_are_what_their_script_makes(tmp_path: Path) -> None:
     assert made == {p.relative_to(VECTORS): p.read_bytes() for p in VECTORS.rglob("*.json")}
 
 
-def test_the_independent_reader_agrees_with_every_valid_file() -> None:
-    done = subprocess.run([sys.executable, "-I", VECTORS / "check.py"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout
-    assert len(done.stdout.splitlines()) == len(list((VECTORS / "valid").glob("*.json")))
+def read_independently(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `check.py` with nothing but its own folder to import from, beside what is installed."""
+    command = [sys.executable, "-E", "-s", folder / "check.py"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_independent_reader_agrees_with_every_file() -> None:
+    done = read_independently(VECTORS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == len(list(VECTORS.glob("*valid/*.json")))
 
 
 def test_the_independent_reader_imports_nothing_of_floe() -> None:
-    assert "floe " not in "".join(
-        line for line in (VECTORS / "check.py").read_text().splitlines() if line.startswith(("import", "from"))
-    )
+    ours = {path.stem for path in VECTORS.glob("*.py")} - {Path(part).stem for part in READER} | {"floe", "tests"}
+    for part in READER:
+        text = (VECTORS / part).read_text()
+        assert not ours & set(re.findall(r"^(?:import|from) (\w+)", text, re.M))
 
 
-def test_the_independent_reader_notices_a_changed_file(tmp_path: Path) -> None:
-    (tmp_path / "valid").mkdir()
-    text = (VECTORS / "valid" / "messages.json").read_text()
-    (tmp_path / "valid" / "messages.json").write_text(text.replace('\\"online\\"', '\\"onlime\\"'))
-    (tmp_path / "check.py").write_text((VECTORS / "check.py").read_text())
-    done = subprocess.run([sys.executable, "-I", tmp_path / "check.py"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert "InvalidSignature" in done.stdout
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("valid/messages", '\\"online\\"', '\\"idle\\"', "InvalidSignature"),
+        ("valid/messages", '\\"online\\"', '\\"onlime\\"', "state is not"),
+        ("valid/rosters", '\\"count\\":1', '\\"count\\":2', "InvalidSignature"),
+        ("valid/trees", "card of ann", "card of amn", "AssertionError"),
+        ("valid/joins", '"number": "', '"number": "1', "AssertionError"),
+        ("invalid/trees", "card of amn", "card of ann", "is not refused"),
+        ("invalid/hpke", "616e6e61", "616e6e", "is not refused"),
+    ],
+)
+def test_the_independent_reader_notices_a_changed_file(
+    file: str, old: str, new: str, told: str, tmp_path: Path
+) -> None:
+    vectors = tmp_path / "tests" / "vectors"
+    shutil.copytree(VECTORS, vectors)
+    (tmp_path / "floe").mkdir()
+    shutil.copy(DOCUMENT, tmp_path / "floe")
+    path = vectors / f"{file}.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    done = read_independently(vectors)
+    assert done.returncode == 1, done.stdout
+    assert told in done.stdout
 
 
 @pytest.mark.parametrize("case", cases("valid/messages"))
@@ -81,12 +110,21 @@ def test_an_invalid_message_is_refused_with_its_reason(case: dict[str, str]) -> 
     assert refusal.value.reason == case["reason"]
 
 
+def ring_of(case: dict[str, Any], suite: m.Suite) -> Keyring:
+    """The receiver's keyring: enrolled where the case has a private key."""
+    secret = bytes.fromhex(case["secret"]) or None
+    if "private" not in case:
+        return Keyring(suite, None if case["content_key"] == "" else secret)
+    private = X25519PrivateKey.from_private_bytes(bytes.fromhex(case["private"]))
+    ring = Ring(version=7, group=case.get("group", 0), group_key=bytes.fromhex(case.get("group_key", "")))
+    return EnrolledKeyring("chacha20-poly1305", secret, private, ring)
+
+
 @pytest.mark.parametrize("case", cases("valid/transfers"))
 def test_a_valid_transfer_opens(case: dict[str, Any], tmp_path: Path) -> None:
     core, envelope = msgspec.convert(case["core"], m.Core), msgspec.convert(case["envelope"], m.Envelope)
     assert transfer.name_of(core) == case["transfer"]
-    secret = bytes.fromhex(case["secret"]) if case["content_key"] else None
-    opened = Keyring(core.suite, secret).open(core, envelope)
+    opened = ring_of(case, core.suite).open(core, envelope)
     assert opened.bound.hex() == case["bound"]
     assert (opened.chunk_key.hex(), opened.meta_key.hex()) == (case["chunk_key"], case["meta_key"])
     assert opened.open_meta(core.meta) == case["report"]
@@ -105,10 +143,9 @@ def test_a_changed_transfer_is_refused_where_its_case_says(case: dict[str, Any],
     valid = next(one for one in golden("valid/transfers") if one["name"] == case["of"])
     core = msgspec.convert(case.get("core", valid["core"]), m.Core)
     envelope = msgspec.convert(case.get("envelope", valid["envelope"]), m.Envelope)
-    secret = bytes.fromhex(case.get("secret", valid["secret"]))
     steps: list[str] = []
     with pytest.raises(Refused) as refusal:
-        _receive(core, envelope, Keyring(core.suite, secret), bytes.fromhex(case.get("sealed", "")), steps)
+        _receive(core, envelope, ring_of(valid | case, core.suite), bytes.fromhex(case.get("sealed", "")), steps)
     assert (steps[-1], refusal.value.reason) == (case["step"], case["reason"])
 
 
