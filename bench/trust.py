@@ -22,7 +22,7 @@ from floe.asking import ROUNDS, Asking
 from floe.children import Child, Children, await_port, free_port
 from floe.config import load
 from floe.documents import Keys
-from floe.errors import IncompleteError
+from floe.errors import BrokerError, IncompleteError
 from floe.hpke import sealing_text
 from floe.identity import load_identity, load_sealing_key
 from floe.managing import Managing
@@ -141,7 +141,11 @@ class _Side:
     def ask(self, action: str) -> Reply:
         """The reply to an operator's command. Raises `IncompleteError` if it was not followed."""
         self._check()
-        reply = self._operator.ask(ROUNDS, PATIENCE_S, action=action)
+        try:
+            reply = self._operator.ask(ROUNDS, PATIENCE_S, action=action)
+        except BrokerError:
+            self._check()  # an aggregator that has ended says why
+            raise
         if not reply.done:
             raise IncompleteError(f"the aggregator does not {action}: {reply.detail}")
         return reply
