@@ -11,10 +11,13 @@ import click
 
 from bench import fleet as fleets
 from bench import scale as scales
+from bench import trust as trusts
 from bench.federation import Run, run
 from bench.figures import medians, parts_of, round_lines, transport_lines
 from bench.fleet_figures import fleet_lines, fleet_result
 from bench.folder import Settings, model_bytes
+from bench.primitives import primitives
+from bench.trust_figures import trust_lines, trust_result
 from floe.errors import ConfigError
 from floe.files import write_atomically
 from floe.messages import Suite
@@ -22,13 +25,14 @@ from floe.service import stopping
 from floe.transfer import chunk_bytes_for
 
 TRANSFERS = 6  # of which the first is dropped
+SEALED = ("chacha20-poly1305", "aes-256-gcm")  # the suites of enrolled devices
 F = TypeVar("F", bound=Callable[..., Any])
+_json = click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
 
 
 def _shared(function: F) -> F:
     suites = click.Choice(get_args(Suite))
-    function = click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")(function)
-    return click.option("--suite", type=suites, default="chacha20-poly1305", show_default=True)(function)
+    return click.option("--suite", type=suites, default=SEALED[0], show_default=True)(_json(function))
 
 
 @click.group()
@@ -104,6 +108,23 @@ def transport(size: int, suite: str, as_json: bool) -> None:
         "ratio": observed.raw_seconds / parts["collect"],
     }
     _tell(result, transport_lines(result), as_json)
+
+
+@bench.command()
+@click.option("--clients", type=click.IntRange(1, 1000), default=4, show_default=True, help="each a process of its own")
+@click.option(
+    "--params", type=click.IntRange(1, 500_000_000), default=250_000, show_default=True, help="float32 numbers"
+)
+@click.option("--rounds", type=click.IntRange(1, 100_000), default=20, show_default=True, help="of each federation")
+@_json
+@click.option("--suite", type=click.Choice(SEALED), default=SEALED[0], show_default=True)
+def trust(clients: int, params: int, rounds: int, suite: str, as_json: bool) -> None:
+    """Processor time of a round with enrolled devices, Ed25519 or RSA, beside a round with a shared key."""
+    settings = Settings(clients, params, rounds, cast(Suite, suite))
+    with stopping() as stop:
+        observed = trusts.run(settings, stop)
+    result = trust_result(settings, observed, primitives())
+    _tell(result, trust_lines(result), as_json)
 
 
 def _parts(settings: Settings, observed: Run) -> list[dict[str, float]]:

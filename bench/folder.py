@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,20 +19,23 @@ from floe.messages import Suite
 from floe.schema import Schema
 from floe.seal import sealed_length
 from floe.settings import Security
+from floe.signing import Algorithm
 from floe.transfer import chunk_bytes_for
 
 SCHEMA = Schema((1,), 2)
 INITIAL = "initial.safetensors"
+Trust = Literal["shared", Algorithm]  # a shared key, or enrolled devices that sign so
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured. `params` are float32."""
+    """What is measured. `params` are float32. Only who is enrolled has no `secret.key`."""
 
     clients: int
     params: int
     rounds: int
     suite: Suite
+    trust: Trust = "shared"
 
     @property
     def bytes(self) -> int:
@@ -42,9 +46,10 @@ class Settings:
         """floe.toml: a cap and a packet size that the model fits, everything else as it comes."""
         cap = max(Security().max_transfer_mb, -(-self.bytes // MB) + 1)
         packet = sealed_length(self.suite, chunk_bytes_for(cap * MB)) + HEADER_BYTES
+        signatures = {} if self.trust == "shared" else {"signatures": self.trust}
         return {
             "mqtt": {"port": port},
-            "security": {"suite": self.suite, "max_transfer_mb": cap},
+            "security": {"suite": self.suite, "max_transfer_mb": cap, **signatures},
             "broker": {"max_payload_mb": max(2, -(-packet // MB))},
             "rounds": {"count": self.rounds, "devices": self.clients, "initial": INITIAL, "deadline_s": 86400.0},
             "plan": {"model": "nothing", "scaling": "none"},
@@ -56,7 +61,7 @@ def make(folder: Path, settings: Settings, port: int) -> None:
     """Write what the processes need. Raises `StoreError`."""
     text = "".join(f"[{section}]\n{_keys(keys)}\n" for section, keys in settings.sections(port).items())
     write_atomically(folder / "floe.toml", text.encode())
-    if settings.suite != "plaintext":
+    if settings.suite != "plaintext" and settings.trust == "shared":
         new_secret(folder / "secret.key")
     (folder / FOLDER).mkdir()
     (folder / "features").mkdir()

@@ -18,12 +18,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.links import Link
 from floe import __version__, weights
 from floe.errors import Refused
-from floe.identity import Identity
+from floe.identity import load_identity
 from floe.keyring import Keyring
 from floe.messages import Answer, M, Manifest, Phase, Round, Status, Want
 from floe.parcel import Incoming, Parcel, forget, pack
@@ -32,7 +31,7 @@ from floe.report import Metrics, Report
 from floe.selection import takes_part
 from floe.sequence import SESSION
 from floe.settings import Config
-from floe.signing import verify
+from floe.signing import short, verify
 from floe.topics import (
     AggregatorStatus,
     AnswerTo,
@@ -92,7 +91,7 @@ class Simulated:
         self._keyring = keyring
         self._folder = folder
         self._came = came
-        self._identity = Identity(self.name, Ed25519PrivateKey.generate())
+        self._identity = load_identity(folder / "keys", self.name, config.security.signatures)
         self._key = self._identity.key
         self._proof = keyring.proof(federation, self.name, self._key)
         self._seq = itertools.count(SESSION)
@@ -106,14 +105,13 @@ class Simulated:
         self._announce = _Repeated(ANNOUNCE_S)
         self._done: set[Phase] = set()
         self._said, self._said_at = "online", 0.0
-        folder.mkdir(parents=True)
         levels = {"federation": federation, "lineage": lineage, "device": self.name}
         filters = [
             filter_of(kind, **{k: v for k, v in levels.items() if k in kind.__dataclass_fields__})
             for kind in LISTENS_TO
         ]
         will = str(DeviceStatus(federation, self.name)), self._signed(Status, state="offline", seq=2 * SESSION - 1)
-        self.link = Link(f"floe-{self.name}-{self._key[:8]}", filters, will, self)
+        self.link = Link(f"floe-{self.name}-{short(self._key)}", filters, will, self)
         self._pump = Pump(self.link)
 
     def connected(self) -> None:

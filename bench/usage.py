@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import time
 from pathlib import Path
+
+_SCHED = 2  # CPUCLOCK_SCHED of the kernel's posix-timers.h
 
 
 def peak_bytes(pid: int) -> int:
@@ -14,9 +16,11 @@ def peak_bytes(pid: int) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of all its threads, in the kernel and outside."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Of all its threads, in the kernel and outside: /proc/<pid>/stat, but to the nanosecond instead of 10 ms.
+
+    Raises `OSError` for a process that has ended.
+    """
+    return time.clock_gettime(~pid << 3 | _SCHED)  # what clock_getcpuclockid(3) makes of a process id
 
 
 def only_child(pid: int) -> int:

@@ -67,3 +67,13 @@ def test_a_fleet_of_simulated_devices_makes_the_mean_that_its_devices_foretell(t
         assert row["sha256"] == hash_of(tmp_path / "model")
     assert found["close_seconds"] <= found["seconds"]
     assert 1 < found["broker_peak_mb"] < found["aggregator_peak_mb"] < 320
+
+
+def test_enrolled_federations_run_their_rounds_in_turn_with_one_that_shares_a_key(tmp_path: Path) -> None:
+    found = bench(tmp_path, "trust", "--clients", "2", "--params", "1000", "--rounds", "2")
+    assert [mode["mode"] for mode in found["modes"]] == ["shared", "ed25519", "rsa-2048-pss"]
+    for mode in found["modes"]:
+        assert len(mode["each_round"]) == 2
+        assert min(mode["each_round"]) > 0 < mode["broker"]
+        assert mode["ratio"] == mode["cpu_seconds"] / found["modes"][0]["cpu_seconds"]
+    assert (found["clients"], found["params"], found["rounds"], found["suite"]) == (2, 1000, 2, "chacha20-poly1305")
