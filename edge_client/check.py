@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_client.keys import CURRENT, OLD
 from edge_client.membership import Membership
 from edge_client.memory import Memory
 from floe import kept, weights
@@ -25,7 +26,10 @@ def check(config: Config, name: str, found: Findings) -> None:
     running = is_running(state)
     if running:
         found.note(state, "the device is running: its outbox moves, and is not looked at")
-    key = state / "keys" / f"{name}.pem"
+    place = state / OLD if present(state / OLD) and not present(state / CURRENT) else state / CURRENT
+    if place.name == OLD:
+        found.note(place, "a change of keys was cut off: the device brings it to its end at its start")
+    key, sealing = place / f"{name}.pem", place / f"{name}.hpke.pem"
     with found.looking_at(key, "key"):
         if present(key):
             load_identity(key.parent, name)
@@ -34,9 +38,13 @@ def check(config: Config, name: str, found: Findings) -> None:
     with found.looking_at(state / "memory.json", "memory file"):
         Memory(state)
     if present(state / "roster.json"):
-        with found.looking_at(state / "roster.json", "roster"):
-            if (anchor := read_anchor(config.path(config.security.federation))) is not None:
-                Membership(state, anchor, name, config.rounds.lineage, load_sealing_key(key.parent, name))
+        with found.looking_at(sealing, "sealing key"):
+            if not present(sealing):
+                found.damage(sealing, "missing, but the device is enrolled with it", "restore it, or join anew")
+            elif (anchor := read_anchor(config.path(config.security.federation))) is not None:
+                private = load_sealing_key(sealing.parent, name)
+                with found.looking_at(state / "roster.json", "roster"):
+                    Membership(state, anchor, name, config.rounds.lineage, private)
     with found.looking_at(state / "sequence", "sequence number"):
         read_session(state / "sequence")
     if not running:

@@ -16,7 +16,7 @@ from floe.documents import Keys
 from floe.errors import KeyFileError
 from floe.files import storing, sync_folder
 from floe.hpke import sealing_text
-from floe.identity import Identity, load_identity, load_sealing_key
+from floe.identity import Identity, load_identity, load_sealing_key, present
 from floe.messages import Suite
 from floe.signing import Algorithm
 
@@ -39,6 +39,15 @@ def load_keys(state: Path, name: str, algorithm: Algorithm = "ed25519") -> Devic
     """The keys in use, made at their first use. Raises `KeyFileError`, `StoreError`."""
     take_next(state, finish_only=True)
     return _load(state / CURRENT, name, algorithm)
+
+
+def have_keys(state: Path, name: str) -> bool:
+    """Whether this device has its keys, both; a change of keys that was cut off is brought to its end.
+
+    Raises `KeyFileError`, `StoreError`.
+    """
+    take_next(state, finish_only=True)
+    return all(present(state / CURRENT / f"{name}{ending}") for ending in (".pem", ".hpke.pem"))
 
 
 def load_next(state: Path, name: str, algorithm: Algorithm = "ed25519", *, make: bool = True) -> DeviceKeys:
