@@ -77,10 +77,8 @@ class Office:
         (self.state / "head").write_text(self.first())
         self.start()
 
-    def first(self, *operators: Identity, serial: int = 1, until: int = UNTIL) -> str:
-        named = first_head(self.anchor, self.operator, self.aggregator(), self.delegation(*operators, serial=serial,
-                                                                                         until=until), 1000)  # fmt: skip
-        return named
+    def first(self) -> str:
+        return first_head(self.anchor, self.operator, self.aggregator(), self.delegation(), 1000)
 
     def delegation(self, *operators: Identity, serial: int = 1, until: int = UNTIL) -> str:
         who = [Operator(found.name, found.key) for found in operators or (self.operator,)]
