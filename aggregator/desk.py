@@ -57,9 +57,12 @@ class Desk:
         if not self._members.is_behind:
             self._entries.publish_head()
 
-    def online(self, device: str) -> None:
-        """A device has come: its entry may be lost, or be older than what it should know."""
-        self._entries.publish(device)
+    def spoke(self, device: str, *, again: bool) -> None:
+        """A device is there: its entry may be lost, or be older than what it should know. Told once by this process, or
+        `again`: it has just come, or does not know that it is none, or none with that key, any more.
+        """
+        if (again or not self._entries.has_told(device)) and not self._members.is_behind:
+            self._entries.publish(device)
 
     def receive(self, topic: Topic, received: Received) -> None:
         """A message of the roster's. Raises `Refused`."""
@@ -108,6 +111,7 @@ class Desk:
         elif done and command.action == "rotate" and command.name != self._lineage:
             self._entries.ask_rotation(command.name)
         elif done and command.action == "reject" and (fields := self._enrolment.rejection(command.name)):
+            self._entries.stop_rotation(command.name)
             self._log.event("info", "roster", f"{command.name}: rejected by {command.sender!r}", device=command.name)
             self._wire.send(JoinReplyTo(self._wire.federation, self._lineage, command.name), JoinReply, **fields)
 
@@ -124,6 +128,9 @@ class Desk:
             self._complete()
 
     def _on_entry(self, entry: Entry) -> None:
+        """What was published of a card that is missing here: by us, or it would stand in the way of the right one."""
+        if entry.key != self._wire.identity.key:
+            raise Refused("unknown-key", f"an entry of {entry.to!r} that is not ours")
         if self._members.see_card(entry.card):
             self._complete()
 
@@ -131,6 +138,7 @@ class Desk:
         version = self._members.roster.version
         way_out = "if models were lost too, an operator lets devices follow again with `floe federation restored`"
         self._log.event("info", "restored", f"the roster is complete again, version {version}; {way_out}")
+        self._entries.publish_head()  # where an operator brought it, the broker had lost it
         self._entries.renew()
         self._entries.publish_all()
         self._changed(None, True)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from aggregator.log import Log
-from aggregator.members import Members
+from aggregator.members import SPENT, Members
 from floe.documents import PAGE, Card, Join, JoinRequest, Keys, Member, RosterCommand
 from floe.errors import Refused
 from floe.identity import Identity
@@ -49,6 +49,7 @@ class Enrolment:
         """
         if request.to != self._lineage:
             raise Refused("not-for-us", f"a request to {request.to!r}")
+        self._members.check_complete()
         join = open_join(request, self._keyring.private)
         fields: dict[str, Any] = {"to": request.sender, "to_key": request.key, "nonce": join.nonce, "challenge": ""}
         fields["version"] = self._members.roster.version
@@ -119,6 +120,10 @@ class Enrolment:
         if row is None:
             raise Refused("not-enrolled", "there is no such invitation here: ask for a new one (`floe invite`)")
         invited, until, used_by = row
+        if used_by == SPENT:
+            raise Refused(
+                "not-enrolled", "this invitation has been decided upon already: ask for a new one (`floe invite`)"
+            )
         if used_by and used_by != key:
             raise Refused(
                 "not-enrolled",
@@ -140,7 +145,8 @@ class Enrolment:
         with durably(self._db):
             self._db.table("requests").upsert(row, pk="device")
             if token:
-                self._db.execute("UPDATE invitations SET used_by = ? WHERE token = ?", [request.key, token])
+                used = (request.key, request.sender, token)
+                self._db.execute("UPDATE invitations SET used_by = ?, device = ? WHERE token = ?", used)
             if not self._members.card(request.sender):
                 self._log.enrolled(request.sender, request.key, "unverified")
         compare = f"number {number(request, join, challenge)}"
@@ -154,7 +160,7 @@ class Enrolment:
         return [self._members_of(name)[0] for (name,) in rows]
 
     def _members_of(self, name: str) -> list[Member]:
-        """Whoever has this name: the request, then the card."""
+        """Whoever has this name: the request that is open, then the card, then a request that was rejected."""
         found = []
         sql = "SELECT state, keys, time, nonce, challenge, endorsement FROM requests WHERE device = ?"
         if row := self._db.execute(sql, [name]).fetchone():
@@ -164,7 +170,8 @@ class Enrolment:
             found.append(msgspec.convert(fields | {"challenge": challenge, "endorsement": endorsement}, Member))
         if text := self._members.card(name):
             card = read_card(text, self._members.anchor)
-            found.append(Member(name=name, state=card.state, keys=card.keys, time=0, version=card.seq))
+            member = Member(name=name, state=card.state, keys=card.keys, time=0, version=card.seq)
+            found.insert(0 if row and row[0] == "rejected" else len(found), member)
         return found
 
     def _shown(self, name: str) -> dict[str, Any]:
@@ -186,11 +193,15 @@ class Enrolment:
 
     def _reject(self, name: str, nonce: str) -> str:
         with durably(self._db):
-            sql = "UPDATE requests SET state = 'rejected' WHERE device = ? AND nonce = ?"
-            changed = self._db.execute(sql, [name, nonce]).rowcount
-            if changed and not self._members.card(name):
+            sql = "SELECT keys FROM requests WHERE device = ? AND nonce = ?"
+            row = self._db.execute(sql, [name, nonce]).fetchone()
+            if row:
+                self._db.execute("UPDATE requests SET state = 'rejected' WHERE device = ?", [name])
+                key = msgspec.json.decode(row[0], type=Keys).signing
+                self._db.execute("UPDATE invitations SET used_by = ? WHERE used_by = ?", [SPENT, key])
+            if row and not self._members.card(name):
                 self._db.execute("UPDATE devices SET state = 'rejected' WHERE device = ?", [name])
-        if not changed:
+        if not row:
             raise Refused("not-enrolled", f"{name!r} has not asked, or has asked again since: list them again")
         return f"{name}: rejected"
 
@@ -202,6 +213,7 @@ class Enrolment:
         return Member(name=self._lineage, state="rotating", keys=keys, time=moment, endorsement=endorsement)
 
     def _rotates(self, name: str) -> str:
+        self._members.check_complete()
         text = self._members.card(name)
         if not text or read_card(text, self._members.anchor).state != "approved":
             raise Refused("not-enrolled", f"{name!r} is not an approved device")

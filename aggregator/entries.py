@@ -32,6 +32,7 @@ class Entries:
         self._lineage = lineage
         self._folder = folder
         self._rotating: set[str] = set()
+        self._told: set[str] = set()
         self.renew()
 
     def renew(self) -> bool:
@@ -54,12 +55,17 @@ class Entries:
     def publish(self, device: str) -> None:
         """A device's entry, if the roster has it."""
         if text := self._members.card(device):
+            self._told.add(device)
             card = read_card(text, self._members.anchor)
             group_key = self._seal(card) if card.state == "approved" else ""
             self._wire.send(
                 EntryTo(self._wire.federation, self._lineage, device), Entry, retain=True, to=device, card=text,
                 group=self._ring.group, group_key=group_key, rotate=device in self._rotating,
             )  # fmt: skip
+
+    def has_told(self, device: str) -> bool:
+        """Whether this process has published a device's entry, so that a broker that was there has it."""
+        return device in self._told
 
     def publish_all(self) -> None:
         """Every approved device's: the group key is another."""
@@ -71,6 +77,12 @@ class Entries:
         self._rotating.add(device)
         self.publish(device)
 
+    def stop_rotation(self, device: str) -> None:
+        """Ask a device no longer, if it was asked: an operator has rejected what it brought."""
+        if device in self._rotating:
+            self._rotating.discard(device)
+            self.publish(device)
+
     def changed(self, card: Card | None) -> bool:
         """A new head, and maybe a card: what must be told; whether the group key is another."""
         self.publish_head()
@@ -79,7 +91,7 @@ class Entries:
         renewed = self.renew()
         if renewed:
             self.publish_all()
-        if card is not None:
+        if card is not None and not (renewed and card.state == "approved"):
             self.publish(card.member)
         return renewed
 

@@ -22,6 +22,7 @@ from floe.roster import Anchor, Roster, check_follows, hash_of_card, read_card, 
 from floe.sqlite import Database
 from floe.store import durably, now
 
+SPENT = "-"  # whom an invitation was used by, once it has been decided upon: a key is longer
 _RENEW = "`floe federation delegate` makes a new one, with the root key"
 
 
@@ -50,8 +51,7 @@ class Members:
 
     def check_key(self, message: Message) -> None:
         """That a device may speak. Raises `Refused`: `not-enrolled`, `revoked`, `unknown-key`, `roster`."""
-        if self._behind is not None:
-            raise Refused("roster", f"version {self._behind.version} of the roster is not complete here yet")
+        self.check_complete()
         row = self._db.execute("SELECT state, signing FROM roster WHERE device = ?", [message.sender]).fetchone()
         if row is None:
             raise Refused("not-enrolled", f"the roster, version {self.roster.version}, has no {message.sender!r}")
@@ -60,6 +60,15 @@ class Members:
             raise Refused("unknown-key", f"the roster has another key for {message.sender!r}")
         if state != "approved":
             raise Refused("revoked", f"{message.sender!r} has been revoked")
+
+    def check_complete(self) -> None:
+        """That nothing newer has been seen than what is here: an older card must not be told. Raises `Refused`."""
+        if self._behind is not None:
+            raise Refused(
+                "roster",
+                f"version {self._behind.version} of the roster is not complete here yet: if that stays so, restore the "
+                "newer log",
+            )
 
     @property
     def is_behind(self) -> bool:
@@ -103,8 +112,7 @@ class Members:
 
     def change(self, head_text: str, card_text: str) -> Card | None:
         """Take the next head, and the card that it brings, if any. Raises `Refused`: nothing has changed then."""
-        if self._behind is not None:
-            raise Refused("roster", f"version {self._behind.version} is not complete here: restore the newer log")
+        self.check_complete()
         roster = read_head(head_text, self.anchor)
         check_follows(roster, self.roster)
         if roster.version != self.roster.version + 1:
@@ -177,6 +185,7 @@ class Members:
                 }  # fmt: skip
                 self._db.table("roster").upsert(row, pk="device")
                 self._db.execute("DELETE FROM requests WHERE device = ?", [card.member])
+                self._db.execute("UPDATE invitations SET used_by = ? WHERE used_by = ?", [SPENT, card.keys.signing])
                 self._log.enrolled(card.member, card.keys.signing, card.state)
         self.roster, self._behind, self._found = roster, None, {}
         self._tell_keyring()
@@ -186,7 +195,7 @@ class Members:
         if (card.sender, card.key, card.seq) != (head.sender, head.key, head.seq):
             raise Refused("roster", "the card is not of the version, or not by the operator, of its head")
         names = {name for name, _ in roster.operators()} | {found.lineage for found in head.aggregators}
-        if card.member in names:
+        if card.state == "approved" and card.member in names:
             raise Refused("roster", f"{card.member!r} is the name of an operator or a lineage: choose another")
         if card.state == "revoked" and head.group != head.seq:
             raise Refused("roster", "a revocation needs a new group key")
@@ -203,9 +212,10 @@ class Members:
             text = row[0] if row else first.read_text(encoding="utf-8").strip()
             roster = read_head(text, self.anchor)
             self._check_ourselves(roster)
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            fault = getattr(error, "strerror", None) or "not UTF-8"
             raise KeyFileError(
-                f"{first}: cannot be read ({error.strerror}), and the log has no roster: `floe federation new` makes it"
+                f"{first}: cannot be read ({fault}), and the log has no roster: `floe federation new` makes it"
             ) from None
         except Refused as refusal:
             place = f"the roster in {self._log.path}" if row else f"{first}"

@@ -221,11 +221,16 @@ class Aggregator:
             raise Refused("roster", f"made under version {manifest.roster}; known here is {self._keyring.version}")
 
     def _on_status(self, status: Status) -> None:
-        self._speakers.check_key(status)
+        try:
+            self._speakers.check_key(status)
+        except Refused:
+            if self._desk is not None:
+                self._desk.spoke(status.sender, again=True)
+            raise
         if not self._log.status(status):
             return
-        if self._desk is not None and status.state == "online":
-            self._desk.online(status.sender)
+        if self._desk is not None and status.state != "offline":
+            self._desk.spoke(status.sender, again=status.state == "online")
         if status.state == "offline":
             self._receiver.offline(status.sender)
             self._step(Offline(status.sender))

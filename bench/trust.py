@@ -25,10 +25,9 @@ from floe.documents import Keys
 from floe.errors import BrokerError, IncompleteError
 from floe.hpke import sealing_text
 from floe.identity import load_identity, load_sealing_key
-from floe.managing import Managing
+from floe.managing import Managing, Shown
 from floe.messages import Reply, Suite
 from floe.operators import new_operator
-from floe.roster import Roster
 from floe.service import Stop
 from floe.settings import Config
 from floe.sign_roster import Change, approve
@@ -105,11 +104,10 @@ def _enrol(config: Config, suite: Suite, operator: Asking, known: KnownRoster, n
         signing = load_identity(folder, name, config.security.signatures).key
         keys = Keys(signing, sealing_text(load_sealing_key(folder, name).public_key()), (suite,))
 
-        def make(name: str = name, keys: Keys = keys) -> tuple[Roster, Change]:
-            shown = held.show(name)
-            return shown.roster, approve(shown.roster, held.operator, shown.place, keys, int(time.time()))
+        def make(shown: Shown, keys: Keys = keys) -> Change:
+            return approve(shown.roster, held.operator, shown.place, keys, int(time.time()))
 
-        held.change(make)
+        held.change(name, held.show(name), make)
 
 
 class _Side:

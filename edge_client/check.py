@@ -13,6 +13,7 @@ from floe.anchor import read_anchor
 from floe.errors import Refused
 from floe.findings import Findings
 from floe.identity import load_identity, load_sealing_key, present
+from floe.own_keys import CURRENT, NEXT, SEALING, SIGNING, was_cut_off
 from floe.parcel import load_parcel
 from floe.sequence import read_session
 from floe.service import is_running
@@ -25,7 +26,10 @@ def check(config: Config, name: str, found: Findings) -> None:
     running = is_running(state)
     if running:
         found.note(state, "the device is running: its outbox moves, and is not looked at")
-    key = state / "keys" / f"{name}.pem"
+    key, sealing = state / CURRENT / f"{name}{SIGNING}", state / CURRENT / f"{name}{SEALING}"
+    if was_cut_off(state, name):
+        found.note(state / NEXT, "a change of keys was cut off: the device brings it to its end at its start")
+        sealing = state / NEXT / sealing.name
     with found.looking_at(key, "key"):
         if present(key):
             load_identity(key.parent, name)
@@ -34,9 +38,13 @@ def check(config: Config, name: str, found: Findings) -> None:
     with found.looking_at(state / "memory.json", "memory file"):
         Memory(state)
     if present(state / "roster.json"):
-        with found.looking_at(state / "roster.json", "roster"):
-            if (anchor := read_anchor(config.path(config.security.federation))) is not None:
-                Membership(state, anchor, name, config.rounds.lineage, load_sealing_key(key.parent, name))
+        with found.looking_at(sealing, "sealing key"):
+            if not present(sealing):
+                found.damage(sealing, "missing, but the device is enrolled with it", "restore it, or join anew")
+            elif (anchor := read_anchor(config.path(config.security.federation))) is not None:
+                private = load_sealing_key(sealing.parent, name)
+                with found.looking_at(state / "roster.json", "roster"):
+                    Membership(state, anchor, name, config.rounds.lineage, private)
     with found.looking_at(state / "sequence", "sequence number"):
         read_session(state / "sequence")
     if not running:

@@ -19,9 +19,9 @@ from edge_client.membership import Membership
 from floe.anchor import load_anchor
 from floe.cli import config_options
 from floe.errors import ConfigError, KeyFileError
-from floe.identity import load_identity, present
+from floe.identity import load_identity
 from floe.keyring import WARNING, load_enrolled, load_keyring, suite_here
-from floe.own_keys import load_keys, take_next
+from floe.own_keys import have_keys, load_keys, take_next
 from floe.roster import Anchor
 from floe.service import log, only_one, stopping
 from floe.settings import Config
@@ -72,10 +72,10 @@ def _run(
             log(f"warning: {WARNING}")
         identity = load_identity(state / "keys", name, config.security.signatures)
         return Device(config, features, identity, keyring, state).run(stop)
-    if not present(state / "keys" / f"{name}.pem"):
+    if not have_keys(state, name):
         raise KeyFileError(
-            f"{state / 'keys'}: device {name!r} has not joined yet: ask an operator for an invitation (`floe invite "
-            f"--device {name}`), then run `floe join CODE --id {name}` here"
+            f"{state / 'keys'}: device {name!r} has not joined yet, or its keys are not all there: ask an operator for "
+            f"an invitation (`floe invite --device {name}`), then run `floe join CODE --id {name}` here"
         )
     keys = load_keys(state, name, config.security.signatures)
     membership = Membership(state, anchor, name, lineage, keys.sealing)

@@ -169,6 +169,8 @@ class Device:
         log(f"connected to {self._config.mqtt.host}:{self._config.mqtt.port}")
         self._outbox.hurry()
         self._download.hurry()
+        if self._enrolled is not None:
+            self._enrolled.connected()
         self._say_present()
 
     def _receive(self, received: Received) -> None:

@@ -1,27 +1,30 @@
-"""What enrolment adds to a running device: the roster it follows, and the change of its keys when an operator asks.
+"""What enrolment adds to a running device: the roster it follows, and what it asks: to be let in, for other keys.
 
 It says what must be done; the device does it.
 """
 
 from __future__ import annotations
 
-import os
+import secrets
 import time
 from pathlib import Path
 
+from edge_client.asked import ask, check_not_rejected, forget_asked, kept_asked
 from edge_client.membership import Membership
-from floe.documents import Entry, Join, JoinReply, JoinRequest
+from floe.documents import Entry, Join, JoinReply
 from floe.errors import KeyFileError
 from floe.keyring import EnrolledKeyring
 from floe.own_keys import OwnKeys, has_next, load_next
-from floe.roster import endorsement_bytes, read_card, seal_join
+from floe.roster import endorsement_bytes, read_card
 from floe.service import log
 from floe.session import Received
 from floe.settings import Config
-from floe.topics import CurrentRoster, DeviceJoin, EntryTo, JoinReplyTo, Topic
+from floe.terminal import printable
+from floe.topics import CurrentRoster, EntryTo, JoinReplyTo, Topic
 from floe.wire import Wire
 
 LISTENS_TO = (CurrentRoster, EntryTo, JoinReplyTo)
+FIRST_S = 2.0  # after a connection was made: until then what is retained may come
 AGAIN_S = 30.0
 
 
@@ -38,7 +41,10 @@ class Enrolled:
         self._keys = keys
         self._state = state
         self._ask_at = 0.0
-        self._nonce = os.urandom(16).hex()
+        asked = kept_asked(state)
+        self._asked = asked if asked and asked.key == keys.identity.key else None
+        self._nonce = self._asked.nonce if self._asked else _fresh()
+        membership.expect(self._asked.version if self._asked else 0)
 
     @property
     def is_approved(self) -> bool:
@@ -57,21 +63,40 @@ class Enrolled:
                 self._on_reply(wire.read(received, JoinReply, self._lineage))
         return self.is_approved and not before
 
+    def connected(self) -> None:
+        """Connected, maybe to a broker that has lost what was retained: what must be asked is asked soon."""
+        self._ask_at = time.monotonic() + FIRST_S
+
     def go_on(self, wire: Wire) -> None:
-        """Ask for other keys, where an operator wants that, again and again until the roster has them."""
-        entry, now = self.membership.entry, time.monotonic()
-        if entry is None or not entry.rotate or not self.is_approved or now < self._ask_at:
+        """Ask what must be asked, again and again until the roster has it: to be let in, or for other keys."""
+        now = time.monotonic()
+        if now < self._ask_at:
             return
-        self._ask_at = now + AGAIN_S
+        if not self.is_approved:
+            self._ask_at = now + AGAIN_S
+            self._ask_in(wire)
+            return
+        if self._asked is not None:
+            self._asked, self._nonce = None, _fresh()
+            forget_asked(self._state)
+        if self.membership.entry is not None and self.membership.entry.rotate:
+            self._ask_at = now + AGAIN_S
+            self._ask_other_keys(wire)
+
+    def _ask_in(self, wire: Wire) -> None:
+        """What `floe join` has asked; a member whose entry was lost needs no token: the aggregator knows its keys."""
+        recipient = self.membership.ring.recipients.get(self._lineage) or (self._asked and self._asked.sealing)
+        if recipient:
+            token = self._asked.token if self._asked else ""
+            ask(wire, self._lineage, recipient, Join(self._nonce, self._keys.public((self._suite,)), token))
+
+    def _ask_other_keys(self, wire: Wire) -> None:
         name = self._keys.identity.name
         following = load_next(self._state, name, self._algorithm)
         keys = following.public((self._suite,))
         endorsement = self._keys.identity.sign_bytes(endorsement_bytes(self._federation, name, keys))
         recipient = self.membership.ring.recipients[self._lineage]
-        join = Join(self._nonce, keys, endorsement=endorsement)
-        sealed = seal_join(join, self._federation, self._lineage, name, recipient)
-        payload = wire.make(JoinRequest, by=following.identity, to=self._lineage, sealed=sealed)[1]
-        wire.send_bytes(DeviceJoin(self._federation, name, self._lineage), payload)
+        ask(wire, self._lineage, recipient, Join(self._nonce, keys, endorsement=endorsement), following.identity)
         log("an operator asks for other keys: made, and announced under the old one")
 
     def doubts(self, reason: str) -> bool:
@@ -91,8 +116,16 @@ class Enrolled:
 
     def _on_reply(self, reply: JoinReply) -> None:
         self.membership.check_key(reply)
-        if reply.nonce == self._nonce and reply.state in ("refused", "rejected"):
-            log(f"warning: other keys were {reply.state}: {reply.detail or 'by an operator'}")
+        if reply.to != self._keys.identity.name or reply.nonce != self._nonce:
+            return  # to another request than ours
+        self.membership.expect(reply.version)  # our nonce is in it: so it is of now
+        if not self.is_approved:
+            check_not_rejected(reply)
+        elif reply.state == "rejected":
+            self._nonce = _fresh()  # should they be asked for again, that is another request
+        if reply.state in ("refused", "rejected"):
+            what = "other keys were" if self.is_approved else "to be let in was"
+            log(f"warning: {what} {reply.state}: {printable(reply.detail) or 'by an operator'}")
 
     def _check_not_revoked(self) -> None:
         if self.membership.is_revoked:
@@ -103,3 +136,7 @@ REVOKED = (
     "device {!r} has been revoked by an operator: nothing of it is taken any more; to come back it needs a new "
     "invitation (`floe invite`, then `floe join` here)"
 )
+
+
+def _fresh() -> str:
+    return secrets.token_hex(16)

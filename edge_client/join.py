@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from edge_client.joining import Asked, Joining, keep_asked, kept_asked
+from edge_client.asked import Asked, keep_asked, kept_asked
+from edge_client.joining import Joining
 from edge_client.membership import Membership
 from floe import qr
 from floe.anchor import load_anchor, read_anchor, write_anchor

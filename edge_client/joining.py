@@ -1,12 +1,8 @@
-"""How a device asks to be let in: a request sealed to the aggregator, again and again, until the device is a member.
-
-The request's token, nonce and what became of it are kept in `<state>/join.json`, mode 0600, until then.
-"""
+"""How a device asks to be let in: a request sealed to the aggregator, again and again, until the device is a member."""
 
 from __future__ import annotations
 
 import math
-import secrets
 import sys
 import time
 from pathlib import Path
@@ -14,64 +10,25 @@ from pathlib import Path
 import click
 import msgspec
 
+from edge_client.asked import Asked, ask, check_not_rejected, forget_asked
 from edge_client.membership import Membership
 from floe.access import Access, Tls
 from floe.documents import Join, JoinReply, JoinRequest
-from floe.errors import BrokerError, KeyFileError, Refused, StoreError
-from floe.files import storing
-from floe.identity import present, read_private, write_private
-from floe.joincode import JoinCode
+from floe.errors import BrokerError, KeyFileError, Refused
 from floe.keyring import Keyring, suite_here
 from floe.messages import Suite
 from floe.own_keys import OwnKeys
-from floe.roster import number, seal_join
+from floe.roster import number
 from floe.sequence import Sequence
 from floe.service import Stop, log
 from floe.session import Connected, Disconnected, Published, Received
 from floe.settings import Config, Mqtt
 from floe.terminal import large, printable
-from floe.topics import CurrentRoster, DeviceJoin, EntryTo, JoinReplyTo, parse
+from floe.topics import CurrentRoster, EntryTo, JoinReplyTo, parse
 from floe.wire import Wire
 
 FIRST_S, LONGEST_S = 2.0, 30.0
 PATIENCE_S = 10.0  # seconds without an answer, before it is said that there is none
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """What has been asked for, with which key: the same after a restart."""
-
-    token: str
-    nonce: str
-    key: str
-    sealing: str
-    version: int
-
-    @classmethod
-    def fresh(cls, code: JoinCode, key: str) -> Asked:
-        return cls(code.token, secrets.token_hex(16), key, code.sealing, code.version)
-
-
-def kept_asked(state: Path) -> Asked | None:
-    """What was asked for from here; None if nothing was, or it is over. Raises `StoreError`, `KeyFileError`."""
-    path = _file(state)
-    if not present(path):
-        return None
-    try:
-        return msgspec.json.decode(read_private(path), type=Asked)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: damaged ({error}); remove it, and ask with a new code") from None
-
-
-def keep_asked(state: Path, asked: Asked) -> None:
-    """Raises `StoreError`, `KeyFileError`."""
-    forget_asked(state)
-    write_private(_file(state), msgspec.json.encode(asked))
-
-
-def forget_asked(state: Path) -> None:
-    """Raises `StoreError`."""
-    with storing(_file(state)):
-        _file(state).unlink(missing_ok=True)
 
 
 class Joining:
@@ -138,10 +95,7 @@ class Joining:
             log(f"{what} yet over {self._place}: does aggregator {self._lineage!r} run? Still asking")
         if now < self._again_at:
             return
-        sealed = seal_join(self._join, self._federation, self._lineage, self._name, self._recipient())
-        topic = DeviceJoin(self._federation, self._name, self._lineage)
-        self._request, payload = self._wire.make(JoinRequest, to=self._lineage, sealed=sealed)
-        self._wire.send_bytes(topic, payload)
+        self._request = ask(self._wire, self._lineage, self._recipient(), self._join)
         self._again_at, self._pause_s = now + self._pause_s, min(2 * self._pause_s, LONGEST_S)
 
     def _recipient(self) -> str:
@@ -170,15 +124,10 @@ class Joining:
         if (reply.to, reply.to_key, reply.nonce) != (self._name, self._key, self._join.nonce) or not self._request:
             return  # to another request than ours
         self._membership.expect(reply.version)  # our nonce is in it: so it is of now
-        detail = printable(reply.detail)
+        check_not_rejected(reply)
         match reply.state:
-            case "rejected":
-                raise KeyFileError(
-                    f"{self._name!r} has been rejected by an operator{': ' * bool(detail)}{detail}. Ask for a new code "
-                    "to try again"
-                )
             case "refused":
-                raise KeyFileError(f"aggregator {self._lineage!r} refuses {self._name!r}: {detail}")
+                raise KeyFileError(f"aggregator {self._lineage!r} refuses {self._name!r}: {printable(reply.detail)}")
             case "pending":
                 self._show(number(self._request, self._join, reply.challenge))
 
@@ -198,7 +147,3 @@ def _lobby(mqtt: Mqtt) -> tuple[Mqtt, Access | None]:
     if not mqtt.lobby_port:
         return mqtt, None
     return msgspec.structs.replace(mqtt, port=mqtt.lobby_port), Access(tls=Tls(verify=False) if mqtt.tls else None)
-
-
-def _file(state: Path) -> Path:
-    return state / "join.json"

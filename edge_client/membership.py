@@ -29,6 +29,7 @@ class _File(msgspec.Struct):
     head: str = ""
     entry: str = ""
     least: int = 0
+    epoch: int = 0
 
 
 class Membership:
@@ -49,14 +50,15 @@ class Membership:
         self._path = state / "roster.json"
         self._text = ""
         self._least = 0
+        self._entry_epoch = 0  # in which the entry was taken: an aggregator that was restored counts anew in another
         try:
             kept = _read(self._path)
             self._least = kept.least
             if kept.head:
                 self._believe(read_head(kept.head, anchor))
             if kept.entry:
-                with suppress(Refused):  # of the keys before a rotation: it comes again, retained
-                    self._take(verify(kept.entry.encode(), Entry), kept.entry)
+                self._entry_epoch = kept.epoch
+                self._take_kept(verify(kept.entry.encode(), Entry), kept.entry)
         except (OSError, ValueError, msgspec.DecodeError, Refused) as error:
             raise StoreError(
                 f"{self._path}: damaged ({error}); restore it, or remove it: it is fetched again"
@@ -64,8 +66,9 @@ class Membership:
 
     @property
     def epoch(self) -> int:
-        """Of the aggregator's chain, below which nothing counts; 0 without a roster."""
-        return self.roster.aggregator(self._lineage).epoch if self.roster else 0
+        """Of the aggregator's chain, below which nothing counts; 0 without a roster that names it."""
+        found = self.roster.head.aggregators if self.roster else ()
+        return next((aggregator.epoch for aggregator in found if aggregator.lineage == self._lineage), 0)
 
     def is_approved(self, key: str) -> bool:
         """Whether the roster has this device, with this signing key; only the newest says so that must be there."""
@@ -84,7 +87,7 @@ class Membership:
         """
         if version > self._least:
             self._least = version
-            self._save(self.roster.text if self.roster else "", self._text)
+            self._save(self.roster.text if self.roster else "", self._text, self._entry_epoch)
 
     def on_head(self, payload: bytes) -> bool:
         """A head of the roster; whether it is news. On disk when this returns. Raises `Refused`, `StoreError`."""
@@ -97,7 +100,7 @@ class Membership:
             check_follows(roster, self.roster)
         if roster.version < self._least:
             raise Refused("roster", f"version {roster.version}; the roster is at {self._least} at least")
-        self._save(roster.text, self._text)
+        self._save(roster.text, self._text, self._entry_epoch)
         self._believe(roster)
         return True
 
@@ -109,17 +112,19 @@ class Membership:
             raise Refused("not-for-us", f"an entry of {entry.to!r} by {entry.sender!r}")
         if text == self._text:
             return False
-        if self.entry is not None and (entry.seq < self.entry.seq or entry.group < self.entry.group):
+        before, same_epoch = self.entry, self.epoch == self._entry_epoch
+        if before is not None and (entry.group < before.group or (same_epoch and entry.seq < before.seq)):
             raise Refused("roster", "an older entry than the one that was seen before")
         card = read_card(entry.card, self.anchor)
         if card.member != self._device:
-            raise Refused("not-for-us", f"a card of {card.member!r}")
+            raise Refused("not-for-us", f"the card of {card.member!r}")
         if self.card is not None and card.seq < self.card.seq:
             raise Refused("roster", f"an older card, of version {card.seq}, than the one of version {self.card.seq}")
         if self.roster is not None and card.seq > self.roster.version:
             raise Refused("roster", f"a card of version {card.seq}; known here is {self.roster.version}")
         group_key = self._open(entry)
-        self._save(self.roster.text if self.roster else "", text)
+        self._save(self.roster.text if self.roster else "", text, self.epoch)
+        self._entry_epoch = self.epoch
         self._take(entry, text, group_key)
         return True
 
@@ -141,13 +146,22 @@ class Membership:
         self.ring.version = roster.version
         self.ring.recipients = {found.lineage: found.sealing for found in roster.head.aggregators}
 
-    def _take(self, entry: Entry, text: str, group_key: bytes | None = None) -> None:
-        opened = self._open(entry) if group_key is None else group_key
+    def _take(self, entry: Entry, text: str, group_key: bytes) -> None:
         self.entry, self._text, self.card = entry, text, read_card(entry.card, self.anchor)
-        self.ring.group, self.ring.group_key = entry.group, opened
+        self.ring.group, self.ring.group_key = entry.group, group_key
 
-    def _save(self, head: str, entry: str) -> None:
-        file = _File(_check(head, entry, self._least), head, entry, self._least)
+    def _take_kept(self, entry: Entry, text: str) -> None:
+        """What was kept also counts if it is of the keys before a rotation: older ones than it are not believed."""
+        if entry.sender != self._lineage:
+            return
+        group_key = b""
+        with suppress(Refused):
+            group_key = self._open(entry)
+        self._take(entry, text, group_key)
+
+    def _save(self, head: str, entry: str, epoch: int) -> None:
+        file = _File("", head, entry, self._least, epoch)
+        file.check = _check(file)
         write_atomically(self._path, msgspec.json.encode(file))
 
 
@@ -155,10 +169,11 @@ def _read(path: Path) -> _File:
     if not os.path.lexists(path):
         return _File("")
     file = msgspec.json.decode(path.read_bytes(), type=_File)
-    if file.check != _check(file.head, file.entry, file.least):
+    if file.check != _check(file):
         raise ValueError("it is not as it was written")
     return file
 
 
-def _check(head: str, entry: str, least: int) -> str:
-    return hashlib.sha256(f"{least}\n{len(head)}\n{head}{entry}".encode()).hexdigest()[:16]
+def _check(file: _File) -> str:
+    text = f"{file.least}\n{file.epoch}\n{len(file.head)}\n{file.head}{file.entry}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -37,7 +37,7 @@ def load_anchor(config: Config, state: Path) -> Anchor | None:
     text = _line(anchor)
     if not present(witness):
         write_atomically(witness, text.encode())
-    elif witness.read_text() != text:
+    elif _read(witness) != text:
         raise KeyFileError(f"{path}: another root than before: restore it, or begin anew with another [paths] state")
     return anchor
 
@@ -46,12 +46,9 @@ def read_anchor(path: Path) -> Anchor | None:
     """The one line `name key`; None where there is no file. Raises `KeyFileError`."""
     if not present(path):
         return None
+    text = _read(path)
     try:
-        words = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    try:
-        name, root = words
+        name, root = text.split()
         if re.fullmatch(NAME, name) and len(from_text(root)) == 32:
             return Anchor(name, root)
     except (ValueError, Refused):
@@ -69,6 +66,13 @@ def write_anchor(path: Path, anchor: Anchor) -> None:
     if there is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _line(anchor).encode())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
 
 
 def _line(anchor: Anchor) -> str:

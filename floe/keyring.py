@@ -149,7 +149,7 @@ class EnrolledKeyring(Keyring):
             raise Refused("suite", f"content key under {envelope.wrap!r}, accepted here: {expected!r}")
         if expected == "hpke":
             return _committed(core, unwrap_hpke(core, envelope, self.secret or b"", self.private))
-        if envelope.group != self.ring.group:
+        if envelope.group != self.ring.group or not self.ring.group_key:
             raise Refused("roster", f"sealed under group key {envelope.group}, here is {self.ring.group}")
         return _committed(core, unwrap_group(core, envelope, self.secret or b"", self.ring.group_key))
 

@@ -36,10 +36,17 @@ class OwnKeys:
 
 def load_keys(state: Path, name: str, algorithm: Algorithm = "ed25519") -> OwnKeys:
     """The keys in use, made at their first use. Raises `KeyFileError`, `StoreError`."""
-    following = state / NEXT
-    if present(following / f"{name}{SEALING}") and not present(following / f"{name}{SIGNING}"):
-        take_next(state, name)  # was interrupted
+    _finish(state, name)
     return _load(state / CURRENT, name, algorithm)
+
+
+def have_keys(state: Path, name: str) -> bool:
+    """Whether this member has its keys, both; a change of keys that was cut off is brought to its end.
+
+    Raises `KeyFileError`, `StoreError`.
+    """
+    _finish(state, name)
+    return all(present(state / CURRENT / f"{name}{ending}") for ending in (SIGNING, SEALING))
 
 
 def load_next(state: Path, name: str, algorithm: Algorithm = "ed25519") -> OwnKeys:
@@ -61,6 +68,16 @@ def take_next(state: Path, name: str) -> None:
                 path.replace(current / path.name)
                 sync_folder(current)
         following.rmdir()
+
+
+def was_cut_off(state: Path, name: str) -> bool:
+    """Whether one of the next keys has taken its place, and the other not yet."""
+    return present(state / NEXT / f"{name}{SEALING}") and not present(state / NEXT / f"{name}{SIGNING}")
+
+
+def _finish(state: Path, name: str) -> None:
+    if was_cut_off(state, name):
+        take_next(state, name)
 
 
 def _load(folder: Path, name: str, algorithm: Algorithm) -> OwnKeys:

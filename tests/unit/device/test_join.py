@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 from helpers.wire import ANN, EVE
 
-from edge_client.joining import Asked, Joining, forget_asked, keep_asked, kept_asked
+from edge_client.asked import Asked, forget_asked, keep_asked, kept_asked
+from edge_client.joining import Joining
 from floe.anchor import read_anchor
 from floe.cli import floe
 from floe.errors import ConfigError, KeyFileError, StoreError
