@@ -129,7 +129,7 @@ class Desk:
 
     def _on_entry(self, entry: Entry) -> None:
         """What was published of a card that is missing here: by us, or it would stand in the way of the right one."""
-        if entry.key != self._wire.identity.key:
+        if not self._members.is_ours(entry.key):
             raise Refused("unknown-key", f"an entry of {entry.to!r} that is not ours")
         if self._members.see_card(entry.card):
             self._complete()

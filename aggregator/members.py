@@ -75,6 +75,10 @@ class Members:
         """Whether a newer roster has been seen than the one that is here."""
         return self._behind is not None
 
+    def is_ours(self, key: str) -> bool:
+        """Whether it is the key in use here, or the one that the newest head seen names for us."""
+        return key in (self._key, (self._behind or self.roster).aggregator(self._lineage).signing)
+
     def card(self, device: str) -> str:
         """The text of a device's card; empty if it has none."""
         row = self._db.execute("SELECT card FROM roster WHERE device = ?", [device]).fetchone()
