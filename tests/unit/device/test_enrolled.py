@@ -13,11 +13,11 @@ from helpers.wire import EVE
 from edge_client import enrolled as module
 from edge_client.asked import Asked, forget_asked, keep_asked, kept_asked
 from edge_client.enrolled import AGAIN_S, FIRST_S, Enrolled
-from edge_client.keys import load_next, take_next
 from floe.documents import JoinReply, JoinRequest
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.hpke import sealing_text
 from floe.keyring import EnrolledKeyring
+from floe.own_keys import load_next, take_next
 from floe.roster import open_join
 from floe.settings import Config
 from floe.signing import verify
@@ -135,7 +135,7 @@ def test_a_member_that_has_lost_its_roster_asks_without_a_token(office: Office, 
 def test_what_was_asked_with_other_keys_is_not_asked_again(office: Office, now: list[float]) -> None:
     ann = joined(office)
     load_next(ann.state, "ann")
-    take_next(ann.state)
+    take_next(ann.state, ann.name)
     running = Running(ann)
     running.hear()
     (request,) = running.go_on()
@@ -201,7 +201,7 @@ def test_other_keys_are_made_when_an_operator_asks_and_vouched_for_by_the_old_on
 ) -> None:
     ann, running = rotated(office)
     (request,) = running.go_on()
-    following = load_next(ann.state, "ann", make=False)
+    following = load_next(ann.state, "ann")
     assert request.key == following.identity.key != ann.public.signing
     assert running.answered().state == "pending"
     assert running.go_on() == []
@@ -211,7 +211,7 @@ def test_other_keys_are_made_when_an_operator_asks_and_vouched_for_by_the_old_on
     office.approve("ann")
     running.hear()
     assert running.enrolled.changed_keys
-    take_next(ann.state)
+    take_next(ann.state, ann.name)
     again = Running(ann)
     assert again.hear()
     assert again.go_on() == []

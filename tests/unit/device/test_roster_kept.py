@@ -1,4 +1,4 @@
-"""What a device believes of the roster: never something older, also after a restart; only what is for it."""
+"""What a device keeps of the roster: nothing older comes after it, also after a restart; only what is for it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from helpers.damage import DAMAGE, content_of
 from helpers.office import FEDERATION, HEAD, LINEAGE, Office, Unit
 from helpers.wire import EVE
 
-from edge_client.keys import load_next, take_next
 from edge_client.membership import Membership
 from floe.documents import Card, Entry
 from floe.errors import Refused, StoreError
 from floe.identity import Identity
 from floe.messages import Status
+from floe.own_keys import load_next, take_next
 from floe.roster import Anchor, read_head
 from floe.sign_roster import next_head
 from floe.signing import verify
@@ -176,7 +176,7 @@ def test_an_entry_for_other_keys_does_not_open_and_after_the_change_of_keys_olde
     office.approve("ann")
     with pytest.raises(Refused, match="unsealing"):
         ann.hear()
-    take_next(ann.state)
+    take_next(ann.state, ann.name)
     ann.start()
     assert not ann.approved
     assert ann.membership.ring.group_key == b""
