@@ -69,17 +69,16 @@ class Enrolled:
 
     def go_on(self, wire: Wire) -> None:
         """Ask what must be asked, again and again until the roster has it: to be let in, or for other keys."""
-        now = time.monotonic()
+        now, approved = time.monotonic(), self.is_approved
+        if approved and self._asked is not None:
+            self._asked, self._nonce, self._ask_at = None, _fresh(), now
+            forget_asked(self._state)
         if now < self._ask_at:
             return
-        if not self.is_approved:
+        if not approved:
             self._ask_at = now + AGAIN_S
             self._ask_in(wire)
-            return
-        if self._asked is not None:
-            self._asked, self._nonce = None, _fresh()
-            forget_asked(self._state)
-        if self.membership.entry is not None and self.membership.entry.rotate:
+        elif self.membership.entry is not None and self.membership.entry.rotate:
             self._ask_at = now + AGAIN_S
             self._ask_other_keys(wire)
 

@@ -6,6 +6,7 @@ that tells after a kill that it was begun.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def take_next(state: Path, name: str) -> None:
             if present(path):
                 path.replace(current / path.name)
                 sync_folder(current)
-        following.rmdir()
+        shutil.rmtree(following)  # with what a process that died while it made them has left
 
 
 def was_cut_off(state: Path, name: str) -> bool:

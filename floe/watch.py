@@ -12,7 +12,7 @@ from typing import TypeVar
 from floe.documents import Entry, Head, JoinReply, JoinRequest, RosterCommand, RosterReply
 from floe.errors import Refused
 from floe.messages import MAX_CHUNKS, Answer, Command, Manifest, Message, Phase, Reply, Round, Status, Want
-from floe.roster import Anchor, read_card, read_head
+from floe.roster import Anchor, Roster, check_follows, read_card, read_head
 from floe.session import Received
 from floe.signing import short, verify
 from floe.terminal import size_words
@@ -101,6 +101,7 @@ class Watch:
         """`anchor`: where it is known, keys are the roster's and not those that were seen first."""
         self._federation = federation
         self._anchor = anchor
+        self._roster: Roster | None = None
         self._keys: OrderedDict[str, str] = OrderedDict()
         self._totals: OrderedDict[str, int] = OrderedDict()
         self._counts: OrderedDict[str, _Count] = OrderedDict()
@@ -155,6 +156,8 @@ class Watch:
             return self._of_head(message, received)
         if message.sender != _speaker(topic):
             return f"BAD not-for-us: {message.sender!r} on the topic of {_speaker(topic)!r}"
+        if isinstance(message, JoinRequest):
+            return f"ok {short(message.key)}, the key that it asks for"
         first = self._keys.get(name)
         if first is None and self._anchor is None:
             _remember(self._keys, name, message.key)
@@ -164,7 +167,7 @@ class Watch:
             return f"BAD unknown-key: {short(message.key)} is not {expected}"
         if isinstance(message, Entry) and self._anchor is not None:
             card = read_card(message.card, self._anchor)
-            _remember(self._keys, f"device/{card.member}", card.keys.signing)
+            self._keys[f"device/{card.member}"] = card.keys.signing
         return f"ok {short(message.key)}"
 
     def _of_head(self, head: Head, received: Received) -> str:
@@ -173,12 +176,15 @@ class Watch:
             return f"ok {short(head.key)}, of an operator; without federation.pub nothing leads to the root"
         try:
             roster = read_head(received.payload.decode(), self._anchor)
+            if self._roster is not None:
+                check_follows(roster, self._roster)
         except Refused as refusal:
             return f"BAD {refusal}"
+        self._roster = roster
         for found in head.aggregators:
-            _remember(self._keys, f"lineage/{found.lineage}", found.signing)
+            self._keys[f"lineage/{found.lineage}"] = found.signing
         for name, key in roster.operators():
-            _remember(self._keys, f"operator/{name}", key)
+            self._keys[f"operator/{name}"] = key
         return f"ok {short(head.key)}, from the root"
 
     def _words(self, message: Message) -> str:

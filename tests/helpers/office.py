@@ -76,6 +76,7 @@ class Office:
         self.changes: list[tuple[Card | None, bool]] = []
         (self.state / "head").write_text(self.first())
         self.start()
+        self.desk.greet()
 
     def first(self) -> str:
         return first_head(self.anchor, self.operator, self.aggregator(), self.delegation(), 1000)

@@ -75,6 +75,30 @@ def test_a_late_answer_for_an_old_round_does_not_replace_the_newest(tmp_path: Pa
     assert memory.answered(TWO)
 
 
+def test_in_a_new_epoch_of_the_roster_the_aggregator_counts_anew_and_never_in_an_older_one(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.follow(1)
+    assert memory.newer("round", 9)
+    memory.save()
+    memory.follow(1)
+    assert not memory.newer("round", 8)
+    memory.follow(2)
+    again = Memory(tmp_path)
+    assert again.newer("round", 3)
+    again.save()
+    for epoch in (1, 2):
+        again.follow(epoch)
+        assert not again.newer("round", 2)
+    assert again.newer("round", 4)
+
+
+def test_what_was_answered_stays_so_in_a_new_epoch(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.remember_answer(ONE)
+    memory.follow(2)
+    assert Memory(tmp_path).answered(ONE)
+
+
 def test_the_file_does_not_grow_with_the_rounds(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
     for number in range(1, 50):
