@@ -22,14 +22,16 @@ COLUMNS = {"cpu_seconds": "CPU s", "aggregator": "aggregator", "clients": "clien
 def trust_result(
     settings: Settings, spent: Mapping[Trust, Sequence[Spent]], primitives: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What `floe bench trust --json` prints. A round's CPU seconds are the aggregator's and the clients'."""
+    """What `floe bench trust --json` prints. A round's CPU seconds are the aggregator's and the clients'; each round is
+    compared with the shared key's of the same turn, when the machine was as fast or slow.
+    """
+    wholes = {mode: [row.aggregator + row.clients for row in rows] for mode, rows in spent.items()}
     modes = []
     for mode, rows in spent.items():
-        whole = [row.aggregator + row.clients for row in rows]
         parts = {name: statistics.median(asdict(row)[name] for row in rows) for name in list(COLUMNS)[1:]}
-        modes.append({"mode": mode, "cpu_seconds": statistics.median(whole), **parts, "each_round": whole})
-    for found in modes:
-        found["ratio"] = found["cpu_seconds"] / modes[0]["cpu_seconds"]
+        ratio = statistics.median(w / shared for w, shared in zip(wholes[mode], wholes["shared"], strict=True))
+        whole = {"cpu_seconds": statistics.median(wholes[mode]), "each_round": wholes[mode]}
+        modes.append({"mode": mode, **whole, **parts, "ratio": ratio})
     return {
         "clients": settings.clients,
         "params": settings.params,
@@ -44,7 +46,7 @@ def trust_result(
 def trust_lines(result: Mapping[str, Any]) -> list[str]:
     """A result of `floe bench trust` for a person."""
     head = f"{result['clients']} clients, {size_words(result['bytes'])}, {result['suite']}"
-    lines = [f"{head}: processor seconds of a round (medians of {result['rounds']}, in turns)"]
+    lines = [f"{head}: processor seconds of a round (medians of {result['rounds']}, in turn)"]
     lines.append(" " * 24 + "".join(f"{title:>12}" for title in (*COLUMNS.values(), "ratio")))
     for mode in result["modes"]:
         cells = "".join(f"{mode[name]:12.4f}" for name in COLUMNS)
