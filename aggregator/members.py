@@ -23,6 +23,7 @@ from floe.sqlite import Database
 from floe.store import durably, now
 
 SPENT = "-"  # whom an invitation was used by, once it has been decided upon: a key is longer
+AHEAD_S = 3600  # an operator's clock may be that far ahead of ours: all later heads must be issued later still
 _RENEW = "`floe federation delegate` makes a new one, with the root key"
 
 
@@ -122,6 +123,8 @@ class Members:
         if roster.version != self.roster.version + 1:
             raise Refused("roster", f"version {roster.version} does not follow {self.roster.version}: fetch it again")
         self._check_operator(roster.head.sender, roster.head.key, roster)
+        if roster.head.issued > self._clock() + AHEAD_S:
+            raise Refused("roster", f"issued at {roster.head.issued}, which is to come: is the operator's clock right?")
         self._check_ourselves(roster)
         cards, card = self._cards(), None
         if card_text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -99,8 +100,11 @@ class Federation:
         except StoreError:
             return []
         try:
-            tables = set(db.table_names())
-            return list(db.query(sql, list(parameters))) if "events" in tables else []
+            return list(db.query(sql, list(parameters)))
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):  # the migrations are still being made
+                return []
+            raise
         finally:
             db.close()
 
