@@ -64,7 +64,7 @@ class Download:
             check_core(core, self._max_bytes)
             opener = self._keyring.open(core, manifest.envelope)
         except Refused as refusal:
-            # Another group key is on its way, in our entry; also under the same number, if a restored aggregator lost it.
+            # Another group key is on its way in our entry, also under the same number if a restored aggregator lost it.
             if refusal.reason != "roster" and (refusal.reason, manifest.envelope.wrap) != ("unsealing", "group"):
                 self._unusable = (core.base, str(refusal))
             raise
