@@ -243,6 +243,6 @@ class Members:
     def _tell_keyring(self) -> None:
         ring = self._keyring.ring
         ring.version = self.roster.version
-        slow = "SELECT count(*) FROM roster WHERE state = 'approved' AND suite != 'aes-256-gcm'"
-        (others,) = self._db.execute(slow).fetchone()
-        ring.model_suite = "chacha20-poly1305" if others or not self.approved() else "aes-256-gcm"
+        quick = "SELECT count(*), sum(suite = 'aes-256-gcm') FROM roster WHERE state = 'approved'"
+        all_, with_aes = self._db.execute(quick).fetchone()
+        ring.model_suite = "aes-256-gcm" if all_ and all_ == with_aes else "chacha20-poly1305"
