@@ -43,12 +43,13 @@ CHUNKS = 31
 class Federation:
     """Everything of one federation under `folder`, with its broker on `port` of this machine."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, *, secret: bool = True) -> None:
         self.folder = folder
         self.port = port
         self.processes: list[Process] = []
         (folder / "logs").mkdir(parents=True)
-        new_secret(folder / "secret.key")
+        if secret:
+            new_secret(folder / "secret.key")
 
     def configure(self, sections: Sections | None = None, name: str = "floe.toml") -> Path:
         """Write floe.toml: the defaults above, with these keys over them."""

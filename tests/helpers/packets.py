@@ -61,6 +61,17 @@ def puback(mid: int) -> bytes:
     return Packet(PUBACK << 4, mid.to_bytes(2, "big")).to_bytes()
 
 
+def publish(topic: str, payload: bytes, level: int, *, retained: bool = False) -> bytes:
+    """A PUBLISH at QoS 0, without properties (MQTT 5, 3.3)."""
+    body = _text(topic) + (b"\0" if level == 5 else b"") + payload
+    return Packet(PUBLISH << 4 | retained, body).to_bytes()
+
+
+def renamed(found: Published, topic: str) -> bytes:
+    """The head of a PUBLISH with another topic."""
+    return _text(topic) + found.head[len(_text(found.topic)) :]
+
+
 def take_apart(packet: Packet, level: int) -> Published:
     """Topic, packet identifier (0 at QoS 0) and payload of a PUBLISH (MQTT 5, 3.3)."""
     body = packet.body
@@ -82,6 +93,10 @@ def read_varint(data: bytes) -> tuple[int, int]:
         if byte < 128:
             return value, index + 1
     return value, 0
+
+
+def _text(text: str) -> bytes:
+    return len(text.encode()).to_bytes(2, "big") + text.encode()
 
 
 def _varint(value: int) -> bytes:

@@ -1,6 +1,7 @@
 """A TCP proxy before a broker that drops, repeats, delays, disorders or alters PUBLISH packets, as a rule says.
 
-It cuts and hangs the links of clients, too, by the names in their client identifiers (`floe-<name>-<key>`).
+It cuts and hangs the links of clients, too, by the names in their client identifiers (`floe-<name>-<key>`); it can keep
+all that goes by, and say what it likes to a client.
 
 Runs an event loop in a thread of its own. A dropped QoS 1 packet is acknowledged by the proxy, so that its sender
 believes it was delivered: what a broker with a full queue does.
@@ -25,7 +26,9 @@ from helpers.packets import (
     level_of,
     mid_of,
     puback,
+    publish,
     read_varint,
+    renamed,
     take_apart,
 )
 
@@ -34,16 +37,17 @@ HELD_S = 1.0  # after which a message goes on that nothing has overtaken
 
 @dataclass(frozen=True)
 class Message:
-    """A PUBLISH on its way. `upward`: from the client to the broker."""
+    """A PUBLISH on its way. `upward`: from the client to the broker. `client`: the name at the other end."""
 
     upward: bool
     topic: str
     payload: bytes
+    client: str = ""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How often a message goes on (0: dropped), after how many seconds, and with which payload (None: its own).
+    """How often a message goes on (0: dropped), after how many seconds, with which payload and topic (None: its own).
 
     `behind`: not before the next message of the same link and direction.
     """
@@ -51,6 +55,7 @@ class Verdict:
     copies: int = 1
     delay_s: float = 0.0
     payload: bytes | None = None
+    topic: str | None = None
     behind: bool = False
 
 
@@ -81,13 +86,16 @@ class Proxy:
     """Listens on `port` of 127.0.0.1 for the broker on `broker_port`; `rule` may be replaced at any time.
 
     `seen` has every PUBLISH that came with its verdict, in order, without the payload; `overtaken` counts messages that
-    another has overtaken.
+    another has overtaken. With `keep`, `kept` has every PUBLISH as it came, and `tape` every byte of every packet.
     """
 
-    def __init__(self, broker_port: int, rule: Rule = lambda message: PASS) -> None:
+    def __init__(self, broker_port: int, rule: Rule = lambda message: PASS, *, keep: bool = False) -> None:
         self.rule = rule
         self.port = 0
         self.seen: list[tuple[bool, str, Verdict]] = []
+        self.kept: list[Message] = []
+        self.tape = bytearray()
+        self._keep = keep
         self.overtaken = 0
         self._cut: set[str] = set()
         self._hung: set[str] = set()
@@ -120,6 +128,10 @@ class Proxy:
         """What a hung link has kept goes on, if its ends are still there."""
         self._cut.discard(name)
         self._hung.discard(name)
+
+    def say(self, name: str, topic: str, payload: bytes, *, retained: bool = False) -> None:
+        """Send a client a message that no broker has, as the broker would."""
+        self._loop.call_soon_threadsafe(self._say, name, topic, payload, retained)
 
     def count(self, *, upward: bool, containing: str) -> tuple[Counter[str], Counter[str]]:
         """Per topic, how many messages came to the proxy, and how many of them it let through."""
@@ -163,6 +175,8 @@ class Proxy:
         try:
             while True:
                 packet = await _read(reader)
+                if self._keep:
+                    self.tape += packet.to_bytes()
                 if packet.kind == CONNECT:
                     link.level, link.name = level_of(packet), client_of(packet)[len("floe-") : -9]
                     if link.name in self._cut:
@@ -181,11 +195,15 @@ class Proxy:
 
     def _publish(self, packet: Packet, link: _Link, *, upward: bool) -> None:
         found = take_apart(packet, link.level)
-        verdict = self.rule(Message(upward, found.topic, found.payload))
+        message = Message(upward, found.topic, found.payload, link.name)
+        if self._keep:
+            self.kept.append(message)
+        verdict = self.rule(message)
         self.seen.append((upward, found.topic, verdict))
         if not verdict.copies and packet.qos:
             link.writer(upward=not upward).write(puback(found.mid))
-        body = packet.body if verdict.payload is None else found.head + verdict.payload
+        head = found.head if verdict.topic is None else renamed(found, verdict.topic)
+        body = head + (found.payload if verdict.payload is None else verdict.payload)
         for copy in range(verdict.copies):
             again = DUP if copy and packet.qos else 0
             link.extra[upward, found.mid] += 1 if again else 0
@@ -205,6 +223,11 @@ class Proxy:
         if out is not None:
             _write(link.writer(upward=upward), out)
         return out is not None
+
+    def _say(self, name: str, topic: str, payload: bytes, retained: bool) -> None:
+        for link in self._links:
+            if link.name == name:
+                _write(link.client, publish(topic, payload, link.level, retained=retained))
 
     def _abort(self, name: str) -> None:
         for link in [link for link in self._links if link.name == name]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.arena import Arena, arena_on
 from helpers.broker import broker_on, free
+from helpers.enrolment import new_template
 from helpers.federation import BIG, Federation
 
 from broker import run
@@ -62,3 +64,34 @@ def undisturbed(new_federation: Make) -> dict[int, str]:
             federation.client(device)
         federation.finish()
         return federation.models()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an enrolled federation, to be copied."""
+    return new_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="module")
+def arenas(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool], Arena]]:
+    """Two federations for the attacks of a file, one with all its defences; a and b have done their round."""
+    made: dict[bool, Arena] = {}
+    with ExitStack() as stack:
+
+        def arena(defended: bool) -> Arena:
+            if defended not in made:
+                folder = tmp_path_factory.mktemp("arena")
+                made[defended] = stack.enter_context(arena_on(folder, template, defended=defended))
+                made[defended].aggregator()
+                for device in ("a", "b"):
+                    made[defended].client(device)
+                made[defended].federation.finish()
+            return made[defended]
+
+        yield arena
+
+
+@pytest.fixture
+def arena(arenas: Callable[[bool], Arena], defended: bool) -> Arena:
+    """The federation of this file for the test's `defended`."""
+    return arenas(defended)
