@@ -24,7 +24,7 @@ from floe.report import Metrics, Report
 from floe.sequence import Sequence
 from floe.session import Connected, Published
 from floe.settings import Mqtt
-from floe.signing import verify
+from floe.signing import from_text, verify
 from floe.topics import DeviceChunk, DeviceManifest, OperatorCommand, Topic
 from floe.wire import Wire
 from helpers.broker import broker_on, free
@@ -158,6 +158,17 @@ class Arena:
         """Whether the aggregator has asked for chunks of a transfer."""
         wants = [m for m in list(self.proxy.kept) if m.upward and m.client == LINEAGE and m.topic.endswith("/want")]
         return any(json.loads(want.payload)["transfer"] == transfer for want in wants)
+
+    @property
+    def aggregator_identity(self) -> Identity:
+        return load_identity(self.folder / "state" / f"aggregator-{LINEAGE}" / "keys", LINEAGE)
+
+    def group_keyring(self, group: int) -> EnrolledKeyring:
+        """What each member has to open, or seal, models of a version of the group key."""
+        path = self.folder / "state" / f"aggregator-{LINEAGE}" / "keys" / f"group-{group}.key"
+        ring = Ring(group_key=from_text(path.read_text()), group=group)
+        made = load_keys(self.folder / "state" / "device-c", "c")
+        return EnrolledKeyring("chacha20-poly1305", None, made.sealing, ring)
 
     def attacker(self, name: str, keys: str = "") -> Attacker:
         """Somebody who speaks as `name`, with the keys of device `keys`; without any, with keys of its own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -67,14 +67,18 @@ def _read(*, federation: bool) -> Callable[[Any], Weak]:
     return lambda original: read
 
 
-def _read_head(original: Any) -> Weak:
-    """Without a look at when the delegation ended."""
+def _read_head(*, member: bool) -> Callable[[Any], Weak]:
+    """Without a look at who signs (`member`), or at when the delegation ended."""
 
     def read(text: str, anchor: Any) -> Roster:
         head = _document(text, Head, anchor)
-        return Roster(text, head, resolve_name("floe.roster:read_delegation")(head.delegation, anchor))
+        roster = Roster(text, head, resolve_name("floe.roster:read_delegation")(head.delegation, anchor))
+        wrong = head.issued > roster.delegation.until if member else (head.sender, head.key) not in roster.operators()
+        if wrong:
+            raise Refused("roster", "by nobody who may, or not any more")
+        return roster
 
-    return read
+    return lambda original: read
 
 
 def _read_delegation(original: Any) -> Weak:
@@ -120,12 +124,21 @@ def _open(original: Any) -> Weak:
     return open_
 
 
+def _open_group(original: Any) -> Weak:
+    """Whatever the version of the group key."""
+
+    def open_(keyring: Any, core: Core, envelope: Any) -> Sealer:
+        return original(keyring, core, msgspec.structs.replace(envelope, group=keyring.ring.group))
+
+    return open_
+
+
 def _check_manifest(original: Any) -> Weak:
     """Without phase and base."""
 
     def check(manifest: Any, topic: Any, expected: Expectation) -> None:
         core = manifest.core
-        original(manifest, topic, msgspec.structs.replace(expected, phase=core.phase, base=core.base))
+        original(manifest, topic, replace(expected, phase=core.phase, base=core.base))
 
     return check
 
@@ -142,6 +155,10 @@ def _row(column: str, value: object) -> Callable[..., None]:
 
 def _forget_entry(membership: Any, payload: bytes) -> None:
     membership.entry = membership.card = None
+
+
+def _whoever(membership: Any, payload: bytes) -> None:
+    membership._device = msgspec.json.decode(payload)["to"]
 
 
 def _latest(steering: Any, command: Any, *others: Any) -> tuple[Any, ...]:
@@ -182,15 +199,18 @@ DEFENCES = {
     "suite": Defence(_open, ("floe.keyring:EnrolledKeyring.open",)),
     "phase": Defence(_check_manifest, ("aggregator.receiver:check_manifest",)),
     "stale": nothing("aggregator.receiver:Receiver._takes", result=0),
+    "group": Defence(_open_group, ("floe.keyring:EnrolledKeyring.open",)),
     "chunks": Defence(_add, ("floe.parcel:Incoming.add",)),
     "aggregator": nothing("edge_client.membership:Membership.check_key"),
     "pin": nothing("edge_client.memory:Memory.check_key"),
     "proof": nothing("floe.keyring:Keyring.proves", result=True),
     "order": nothing("edge_client.memory:Memory.newer", result=True),
     "root": Defence(_read_delegation, ("floe.roster:read_delegation",)),
-    "delegation": Defence(_read_head, ("edge_client.membership:read_head",)),
+    "delegates": Defence(_read_head(member=True), ("edge_client.membership:read_head",)),
+    "delegation-end": Defence(_read_head(member=False), ("edge_client.membership:read_head",)),
     "follows": nothing("edge_client.membership:check_follows"),
     "entry-order": prepared(_forget_entry, "edge_client.membership:Membership.on_entry"),
+    "entry-recipient": prepared(_whoever, "edge_client.membership:Membership.on_entry"),
     "invitation-used": prepared(_row("used_by", ""), "aggregator.enrolment:Enrolment._invitation"),
     "invitation-time": prepared(_row("until", 2**40), "aggregator.enrolment:Enrolment._invitation"),
     "invitation-name": prepared(_row("device", ""), "aggregator.enrolment:Enrolment._invitation"),

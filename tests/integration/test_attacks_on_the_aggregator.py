@@ -14,7 +14,7 @@ from helpers.proxy import PASS, Message, Verdict
 
 from floe.documents import RosterCommand
 from floe.keyring import Keyring
-from floe.messages import Command, Status, Want
+from floe.messages import Command, Round, Status, Want
 from floe.topics import DeviceStatus, DeviceWant, OperatorCommand, OperatorRoster, Topic
 
 both = pytest.mark.parametrize("defended", [False, True])
@@ -75,7 +75,7 @@ STATUSES = {
 def test_attack_a_status_that_is_not_its_own_takes_no_device_offline(arena: Arena, case: str) -> None:
     say, defence, reason = STATUSES[case].say, STATUSES[case].defence, STATUSES[case].reason
     right = arena.newest("/device/a/status", "a").payload
-    counted = arena.counted("a", reason or "signature")
+    counted = arena.counted("a", reason or "malformed")
     with arena.without(defence):
         topic, payload = say(arena)
         arena.proxy.say(LINEAGE, str(topic), payload)
@@ -210,11 +210,11 @@ def test_attack_a_roster_command_by_somebody_who_is_no_operator(arena: Arena) ->
 
 @both
 def test_attack_an_order_to_the_rounds_by_somebody_who_is_no_operator(arena: Arena) -> None:
-    attacker = arena.attacker(OPERATOR, "c")
-    payload = attacker.sign(Command, to=LINEAGE, action="pause")
+    number = arena.read(Round, "/main/round").phase.round + 1
+    payload = arena.attacker(OPERATOR, "c").sign(Command, to=LINEAGE, action="start", rounds=1)
     with arena.without("steersman"):
         arena.proxy.say(LINEAGE, str(OperatorCommand(NAME, OPERATOR, LINEAGE)), payload)
         arena.judge(
-            succeeded=lambda: f"operator '{OPERATOR}': pause: paused" in arena.federation.said(),
-            refused=lambda: f"operator '{OPERATOR}': pause: unknown-key" in arena.federation.said(),
+            succeeded=lambda: arena.accepted("a", number),
+            refused=lambda: f"operator '{OPERATOR}': start: unknown-key" in arena.federation.said(),
         )
