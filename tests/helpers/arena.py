@@ -118,7 +118,7 @@ class Arena:
         number = self.read(Round, "/main/round").phase.round + 1
         if hold:
             (self.folder / f"hold-{hold}-{number}").touch()
-        self._order_round()
+        self.order("start")
         self.federation.until("SELECT * FROM rounds WHERE round = ?", number)
         self.heard(lambda m: m.client == LINEAGE and m.topic.endswith("/round") and _is_open(m.payload, number))
         try:
@@ -131,19 +131,21 @@ class Arena:
         """A held device may begin."""
         (self.folder / f"hold-{device}-{number}").unlink()
 
-    def _order_round(self) -> None:
+    def order(self, action: str) -> bytes:
+        """An operator orders the aggregator about; what it said."""
         sequence = Sequence(self.folder / "state" / "by-test")
-        identity = self.federation.operator if isinstance(self.federation, Enrolled) else None
-        assert identity is not None
-        mqtt = Mqtt(port=self.proxy.port)
-        wire = Wire(mqtt, NAME, identity, Keyring("plaintext", None), sequence, None, [])
+        assert isinstance(self.federation, Enrolled)
+        mqtt, nobody = Mqtt(port=self.proxy.port), Keyring("plaintext", None)
+        wire = Wire(mqtt, NAME, self.federation.operator, nobody, sequence, None, [])
         wire.session.connect(lambda: False, print)
         while not isinstance(wire.session.next(5), Connected):
             pass
-        seq = int(time.time() * 1000)
-        wire.send(OperatorCommand(NAME, OPERATOR, LINEAGE), Command, seq=seq, to=LINEAGE, action="start", rounds=1)
+        seq, rounds = time.time_ns() // 1000, int(action == "start")
+        payload = wire.make(Command, seq=seq, to=LINEAGE, action=action, rounds=rounds)[1]
+        wire.send_bytes(OperatorCommand(NAME, OPERATOR, LINEAGE), payload)
         self.federation.wait(lambda: isinstance(wire.session.next(0.1), Published), "the order was to be given")
         wire.close()
+        return payload
 
     def accepted(self, device: str, number: int) -> list[dict[str, Any]]:
         sql = "SELECT * FROM updates WHERE device = ? AND round = ? AND task = 'train' AND outcome = 'accepted'"

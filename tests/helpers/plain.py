@@ -22,8 +22,10 @@ from floe.report import Metrics, Report
 Arrays = Mapping[str, npt.NDArray[Any]]
 SECTIONS: Mapping[str, Mapping[str, object]] = {
     "plan": {"model": "plain", "scaling": "none"},
-    "trainers": {"plain": "helpers.plain:Plain", "held": "helpers.plain:Held"},
+    "trainers": {"plain": "helpers.plain:Plain", "held": "helpers.plain:Held", "canary": "helpers.plain:Canary"},
 }
+CANARY = b"a canary that sings on the wire."  # of finite numbers of four bytes each
+_CANARY = np.frombuffer(CANARY, np.float32)
 
 
 class Plain:
@@ -83,6 +85,17 @@ class Held(Plain):
                 raise Interrupted
             time.sleep(0.02)
         return super().train(base, device=device, round=round, stop=stop)
+
+
+class Canary(Plain):
+    """The same, with a tensor whose bytes are `CANARY`."""
+
+    def initial(self) -> Arrays:
+        return {**super().initial(), "canary": _CANARY}
+
+    def train(self, base: Arrays, *, device: str, round: int, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
+        trained, report = super().train(base, device=device, round=round, stop=stop)
+        return {**trained, "canary": _CANARY}, report
 
 
 def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:

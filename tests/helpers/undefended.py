@@ -23,7 +23,7 @@ from floe.errors import Refused
 from floe.messages import Core
 from floe.operators import Operators
 from floe.roster import Roster, _document
-from floe.seal import Sealer, _nonce, sealer
+from floe.seal import TAG_BYTES, Sealer, _nonce, sealer
 from floe.signing import verify
 from floe.transfer import chunk_length
 
@@ -161,6 +161,22 @@ def _whoever(membership: Any, payload: bytes) -> None:
     membership._device = msgspec.json.decode(payload)["to"]
 
 
+def _seal_to(original: Any) -> Weak:
+    return lambda recipient, data, info: data
+
+
+def _open_with(original: Any) -> Weak:
+    return lambda private, sealed, info: sealed
+
+
+def _seal(original: Any) -> Weak:
+    return lambda opener, key, index, data: data + bytes(TAG_BYTES)
+
+
+def _unseal(original: Any) -> Weak:
+    return lambda opener, key, index, sealed: sealed[:-TAG_BYTES]
+
+
 def _latest(steering: Any, command: Any, *others: Any) -> tuple[Any, ...]:
     return (steering, msgspec.structs.replace(command, seq=2**53 - 1), *others)
 
@@ -200,6 +216,8 @@ DEFENCES = {
     "phase": Defence(_check_manifest, ("aggregator.receiver:check_manifest",)),
     "stale": nothing("aggregator.receiver:Receiver._takes", result=0),
     "group": Defence(_open_group, ("floe.keyring:EnrolledKeyring.open",)),
+    "outcomes": nothing("aggregator.log:Log.outcome"),
+    "one-answer": nothing("aggregator.receiver:has_answer", result=False),
     "chunks": Defence(_add, ("floe.parcel:Incoming.add",)),
     "aggregator": nothing("edge_client.membership:Membership.check_key"),
     "pin": nothing("edge_client.memory:Memory.check_key"),
@@ -215,6 +233,10 @@ DEFENCES = {
     "invitation-time": prepared(_row("until", 2**40), "aggregator.enrolment:Enrolment._invitation"),
     "invitation-name": prepared(_row("device", ""), "aggregator.enrolment:Enrolment._invitation"),
     "number": nothing("floe.devices:_compare"),
+    "join-sealing": Defence(_seal_to, ("floe.roster:seal_to",)),
+    "join-opening": Defence(_open_with, ("floe.roster:open_with",)),
+    "sealing": Defence(_seal, ("floe.seal:Sealer._seal",)),
+    "opening": Defence(_unseal, ("floe.seal:Sealer._open",)),
     "nonce": prepared(_nonce_of_ours, "edge_client.joining:Joining._on_reply"),
     "witness": Defence(_without_witness, ("floe.anchor:present",)),
 }

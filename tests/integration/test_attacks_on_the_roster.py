@@ -207,3 +207,15 @@ def test_attack_an_entry_that_the_aggregator_has_not_made(stage: Stage) -> None:
     with stage.arena.without("aggregator"):
         stage.say(ENTRY, text)
         stage.arena.judge(succeeded=lambda: not stage.device.running, refused=refused)
+
+
+@both
+def test_attack_an_older_head_after_a_kill(stage: Stage) -> None:
+    """What a device has seen outlives a SIGKILL."""
+    stage.device.kill()
+    stage.device = stage.arena.client("a")
+    stage.until("connected to", stage.device.said().count("connected to") + 1)
+    refused = stage.arena.said(stage.device, "goes back behind version 6")
+    with stage.arena.without("follows"):
+        stage.say(HEAD, stage.first)
+        stage.arena.judge(succeeded=lambda: stage.federation.known("a")["head"] == stage.first, refused=refused)
