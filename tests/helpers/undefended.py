@@ -177,8 +177,8 @@ def _unseal(original: Any) -> Weak:
     return lambda opener, key, index, sealed: sealed[:-TAG_BYTES]
 
 
-def _latest(steering: Any, command: Any, *others: Any) -> tuple[Any, ...]:
-    return (steering, msgspec.structs.replace(command, seq=2**53 - 1), *others)
+def _no_orders(steering: Any, *others: Any) -> None:
+    steering._db.execute("DELETE FROM operators")
 
 
 def _nonce_of_ours(joining: Any, reply: Any) -> tuple[Any, ...]:
@@ -211,7 +211,7 @@ DEFENCES = {
     "operator": nothing("aggregator.members:Members._check_operator"),
     "steersman": Defence(_anybody, ("aggregator.members:Members.operators",)),
     "status-order": prepared(_newest, "aggregator.log:Log.status"),
-    "command-order": prepared(_latest, "aggregator.steering:Steering.handle"),
+    "command-order": prepared(_no_orders, "aggregator.steering:Steering.handle"),
     "suite": Defence(_open, ("floe.keyring:EnrolledKeyring.open",)),
     "phase": Defence(_check_manifest, ("aggregator.receiver:check_manifest",)),
     "stale": nothing("aggregator.receiver:Receiver._takes", result=0),
@@ -220,9 +220,11 @@ DEFENCES = {
     "one-answer": nothing("aggregator.receiver:has_answer", result=False),
     "chunks": Defence(_add, ("floe.parcel:Incoming.add",)),
     "aggregator": nothing("edge_client.membership:Membership.check_key"),
+    "device-pin": nothing("aggregator.pins:Pins.check_key"),
     "pin": nothing("edge_client.memory:Memory.check_key"),
     "proof": nothing("floe.keyring:Keyring.proves", result=True),
     "order": nothing("edge_client.memory:Memory.newer", result=True),
+    "reply": nothing("floe.asking:Asking._check_key"),
     "root": Defence(_read_delegation, ("floe.roster:read_delegation",)),
     "delegates": Defence(_read_head(member=True), ("edge_client.membership:read_head",)),
     "delegation-end": Defence(_read_head(member=False), ("edge_client.membership:read_head",)),

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 from helpers.arena import Arena, Attacker, arena_on
-from helpers.enrolment import Enrolled
+from helpers.enrolment import OPERATOR, Enrolled
 from helpers.federation import LINEAGE, NAME
+from helpers.proxy import DROP, PASS, Message, Verdict
 
-from floe.documents import Join, JoinReply, JoinRequest, Keys
+from floe.documents import Join, JoinReply, JoinRequest, Keys, RosterCommand, RosterReply
 from floe.joincode import read_code
 from floe.roster import seal_join
 from floe.signing import from_text, verify
 from floe.store import FILE, open_log
-from floe.topics import DeviceJoin, JoinReplyTo
+from floe.topics import DeviceJoin, JoinReplyTo, RosterReplyTo
 
 both = pytest.mark.parametrize("defended", [False, True])
 
@@ -168,3 +169,29 @@ def test_attack_the_token_of_an_invitation_read_from_the_wire(desk: Arena) -> No
         request = verify(desk.newest(f"/device/j/{LINEAGE}/join", "j").payload, JoinRequest)
         found = read_code(code).token.encode() in from_text(request.sealed)
         desk.judge(succeeded=lambda: found, refused=lambda: not found)
+
+
+@both
+def test_attack_a_reply_to_the_operator_that_is_not_the_aggregators(desk: Arena) -> None:
+    """The broker keeps the operator's question to itself, and member c answers it: nobody is there."""
+    federation, attacker = federation_of(desk), desk.attacker(LINEAGE, "c")
+    head = federation.roster("a").text
+
+    def answer(message: Message) -> Verdict:
+        if not (message.upward and message.topic.endswith(f"/{LINEAGE}/roster") and "/operator/" in message.topic):
+            return PASS
+        asked = verify(message.payload, RosterCommand)
+        reply = attacker.sign(
+            RosterReply, to=OPERATOR, to_key=asked.key, command=asked.seq, done=True, detail="", head=head,
+        )  # fmt: skip
+        attacker.tell(OPERATOR, RosterReplyTo(NAME, LINEAGE, OPERATOR), reply)
+        return DROP
+
+    with desk.without("reply"):
+        desk.proxy.rule = answer
+        listing = federation.start("list", "devices", "list", "--reply", "3", by=desk.by)
+        desk.judge(
+            succeeded=lambda: "no devices yet" in listing.said(),
+            refused=lambda: f"/to/{OPERATOR}/roster: unknown-key" in listing.said(),
+        )
+    assert listing.wait() == 0, "the aggregator's own reply was to be taken, once it came"

@@ -219,3 +219,18 @@ def test_attack_an_older_head_after_a_kill(stage: Stage) -> None:
     with stage.arena.without("follows"):
         stage.say(HEAD, stage.first)
         stage.arena.judge(succeeded=lambda: stage.federation.known("a")["head"] == stage.first, refused=refused)
+
+
+@both
+def test_attack_enrolment_that_is_taken_away(stage: Stage) -> None:
+    """A downgrade: without its federation.pub a device would go on without sealing, and trust whom it sees first."""
+    public, aside = stage.federation.folder / "federation.pub", stage.federation.folder / "aside"
+    stage.device.kill()
+    public.rename(aside)
+    refused = stage.arena.said(stage.device, "bring it back (it is public: any member has it)")
+    believed = stage.arena.said(stage.device, "weights and metrics travel in PLAINTEXT")
+    with stage.arena.without("witness"):
+        stage.device = stage.arena.client("a")
+        stage.arena.judge(succeeded=believed, refused=refused)
+    aside.rename(public)
+    assert not stage.arena.defended or stage.device.wait() == 5
