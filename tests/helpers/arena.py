@@ -12,21 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from edge_client.keys import load_keys
-from floe import weights
 from floe.identity import Identity, load_identity
 from floe.keyring import EnrolledKeyring, Keyring, Ring
-from floe.messages import Command, M, Manifest, Round
-from floe.parcel import Parcel, pack
-from floe.report import Metrics, Report
+from floe.messages import Command, M, Round
+from floe.own_keys import load_keys
 from floe.sequence import Sequence
 from floe.session import Connected, Published
 from floe.settings import Mqtt
 from floe.signing import from_text, verify
-from floe.topics import DeviceChunk, DeviceManifest, OperatorCommand, Topic
+from floe.topics import OperatorCommand
 from floe.wire import Wire
+from helpers.attacker import Attacker
 from helpers.broker import broker_on, free
 from helpers.enrolment import OPERATOR, Enrolled
 from helpers.federation import LINEAGE, NAME, Federation, Sections
@@ -37,7 +33,6 @@ ONE_ROUND: Sections = {
     "rounds": {"count": 1, "devices": 2, "quorum": 1, "grace_s": 30.0, "deadline_s": 40.0},
     "plan": {"model": "held"},
 }
-GOOD = Report(samples=40, test_samples=20, after=Metrics(loss=0.6, accuracy=0.6))
 WEAK = ("helpers.undefended",)
 
 
@@ -175,77 +170,6 @@ class Arena:
     def attacker(self, name: str, keys: str = "") -> Attacker:
         """Somebody who speaks as `name`, with the keys of device `keys`; without any, with keys of its own."""
         return Attacker(self, name, keys)
-
-
-class Attacker:
-    """Makes messages, sealed and signed with its keys, and gives them to whom it likes: the broker is its friend."""
-
-    def __init__(self, arena: Arena, name: str, keys: str = "") -> None:
-        self.arena, self.name = arena, name
-        self.folder = arena.folder / "attackers" / name
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if keys:
-            made = load_keys(arena.folder / "state" / f"device-{keys}", keys)
-            self.identity = Identity(name, made.identity.private)
-        else:
-            self.identity = load_identity(self.folder / "keys", name)
-
-    def sign(self, kind: type[M], **fields: Any) -> bytes:
-        """A message; sender and federation are as said, or as they should be."""
-        header = {"federation": NAME, "sender": self.name, "key": self.identity.key, "proof": "", "seq": 2**40}
-        return self.identity.sign(kind(**(header | fields)))
-
-    def tell(self, client: str, topic: Topic, payload: bytes) -> None:
-        self.arena.proxy.say(client, str(topic), payload)
-
-    def keyring(self) -> EnrolledKeyring:
-        """What is needed to seal to the aggregator, which is public."""
-        federation = self.arena.federation
-        assert isinstance(federation, Enrolled)
-        roster = federation.roster("a")
-        made = load_keys(federation.state("c"), "c")
-        ring = Ring(roster.version, {LINEAGE: roster.aggregator(LINEAGE).sealing})
-        return EnrolledKeyring("chacha20-poly1305", None, made.sealing, ring)
-
-    def update(self, number: int, keyring: Keyring | None = None) -> Parcel:
-        """An update for a round: the weights that it starts from."""
-        order = self.arena.read(Round, "/main/round")
-        assert order.phase.round == number and order.base is not None
-        base = self.arena.federation.model(number - 1)
-        arrays = {name: array for name, array in weights.read(base).items() if not name.startswith("scaling.")}
-        source = self.folder / "update.safetensors"
-        weights.write(source, arrays, {"schema": weights.read_layout_of(base).metadata["schema"]})
-        return pack(
-            self.folder, source, msgspec.json.encode(GOOD).decode(), keyring or self.keyring(), federation=NAME,
-            phase=order.phase, kind="update", sender=self.name, base=order.base.sha256,
-        )  # fmt: skip
-
-    def announce(self, parcel: Parcel, keyring: Keyring | None = None, place: str = "") -> None:
-        """Say what will come, on the topic of device `place`, or one's own."""
-        envelope = parcel.envelope(keyring or self.keyring(), LINEAGE)
-        payload = self.sign(Manifest, core=parcel.core, envelope=envelope)
-        self.tell(LINEAGE, DeviceManifest(NAME, place or self.name, LINEAGE, parcel.core.round), payload)
-
-    def deliver(self, parcel: Parcel, keyring: Keyring | None = None) -> dict[str, Any]:
-        """Announce, and serve."""
-        self.announce(parcel, keyring)
-        return self.serve(parcel)
-
-    def serve(self, parcel: Parcel) -> dict[str, Any]:
-        """Every chunk, if it is asked for; the aggregator's answer."""
-        told = (f"/to/{self.name}/want", f"/to/{self.name}/answer")
-        mine = self.arena.heard(
-            lambda m: m.upward and m.topic.endswith(told) and json.loads(m.payload)["transfer"] == parcel.name
-        )
-        if mine.topic.endswith("/want"):
-            for index in range(len(parcel.core.chunks)):
-                topic = DeviceChunk(NAME, self.name, LINEAGE, parcel.core.round, parcel.name, index)
-                self.tell(LINEAGE, topic, parcel.chunk(index))
-            mine = self.arena.heard(
-                lambda m: m.topic.endswith(told[1]) and json.loads(m.payload)["transfer"] == parcel.name
-            )
-        answer: dict[str, Any] = json.loads(mine.payload)
-        return answer
 
 
 @contextmanager

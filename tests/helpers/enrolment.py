@@ -91,5 +91,3 @@ def new_template(folder: Path, sections: Sections | None = None) -> Path:
         finally:
             federation.close()
     return federation.folder
-
-

@@ -148,7 +148,7 @@ def _row(column: str, value: object) -> Callable[..., None]:
 
     def prepare(enrolment: Any, device: str, key: str, token: str) -> None:
         named = hashlib.sha256(bytes.fromhex(token)).hexdigest()
-        enrolment._db.execute(f"UPDATE invitations SET {column} = ? WHERE token = ?", [value, named])  # noqa: S608
+        enrolment._db.execute(f"UPDATE invitations SET {column} = ? WHERE token = ?", [value, named])
 
     return prepare
 

@@ -4,15 +4,15 @@ refused with it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import hashlib
 
 import msgspec
 import numpy as np
 import pytest
-from helpers.arena import Arena, Attacker
+from helpers.arena import Arena
+from helpers.attacker import Attacker
 from helpers.federation import LINEAGE, NAME
 from helpers.process import Process
 from helpers.proxy import DROP, PASS, Message, Verdict
@@ -111,7 +111,9 @@ def in_the_outbox(arena: Arena) -> Core:
     """What a has sent for the newest training round, still in its outbox."""
     with arena.round() as number:
         pass
-    sent = arena.heard(lambda m: m.client == "a" and m.topic.endswith(f"/{number}/manifest") and b'"train"' in m.payload)
+    sent = arena.heard(
+        lambda m: m.client == "a" and m.topic.endswith(f"/{number}/manifest") and b'"train"' in m.payload
+    )
     return verify(sent.payload, Manifest).core
 
 

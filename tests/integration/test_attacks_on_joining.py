@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from helpers.arena import Arena, Attacker, arena_on
+from helpers.arena import Arena, arena_on
+from helpers.attacker import Attacker
 from helpers.enrolment import OPERATOR, Enrolled
 from helpers.federation import LINEAGE, NAME
 from helpers.proxy import DROP, PASS, Message, Verdict

@@ -1,9 +1,10 @@
-"""A device alone with a hostile broker, which shows it a roster that is not the present one, or none of its federation's."""
+"""A device alone with a hostile broker, which shows it a roster that is old, or not its federation's."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,15 @@ DAY = 86_400
 @pytest.fixture(scope="module")
 def stages(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool], Stage]]:
     made: dict[bool, Stage] = {}
-    with arena_on(tmp_path_factory.mktemp("stage"), template, defended=False) as weak:
-        with arena_on(tmp_path_factory.mktemp("stage"), template, defended=True) as strong:
-            made[False], made[True] = Stage(weak, template), Stage(strong, template)
-            yield made.__getitem__
+    with ExitStack() as stack:
+
+        def stage(defended: bool) -> Stage:
+            if defended not in made:
+                folder = tmp_path_factory.mktemp("stage")
+                made[defended] = Stage(stack.enter_context(arena_on(folder, template, defended=defended)), template)
+            return made[defended]
+
+        yield stage
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import msgspec
 import pytest
-from helpers.arena import ONE_ROUND, Arena, Attacker
+from helpers.arena import ONE_ROUND, Arena
+from helpers.attacker import Attacker
 from helpers.broker import broker_on, free
 from helpers.federation import LINEAGE, NAME, Federation
 from helpers.proxy import Proxy

@@ -1,6 +1,4 @@
-"""An aggregator whose folders were restored from a backup: what it has lost of the roster it learns from the broker, and
-its devices follow it again when an operator says so.
-"""
+"""An aggregator from a backup: the broker tells it what it has lost of the roster, an operator lets devices follow."""
 
 from __future__ import annotations
 
@@ -50,4 +48,5 @@ def test_an_aggregator_from_a_backup_catches_up_and_devices_follow_its_new_epoch
     for device in ("a", "b"):
         sql = "SELECT * FROM updates WHERE device = ? AND epoch = 2 AND task = 'train' AND outcome = 'accepted'"
         federation.until(sql, device)
-    assert a.running and b.running
+    assert a.running
+    assert b.running
