@@ -104,6 +104,16 @@ class Arena:
         before = process.said().count(text)
         return lambda: process.said().count(text) > before
 
+    def told(self, ending: str, text: str) -> Callable[[], bool]:
+        """Whether the aggregator has said a text, once more than until now, on a topic with this ending."""
+
+        def times() -> int:
+            kept = [m for m in list(self.proxy.kept) if m.upward and m.client == LINEAGE and m.topic.endswith(ending)]
+            return sum(text.encode() in m.payload for m in kept)
+
+        before = times()
+        return lambda: times() > before
+
     @contextmanager
     def round(self, hold: str = "") -> Iterator[int]:
         """An operator orders one more round, in which a and b take part: its number, once it is open.
