@@ -124,13 +124,17 @@ def _open(original: Any) -> Weak:
     return open_
 
 
-def _open_group(original: Any) -> Weak:
-    """Whatever the version of the group key."""
+def _announce(original: Any) -> Weak:
+    """A model that does not open is given up, whatever may be on its way."""
 
-    def open_(keyring: Any, core: Core, envelope: Any) -> Sealer:
-        return original(keyring, core, msgspec.structs.replace(envelope, group=keyring.ring.group))
+    def announce(download: Any, manifest: Any, **named: Any) -> None:
+        try:
+            original(download, manifest, **named)
+        except Refused as refusal:
+            download._unusable = (manifest.core.base, str(refusal))
+            raise
 
-    return open_
+    return announce
 
 
 def _check_manifest(original: Any) -> Weak:
@@ -215,7 +219,7 @@ DEFENCES = {
     "suite": Defence(_open, ("floe.keyring:EnrolledKeyring.open",)),
     "phase": Defence(_check_manifest, ("aggregator.receiver:check_manifest",)),
     "stale": nothing("aggregator.receiver:Receiver._takes", result=0),
-    "group": Defence(_open_group, ("floe.keyring:EnrolledKeyring.open",)),
+    "patience": Defence(_announce, ("edge_client.download:Download.announce",)),
     "outcomes": nothing("aggregator.log:Log.outcome"),
     "one-answer": nothing("aggregator.receiver:has_answer", result=False),
     "chunks": Defence(_add, ("floe.parcel:Incoming.add",)),
