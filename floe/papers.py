@@ -79,10 +79,12 @@ class Papers:
         check_folder(self.folder)
         if mqtt.login == "passwords":
             if not present(self.password):
-                raise KeyFileError(f"{self.password}: no password of {self.login!r} here; {_MAKE}")
+                raise KeyFileError(f"{self.password}: no password of {self.login!r} here; {self._way_out}")
             return Access(self.login, read_private(self.password).decode().strip(), Tls(authority))
         if not present(self.certificate):
-            raise AccessError("certificate", f"{self.certificate}: no certificate of {self.login!r} here; {_MAKE}")
+            raise AccessError(
+                "certificate", f"{self.certificate}: no certificate of {self.login!r} here; {self._way_out}"
+            )
         return Access(tls=Tls(authority, certificate=self.certificate, key=self.key))
 
     def public(self, mqtt: Mqtt) -> tuple[str, str]:
@@ -126,6 +128,10 @@ class Papers:
         pem = client_certificate(authority, self.login, self.public_key(), now, SERVER_DAYS)
         write_atomically(self.certificate, pem.encode())
         return f"{self.certificate}: made, until {_until(pem)}"
+
+    @property
+    def _way_out(self) -> str:
+        return "it comes when an operator lets the device in" if self.login.startswith("device.") else _MAKE
 
     @staticmethod
     def _take(path: Path, text: str) -> bool:

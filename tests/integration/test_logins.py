@@ -75,6 +75,10 @@ class Place(Federation):
         number = number_of(self, joining)
         well(self.folder, "devices", "approve", device, "--number", number)
         assert joining.wait() == 0
+        self.plan_at(device)
+
+    def plan_at(self, device: str) -> None:
+        """The trainer of these tests, in the device's own floe.toml."""
         with (self.at(device) / "floe.toml").open("a") as file:
             for section in ("plan", "trainers"):
                 file.write(f"\n[{section}]\n")
@@ -177,6 +181,20 @@ def test_a_broker_that_has_lost_everything_learns_it_again(place: Callable[[Logi
     broker = made.broker()
     made.wait(lambda: "2 cards" in broker.said(), "it was to have the roster again")
     made.rounds_go_on()
+    assert ann.running
+
+
+@pytest.mark.parametrize("login", ["certificates", "passwords"])
+def test_a_device_that_is_not_let_in_yet_waits_in_the_lobby(place: Callable[[Login], Place], login: Login) -> None:
+    made = place(login)
+    made.broker()
+    made.aggregator()
+    well(made.at("ann"), "join", code_of(made, "--device", "ann"), "--no-wait")
+    made.plan_at("ann")
+    ann = made.device("ann")
+    made.wait(lambda: "looking for news in the lobby" in ann.said(), "the device was to wait")
+    well(made.folder, "devices", "approve", "ann", "--yes")
+    made.until(CLOSED)
     assert ann.running
 
 
