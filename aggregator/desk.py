@@ -6,10 +6,12 @@ head (`members.change`), head and entry are published (`entries`), and the devic
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aggregator.certify import Certifier
 from aggregator.enrolment import Enrolment
 from aggregator.entries import Entries
 from aggregator.log import Log
@@ -17,7 +19,9 @@ from aggregator.members import Members
 from floe.documents import Card, Entry, JoinReply, JoinRequest, RosterCommand, RosterReply
 from floe.errors import Refused
 from floe.keyring import EnrolledKeyring
+from floe.papers import Papers
 from floe.session import Received
+from floe.settings import Config
 from floe.topics import (
     CurrentRoster,
     DeviceJoin,
@@ -30,6 +34,7 @@ from floe.topics import (
 )
 from floe.wire import Wire
 
+RENEW_S = 3600.0
 # The head first: with a restored log nothing must be said, or be believed of a device, before it has been seen.
 HEARS = (CurrentRoster, DeviceJoin, OperatorRoster)
 
@@ -41,21 +46,40 @@ class Desk:
     """
 
     def __init__(
-        self, wire: Wire, log: Log, keyring: EnrolledKeyring, members: Members, state: Path,
+        self, config: Config, wire: Wire, log: Log, keyring: EnrolledKeyring, members: Members, state: Path,
         changed: Callable[[Card | None, bool], None],
     ) -> None:  # fmt: skip
         self._wire = wire
         self._log = log
         self._members = members
         self._lineage = lineage = wire.identity.name
+        self._config = config
+        self._renew_at = time.monotonic() + RENEW_S
         self._changed = changed
         self._enrolment = Enrolment(log, members, keyring, wire.identity, state)
-        self._entries = Entries(wire, members, keyring.ring, lineage, state / "keys")
+        self._entries = Entries(wire, members, keyring.ring, lineage, state / "keys", Certifier(config, log))
 
     def greet(self) -> None:
-        """Connected, maybe to a broker that has lost what was retained; but not over a newer head that it has."""
+        """The head, for a broker that may have lost what was retained; but not over a newer one that it has."""
         if not self._members.is_behind:
             self._entries.publish_head()
+
+    def greet_broker(self) -> None:
+        """Connected: a broker that follows the roster lets devices in when it has all their entries."""
+        self.greet()
+        if not self._members.is_behind and self._config.mqtt.login != "shared":
+            self._entries.publish_everybody()
+
+    def tick(self, now: float) -> None:
+        """What is to be looked after now and then: certificates, those of devices and our own."""
+        if now < self._renew_at or self._config.mqtt.login != "certificates":
+            return
+        self._renew_at = now + RENEW_S
+        own = Papers(self._config.path(self._config.security.access), f"lineage.{self._lineage}")
+        if told := own.renew(time.time()):
+            self._log.event("info", "certificate", told)
+        if count := self._entries.renew_certificates():
+            self._log.event("info", "certificate", f"{count} certificate(s) of devices renewed")
 
     def spoke(self, device: str, *, again: bool) -> None:
         """A device is there: its entry may be lost, or be older than what it should know. Told once by this process, or

@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from aggregator.certify import Certifier
 from aggregator.members import Members
 from floe.documents import Card, Entry
 from floe.errors import KeyFileError, Refused
@@ -25,12 +26,15 @@ from floe.wire import Wire
 class Entries:
     """Publishes over `wire`. `ring` is told the group key. Raises `KeyFileError`, `StoreError`."""
 
-    def __init__(self, wire: Wire, members: Members, ring: Ring, lineage: str, folder: Path) -> None:
+    def __init__(
+        self, wire: Wire, members: Members, ring: Ring, lineage: str, folder: Path, certifier: Certifier
+    ) -> None:
         self._wire = wire
         self._members = members
         self._ring = ring
         self._lineage = lineage
         self._folder = folder
+        self._certifier = certifier
         self._rotating: set[str] = set()
         self._told: set[str] = set()
         self.renew()
@@ -60,17 +64,32 @@ class Entries:
             group_key = self._seal(card) if card.state == "approved" else ""
             self._wire.send(
                 EntryTo(self._wire.federation, self._lineage, device), Entry, retain=True, to=device, card=text,
-                group=self._ring.group, group_key=group_key, rotate=device in self._rotating,
+                group=self._ring.group, group_key=group_key, certificate=self._certifier.of(card),
+                rotate=device in self._rotating,
             )  # fmt: skip
 
     def has_told(self, device: str) -> bool:
         """Whether this process has published a device's entry, so that a broker that was there has it."""
         return device in self._told
 
-    def publish_all(self) -> None:
-        """Every approved device's: the group key is another."""
+    def publish_all(self, but: str = "") -> None:
+        """Every approved device's: the group key is another. `but`: who has been told."""
         for device in self._members.approved():
+            if device != but:
+                self.publish(device)
+
+    def publish_everybody(self) -> None:
+        """Every entry, those of revoked devices too, which the head counts."""
+        for device in self._members.all():
             self.publish(device)
+
+    def renew_certificates(self) -> int:
+        """The entries of those whose certificate is to be renewed; how many."""
+        self._certifier.refresh()
+        due = self._certifier.due()
+        for device in due:
+            self.publish(device)
+        return len(due)
 
     def ask_rotation(self, device: str) -> None:
         """Ask a device for other keys, until it has them."""
@@ -89,10 +108,10 @@ class Entries:
         if card is not None:
             self._rotating.discard(card.member)
         renewed = self.renew()
-        if renewed:
-            self.publish_all()
-        if card is not None and not (renewed and card.state == "approved"):
+        if card is not None:  # first of all: the broker waits for it to do as the head says
             self.publish(card.member)
+        if renewed:
+            self.publish_all(but=card.member if card else "")
         return renewed
 
     def _seal(self, card: Card) -> str:

@@ -93,6 +93,10 @@ class Members:
         """The devices that take part, in the order of their names."""
         return [d for (d,) in self._db.execute("SELECT device FROM roster WHERE state = 'approved' ORDER BY device")]
 
+    def all(self) -> list[str]:
+        """Everybody who has a card, in the order of their names."""
+        return [device for (device,) in self._db.execute("SELECT device FROM roster ORDER BY device")]
+
     def check_sender(self, command: RosterCommand) -> None:
         """That somebody may order about the roster: by the present delegation, or the one that the order brings.
 

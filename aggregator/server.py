@@ -48,6 +48,7 @@ from floe.identity import Identity
 from floe.keyring import EnrolledKeyring, Keyring
 from floe.messages import Command, Manifest, Reply, Round, Status, Want
 from floe.operators import Operators, read_operators
+from floe.papers import entrance
 from floe.roster import Anchor
 from floe.sequence import Sequence
 from floe.session import Connected, Disconnected, Published, Received
@@ -88,7 +89,7 @@ class Aggregator:
         heard = (*(ENROLS if anchor else ()), *HEARS)
         self.wire = Wire(
             config.mqtt, self._federation, identity, keyring, Sequence(state / "sequence"), status,
-            [filter_of(kind, **self._levels(kind)) for kind in heard],
+            [filter_of(kind, **self._levels(kind)) for kind in heard], entrance(config, f"lineage.{self._lineage}"),
         )  # fmt: skip
         self._speakers: Speakers = Pins(log, keyring)
         self._desk: Desk | None = None
@@ -97,7 +98,7 @@ class Aggregator:
         if anchor is not None and isinstance(keyring, EnrolledKeyring):
             self._members = Members(log, anchor, self._lineage, identity.key, keyring, state)
             self._speakers, operators = self._members, self._members.operators
-            self._desk = Desk(self.wire, log, keyring, self._members, state, self._on_roster)
+            self._desk = Desk(config, self.wire, log, keyring, self._members, state, self._on_roster)
         self._chain = Chain(config, log, state, identity, keyring, self._epoch_by_roster())
         self._publisher = Publisher(self.wire, keyring, self._lineage, holds=self._policy.models_held)
         self._receiver = Receiver(
@@ -159,6 +160,8 @@ class Aggregator:
                     self._receive(event)
             self._receiver.tick(time.monotonic())
             self._log.flush(time.monotonic())
+            if self._desk is not None:
+                self._desk.tick(time.monotonic())
             if tick and time.monotonic() >= tick:
                 self._step(Tick())
             self._perform()
@@ -371,7 +374,7 @@ class Aggregator:
     def _announce(self) -> None:
         """What is retained of ours, for a broker that may have lost it."""
         if self._desk is not None:
-            self._desk.greet()
+            self._desk.greet_broker()
         self._publisher.announce()
         if self._state.stage != "closing":
             self._publish_round()

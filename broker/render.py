@@ -89,13 +89,13 @@ sys_interval 5
 def files(config: Config, members: Members | None) -> dict[str, str]:
     """ACL and, where there are logins, password file: names -> texts. What a reload replaces.
 
-    Raises `ConfigError`; members are needed for every [broker] login but "shared".
+    Raises `ConfigError`; members are needed for every [mqtt] login but "shared".
     """
     check(config)
-    if config.broker.login == "shared":
+    if config.mqtt.login == "shared":
         return _shared(config)
     if members is None or members.federation != config.federation.name:
-        raise ConfigError(f"[broker] login = {config.broker.login!r}: needs the members of {config.federation.name!r}")
+        raise ConfigError(f"[mqtt] login = {config.mqtt.login!r}: needs the members of {config.federation.name!r}")
     return {ACL: acl(members), PASSWORDS: passwords(members)}
 
 
@@ -120,11 +120,11 @@ topic read $SYS/#
 def check(config: Config) -> None:
     """Raise `ConfigError` for a broker that must not or cannot be started as configured."""
     _check_bind(config.broker.bind)
-    if config.broker.login != "shared":
+    if config.mqtt.login != "shared":
         _check_members_only(config)
         return
     if config.mqtt.lobby_port:
-        raise ConfigError('mqtt.lobby_port: a lobby belongs to [broker] login = "certificates" or "passwords"')
+        raise ConfigError('mqtt.lobby_port: a lobby belongs to [mqtt] login = "certificates" or "passwords"')
     username, password = config.mqtt.username, config.mqtt.password
     if not username and not is_loopback(config.broker.bind):
         raise ConfigError(
@@ -164,10 +164,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_members_only(config: Config) -> None:
-    login, mqtt = config.broker.login, config.mqtt
+    login, mqtt = config.mqtt.login, config.mqtt
     if not mqtt.tls and (login == "certificates" or mqtt.lobby_port or not is_loopback(config.broker.bind)):
         raise ConfigError(
-            f"[broker] login = {login!r}: needs TLS, set [mqtt] tls = true (passwords without it only on 127.0.0.1)"
+            f"[mqtt] login = {login!r}: needs TLS, set [mqtt] tls = true (passwords without it only on 127.0.0.1)"
         )
     if mqtt.lobby_port == mqtt.port:
         raise ConfigError(f"mqtt.lobby_port = {mqtt.lobby_port}: is mqtt.port already; choose another")
@@ -183,7 +183,7 @@ def _listeners(config: Config, tls: ServerFiles | None) -> str:
         _check_folder(path)
     secured = f"cafile {tls.authority}\ncertfile {tls.certificate}\nkeyfile {tls.key}\ntls_version tlsv1.2"
     members = f"listener {mqtt.port} {bind}\n{secured}"
-    if config.broker.login == "certificates":
+    if config.mqtt.login == "certificates":
         members += "\nrequire_certificate true\nuse_identity_as_username true"
     if not mqtt.lobby_port:
         return members
@@ -198,7 +198,7 @@ max_connections {_STRANGERS}
 
 
 def _login(config: Config, folder: Path) -> str:
-    if config.broker.login != "shared":
+    if config.mqtt.login != "shared":
         # Not per_listener_settings: Mosquitto mixes up its listeners' logins when it is told to read them again.
         anonymous = "true" if config.mqtt.lobby_port else "false"
         return (

@@ -52,7 +52,7 @@ class Mosquitto:
         """None while it runs; negative: the signal that ended it."""
         return self._process.poll()
 
-    def reload(self, members: Members) -> None:
+    def reload(self, members: Members | None) -> None:
         """Replace ACL and password file, and have Mosquitto read them, and its certificate, again: no restart.
 
         Rights change for connected clients, too. One whose password is gone is cut; one whose certificate still holds
@@ -85,7 +85,7 @@ def start(
 ) -> Iterator[Mosquitto]:
     """Run Mosquitto with its files in `folder` (made, mode 0700) until the block ends.
 
-    `members` for every [broker] login but "shared"; `tls` where [mqtt] tls is set.
+    `members` for every [mqtt] login but "shared"; `tls` where [mqtt] tls is set.
     It accepts connections when the block begins. Its log goes to `folder/mosquitto.log`, or to our stderr.
     Raises `ConfigError` (what must not be rendered), `StoreError` (the folder), `BrokerError` (not installed, port
     taken, died at the start).

@@ -97,6 +97,9 @@ cat <<TEXT
 
 Next: look through /etc/floe/floe.toml; a shared key, once per federation, copied to every machine:
   sudo -u floe env -C /etc/floe $prefix/.venv/bin/floe key new
+or, where devices are enrolled and log in each as itself, where broker and aggregator run (on a device: floe join CODE):
+  sudo -u floe env -C /etc/floe FLOE_PATHS_STATE=/var/lib/floe/aggregator/state $prefix/.venv/bin/floe federation new --login certificates
+  sudo -u floe env -C /etc/floe FLOE_PATHS_STATE=/var/lib/floe/client-NAME/state $prefix/.venv/bin/floe join CODE --id NAME
   sudo systemctl enable --now floe-broker floe-aggregator        where the broker and the aggregator run
   sudo systemctl enable --now floe-client@NAME                   on a device; its data: FLOE_DEVICE_DATA=... in
                                                                  /etc/floe/client-NAME.environment

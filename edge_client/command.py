@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import click
@@ -15,15 +15,16 @@ from edge_client.data.features import Features
 from edge_client.data.load import load
 from edge_client.device import Device
 from edge_client.enrolled import Enrolled
+from edge_client.lobby import Lobby
 from edge_client.membership import Membership
 from floe.anchor import load_anchor
 from floe.cli import config_options
-from floe.errors import ConfigError, KeyFileError
+from floe.errors import AccessError, ConfigError, KeyFileError
 from floe.identity import load_identity
 from floe.keyring import WARNING, load_enrolled, load_keyring, suite_here
 from floe.own_keys import have_keys, load_keys, take_next
 from floe.roster import Anchor
-from floe.service import log, only_one, stopping
+from floe.service import Stop, log, only_one, stopping
 from floe.settings import Config
 from floe.topics import NAME
 
@@ -60,9 +61,7 @@ def client(config: Config) -> None:
     sys.exit(stop.code)
 
 
-def _run(
-    config: Config, features: Features, anchor: Anchor | None, state: Path, stop: Callable[[], bool], rows: str
-) -> bool:
+def _run(config: Config, features: Features, anchor: Anchor | None, state: Path, stop: Stop, rows: str) -> bool:
     name, lineage = config.device.id, config.rounds.lineage
     about = f"device {name!r} of {config.federation.name!r}: {rows}"
     if anchor is None:
@@ -82,4 +81,12 @@ def _run(
     enrolled_keyring = load_enrolled(config, state, keys.sealing, membership.ring, suite_here())
     log(f"{about}, enrolled, suite {enrolled_keyring.suite}")
     enrolled = Enrolled(config, membership, keys, enrolled_keyring, state)
-    return Device(config, features, keys.identity, enrolled_keyring, state, enrolled).run(stop)
+    lobby = Lobby(config, enrolled, keys.identity, state)
+    while not (stop() or enrolled.changed_keys):
+        since = time.monotonic()
+        try:
+            access = enrolled.papers.access(config.mqtt)
+            return Device(config, features, keys.identity, enrolled_keyring, state, enrolled, access).run(stop)
+        except AccessError as error:
+            lobby.wait(error, since, stop)
+    return enrolled.changed_keys

@@ -18,7 +18,8 @@ from edge_client.enrolled import Enrolled
 from edge_client.memory import Memory
 from edge_client.outbox import Outbox
 from edge_client.work import Done, Failed, Worker
-from floe.errors import KeyFileError, Refused, StoreError
+from floe.access import Access
+from floe.errors import AccessError, KeyFileError, Refused, StoreError
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Answer, M, Manifest, Phase, Round, Status, Want
@@ -27,7 +28,7 @@ from floe.report import Report
 from floe.selection import takes_part
 from floe.sequence import Sequence
 from floe.service import log
-from floe.session import Connected, Disconnected, Posted, Published, Received
+from floe.session import UNAUTHORIZED, Connected, Disconnected, Posted, Published, Received
 from floe.settings import Config
 from floe.topics import (
     AggregatorStatus,
@@ -89,7 +90,7 @@ class Device:
 
     def __init__(
         self, config: Config, features: Features, identity: Identity, keyring: Keyring, state: Path,
-        enrolled: Enrolled | None = None,
+        enrolled: Enrolled | None = None, access: Access | None = None,
     ) -> None:  # fmt: skip
         self._config = config
         self._id = config.device.id
@@ -113,6 +114,7 @@ class Device:
                 filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__})
                 for kind in (*LISTENS_TO, *(ROSTER if enrolled else ()))
             ],
+            access,
         )
         self._worker = Worker(config, features, keyring, state, self.wire.session.post)
         self._pump = Pump(self.wire)
@@ -154,6 +156,7 @@ class Device:
                 case Disconnected(reason):
                     log(f"connection lost: {reason}; trying again")
                 case Published(refusal) if refusal:
+                    self._check_rights(refusal)
                     log(f"the broker refused a message: {refusal}; check its ACL and limits")
                 case Received():
                     self._receive(event)
@@ -164,6 +167,10 @@ class Device:
             self._retry_at = time.monotonic() + RETRY_S
             log(f"error: {error}; trying again in {RETRY_S:g} s")
         self._pump.run()
+
+    def _check_rights(self, refusal: str) -> None:
+        if self._enrolled is not None and self._config.mqtt.login != "shared" and refusal == UNAUTHORIZED:
+            raise AccessError("login", f"the broker lets {self._id!r} say nothing: it knows no such device, or not yet")
 
     def _greet(self) -> None:
         log(f"connected to {self._config.mqtt.host}:{self._config.mqtt.port}")

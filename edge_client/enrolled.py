@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from edge_client.asked import ask, check_not_rejected, forget_asked, kept_asked
+from edge_client.entrance import papers_of, take_papers
 from edge_client.membership import Membership
 from floe.documents import Entry, Join, JoinReply
 from floe.errors import KeyFileError
@@ -34,6 +35,9 @@ class Enrolled:
     def __init__(self, config: Config, membership: Membership, keys: OwnKeys, keyring: EnrolledKeyring, state: Path):
         self.membership = membership
         self.changed_keys = False
+        self.papers = papers_of(state, keys.identity.name)
+        self.new_papers = take_papers(self.papers, membership)
+        self._mqtt = config.mqtt
         self._federation = config.federation.name
         self._lineage = config.rounds.lineage
         self._algorithm = config.security.signatures
@@ -61,6 +65,7 @@ class Enrolled:
                 self._on_entry(wire.read(received, Entry, self._lineage), received.payload)
             case JoinReplyTo():
                 self._on_reply(wire.read(received, JoinReply, self._lineage))
+        self.new_papers |= take_papers(self.papers, self.membership)
         return self.is_approved and not before
 
     def connected(self) -> None:
@@ -87,12 +92,13 @@ class Enrolled:
         recipient = self.membership.ring.recipients.get(self._lineage) or (self._asked and self._asked.sealing)
         if recipient:
             token = self._asked.token if self._asked else ""
-            ask(wire, self._lineage, recipient, Join(self._nonce, self._keys.public((self._suite,)), token))
+            keys = self._keys.public((self._suite,), *self.papers.public(self._mqtt))
+            ask(wire, self._lineage, recipient, Join(self._nonce, keys, token))
 
     def _ask_other_keys(self, wire: Wire) -> None:
         name = self._keys.identity.name
         following = load_next(self._state, name, self._algorithm)
-        keys = following.public((self._suite,))
+        keys = following.public((self._suite,), *self.papers.public(self._mqtt))
         endorsement = self._keys.identity.sign_bytes(endorsement_bytes(self._federation, name, keys))
         recipient = self.membership.ring.recipients[self._lineage]
         ask(wire, self._lineage, recipient, Join(self._nonce, keys, endorsement=endorsement), following.identity)

@@ -94,6 +94,7 @@ def _agreed(config: Config, code: JoinCode, name: str) -> Config:
             ("mqtt", "host", config.mqtt.host, code.host),
             ("mqtt", "port", config.mqtt.port, code.port),
             ("mqtt", "tls", config.mqtt.tls, code.tls),
+            ("mqtt", "login", config.mqtt.login, code.login),
             ("mqtt", "lobby_port", config.mqtt.lobby_port, _lobby_port(code)),
             ("rounds", "lineage", config.rounds.lineage, code.lineage),
         )
@@ -155,7 +156,7 @@ def _toml_value(value: str | int) -> str:
 
 
 def _toml(code: JoinCode, name: str) -> str:
-    access = f"tls = {_toml_value(code.tls)}\nlobby_port = {_lobby_port(code)}\n"
+    access = f"tls = {_toml_value(code.tls)}\nlobby_port = {_lobby_port(code)}\nlogin = {_toml_value(code.login)}\n"
     return (
         "# Written by `floe join`; `floe init --print` shows all that can be set.\n"
         f'[federation]\nname = "{code.federation}"\n\n[mqtt]\nhost = "{code.host}"\nport = {code.port}\n{access}\n'

@@ -8,21 +8,21 @@ import time
 from pathlib import Path
 
 import click
-import msgspec
 
 from edge_client.asked import Asked, ask, check_not_rejected, forget_asked
+from edge_client.entrance import papers_of, take_papers
 from edge_client.membership import Membership
-from floe.access import Access, Tls
 from floe.documents import Join, JoinReply, JoinRequest
 from floe.errors import BrokerError, KeyFileError, Refused
 from floe.keyring import Keyring, suite_here
 from floe.messages import Suite
 from floe.own_keys import OwnKeys
+from floe.papers import lobby
 from floe.roster import number
 from floe.sequence import Sequence
 from floe.service import Stop, log
 from floe.session import Connected, Disconnected, Published, Received
-from floe.settings import Config, Mqtt
+from floe.settings import Config
 from floe.terminal import large, printable
 from floe.topics import CurrentRoster, EntryTo, JoinReplyTo, parse
 from floe.wire import Wire
@@ -44,15 +44,17 @@ class Joining:
         membership.expect(asked.version)
         self._asked = asked
         self._state = state
+        self._papers = papers_of(state, self._name)
         suite: Suite = suite_here() if config.security.suite == "auto" else config.security.suite
-        self._join = Join(asked.nonce, keys.public((suite,)), asked.token)
-        mqtt, access = _lobby(config.mqtt)
+        public = keys.public((suite,), *self._papers.public(config.mqtt))
+        self._join = Join(asked.nonce, public, asked.token)
+        mqtt, access = lobby(config.mqtt)
         self._place = f"{mqtt.host}:{mqtt.port}"
         named = (self._federation, self._lineage)
         topics = (CurrentRoster(*named), EntryTo(*named, self._name), JoinReplyTo(*named, self._name))
         self._wire = Wire(
             mqtt, self._federation, keys.identity, Keyring("plaintext", None), Sequence(state / "sequence"), None,
-            [str(topic) for topic in topics], access,
+            [str(topic) for topic in topics], access or self._papers.access(mqtt),
         )  # fmt: skip
         self._request: JoinRequest | None = None
         self._again_at = math.inf  # until our subscriptions are on their way
@@ -80,6 +82,7 @@ class Joining:
                         session.ack(received)
                         self._receive(received)
                 if self._membership.is_approved(self._key):
+                    take_papers(self._papers, self._membership)
                     forget_asked(self._state)
                     return True
                 if self._shown and not wait:
@@ -140,10 +143,3 @@ class Joining:
         click.echo(
             f"number {spaced}: tell it to the operator, who compares it: floe devices approve {self._name}", err=True
         )
-
-
-def _lobby(mqtt: Mqtt) -> tuple[Mqtt, Access | None]:
-    """Where those ask who have no login. TLS there is not verified: the request is sealed, and the reply signed."""
-    if not mqtt.lobby_port:
-        return mqtt, None
-    return msgspec.structs.replace(mqtt, port=mqtt.lobby_port), Access(tls=Tls(verify=False) if mqtt.tls else None)

@@ -59,16 +59,16 @@ class Tls:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         elif self.authority is None:
             context.load_default_certs()
-        else:
-            _believe(context, self.authority)
         self.show(context)
         return context
 
     def show(self, context: ssl.SSLContext) -> None:
-        """Read our certificate and key, if any, again: one that was renewed is shown from the next connection on.
+        """Read authority, certificate and key, if any, again: what was renewed counts from the next connection on.
 
         Raises `KeyFileError`; the context keeps what it had.
         """
+        if self.verify and self.authority is not None:
+            _believe(context, self.authority)
         if self.certificate is not None and self.key is not None:
             _show(context, self.certificate, self.key)
 

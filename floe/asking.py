@@ -20,6 +20,7 @@ from floe.errors import BrokerError, KeyFileError, Refused
 from floe.files import write_atomically
 from floe.keyring import Keyring, load_keyring
 from floe.messages import Command, Message, Reply
+from floe.papers import entrance
 from floe.roster import Roster
 from floe.sequence import SESSION, Sequence
 from floe.service import Stop, log, only_one, stopping
@@ -64,7 +65,10 @@ class Asking:
         if asker.known is not None:
             filters.insert(0, CurrentRoster(self._federation, self.lineage))
         texts = [str(topic) for topic in filters]
-        self._wire = Wire(config.mqtt, self._federation, asker.identity, self._keyring, self._sequence, None, texts)
+        access = entrance(config, f"operator.{name}")
+        self._wire = Wire(
+            config.mqtt, self._federation, asker.identity, self._keyring, self._sequence, None, texts, access
+        )
 
     def ask(self, talk: Talk[R], wait_s: float, **fields: Any) -> R:
         """Send a command, again and again as it is, until its reply is there.

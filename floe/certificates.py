@@ -111,16 +111,16 @@ def server_certificate(
     )
 
 
-def client_certificate(authority: Authority, login: str, public: bytes, now: float) -> str:
-    """A client's certificate in PEM, for 90 days: its common name is `login`, `public` its SPKI in DER.
+def client_certificate(authority: Authority, login: str, public: bytes, now: float, days: int = CLIENT_DAYS) -> str:
+    """A client's certificate in PEM, for so many days: its common name is `login`, `public` its SPKI in DER.
 
     Raises `Refused("malformed", ...)`: both come from a peer.
     """
-    if not re.fullmatch(r"[a-z]+\.[a-z0-9_-]+", login) or len(login) > MAX_LOGIN:
+    if not re.fullmatch(r"broker|[a-z]+\.[a-z0-9_-]+", login) or len(login) > MAX_LOGIN:
         raise Refused("malformed", f"{login!r}: no login for a certificate, which holds at most {MAX_LOGIN} characters")
     return _signed(
         authority,
-        _builder(_name(login), _public(public), datetime.fromtimestamp(now, UTC), CLIENT_DAYS).add_extension(
+        _builder(_name(login), _public(public), datetime.fromtimestamp(now, UTC), days).add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         ),
     )

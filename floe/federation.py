@@ -18,7 +18,9 @@ from floe.hpke import sealing_text
 from floe.identity import Identity, load_identity, load_sealing_key, new_identity, present, read_identity
 from floe.managing import Managing, managing
 from floe.operators import check_name, check_places
+from floe.papers import HASHES
 from floe.roster import Anchor, Roster, read_delegation
+from floe.secure import carry, furnish, new_authority_beside, settle
 from floe.service import only_one
 from floe.settings import Config
 from floe.sign_roster import Change, delegate, first_head, next_head, with_new_keys, with_next_epoch
@@ -46,19 +48,23 @@ def federation() -> None:
 
 
 @federation.command()
-@config_options(federation="federation.name", lineage="rounds.lineage")
+@config_options(federation="federation.name", lineage="rounds.lineage", host="mqtt.host", login="mqtt.login")
 @click.option("--operator", "name", default="operator", show_default=True, metavar="NAME", help="name of the operator")
 @_days
 def new(config: Config, name: str, days: int) -> None:
     """Make a root key, an operator, the aggregator's keys and the first roster; overwrites nothing.
 
     Run it where the aggregator will run. If it was interrupted, run it again.
+
+    With --login certificates or passwords each member gets in at the broker as itself, over TLS: a small authority is
+    made for that, and floe.toml where there is none (--host: the broker's address for all).
     """
     check_name(name)
     if name == config.rounds.lineage:
         raise ConfigError(f"--operator {name}: the lineage has this name; choose another")
     paths = _Paths(config)
     paths.check_fresh()
+    config = settle(config)
     with only_one(paths.state, "aggregator"):
         delegation = _make(config, paths, name, days)
     click.echo(
@@ -70,6 +76,9 @@ def new(config: Config, name: str, days: int) -> None:
     )
     click.echo(f"  {paths.anchor}: public; every member has it")
     click.echo(f"  {paths.state}: the aggregator's keys and its first roster")
+    if config.mqtt.tls:
+        access = config.path(config.security.access)
+        click.echo(f"  {access}: the authority, and what broker, aggregator and operator here log in with")
     click.echo("next: start the broker and `floe aggregator`, then `floe invite`")
 
 
@@ -153,6 +162,43 @@ def rotate(config: Config, reply_s: float) -> None:
         click.echo(f"{lineage!r} has other keys, version {roster.version} of the roster")
 
 
+@federation.command()
+@_place
+@_reply
+def authority(config: Config, reply_s: float) -> None:
+    """Put another authority in the place of the one that signs certificates here, and tell the members.
+
+    Both count: devices that are away learn of it when they come back. Broker and aggregator follow within the hour.
+    """
+    with managing(config, reply_s) as held:
+        held.check_may_sign(held.newest().delegation)
+        both = new_authority_beside(config, time.time())
+
+        def make() -> tuple[Roster, Change]:
+            roster = held.newest()
+            return roster, next_head(roster, held.operator, int(time.time()), ca=both)
+
+        version = held.publish(make).version
+    click.echo(f"another authority, version {version} of the roster")
+
+
+@federation.command()
+@config_options(host="mqtt.host", lineage="rounds.lineage")
+@click.argument("name")
+@click.option("--to", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="written there, 0600")
+@click.option("--name", "names", multiple=True, metavar="HOST", help="broker: a further name or address that it has")
+def login(config: Config, name: str, to: Path, names: Sequence[str]) -> None:
+    """Make what NAME (broker, operator.NAME, lineage.NAME) logs in with on another machine.
+
+    It goes there into the folder `access` beside floe.toml ([security] access), over a safe way.
+    """
+    for path in carry(config, name, to, names, time.time()):
+        click.echo(path)
+    if config.mqtt.login == "passwords" and name != "broker":
+        hashes = config.path(config.security.access) / HASHES
+        click.echo(f"a broker on another machine needs {hashes} again, too", err=True)
+
+
 def _make(config: Config, paths: _Paths, name: str, days: int) -> Delegation:
     """The files of a new federation, the head last: with it all is there."""
     now, lineage = int(time.time()), config.rounds.lineage
@@ -164,7 +210,8 @@ def _make(config: Config, paths: _Paths, name: str, days: int) -> Delegation:
     signing = load_identity(paths.state / "keys", lineage)
     sealing = sealing_text(load_sealing_key(paths.state / "keys", lineage).public_key())
     aggregator = Aggregator(lineage, signing.key, sealing, 1)
-    write_atomically(paths.head, first_head(anchor, private, aggregator, text, now).encode())
+    ca = furnish(config, name, now)
+    write_atomically(paths.head, first_head(anchor, private, aggregator, text, now, ca).encode())
     return delegation
 
 

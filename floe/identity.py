@@ -66,7 +66,7 @@ def load_identity(folder: Path, name: str, algorithm: Algorithm = "ed25519") -> 
 
     Raises `KeyFileError`, also for a folder that others can look into.
     """
-    _check_folder(folder)
+    check_folder(folder)
     path = folder / f"{name}.pem"
     return read_identity(path, name) if present(path) else new_identity(path, name, algorithm)
 
@@ -97,7 +97,7 @@ def load_sealing_key(folder: Path, name: str) -> X25519PrivateKey:
     """What transfers are sealed to: the X25519 key `<folder>/<name>.hpke.pem` (PKCS #8, RFC 8410), made at its first
     use. Raises `KeyFileError`, also for a folder that others can look into.
     """
-    _check_folder(folder)
+    check_folder(folder)
     path = folder / f"{name}.hpke.pem"
     if not present(path):
         fresh = X25519PrivateKey.generate()
@@ -167,7 +167,7 @@ def _is_our_rsa(key: PrivateKeyTypes) -> TypeGuard[rsa.RSAPrivateKey]:
     return key.key_size == RSA_BITS and key.public_key().public_numbers().e == RSA_EXPONENT
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Others may not look into a folder of keys, nor put one there. A folder that is not there yet is made private."""
     try:
         mode = stat.S_IMODE(folder.stat().st_mode)

@@ -76,7 +76,7 @@ def _invited(held: Managing, config: Config, name: str, expires: int) -> JoinCod
     return JoinCode(
         federation=held.federation, lineage=lineage, device=name, root=held.known.anchor.root,
         sealing=newest.aggregator(lineage).sealing, token=token.hex(), expires=expires, version=newest.version,
-        host=mqtt.host, port=mqtt.port, lobby_port=mqtt.lobby_port or mqtt.port, tls=mqtt.tls,
+        host=mqtt.host, port=mqtt.port, lobby_port=mqtt.lobby_port or mqtt.port, tls=mqtt.tls, login=mqtt.login,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 
 from floe.errors import ConfigError, Refused
+from floe.settings import Login
 from floe.signing import from_text, to_text
 from floe.topics import NAME
 
@@ -23,6 +24,7 @@ MAX_CHARACTERS = 2000
 _CHECKSUM_BYTES = 4
 _FIXED = struct.Struct(">32s32s16sIIHHB")
 _TLS = 1
+_LOGINS: dict[Login, int] = {"shared": 0, "passwords": 2, "certificates": 4}  # how members log in, two bits
 _AGAIN = "copy it again, or scan its QR code"
 
 
@@ -33,7 +35,7 @@ class JoinCode:
     `root` (Ed25519) and `sealing` (X25519, the aggregator's) are public keys as in messages, `token` is 16 bytes in
     hexadecimal, `expires` in seconds since 1970; `version` is the roster's when the code was made: whoever shows the
     device an older one is not believed. `device` is the name that is invited, empty: any. The broker lets members in at
-    `port`, and who is none yet at `lobby_port`; both with TLS, or neither.
+    `port`, by `login`, and who is none yet at `lobby_port`; both with TLS, or neither.
     """
 
     federation: str
@@ -48,6 +50,7 @@ class JoinCode:
     port: int
     lobby_port: int
     tls: bool
+    login: Login = "shared"
 
 
 def write_code(code: JoinCode) -> str:
@@ -56,7 +59,7 @@ def write_code(code: JoinCode) -> str:
     try:
         fixed = _FIXED.pack(
             from_text(code.root), from_text(code.sealing), bytes.fromhex(code.token), code.expires, code.version,
-            code.port, code.lobby_port, _TLS * code.tls,
+            code.port, code.lobby_port, _TLS * code.tls | _LOGINS[code.login],
         )  # fmt: skip
     except struct.error:
         numbers = f"valid until {code.expires}, version {code.version}"
@@ -84,11 +87,12 @@ def read_code(text: str) -> JoinCode:
         federation, lineage, device, host = _texts(content[_FIXED.size :])
     except (struct.error, ValueError):
         raise ConfigError("join code: not made as a join code is; ask for another (`floe invite`)") from None
-    if flags & ~_TLS:
+    login = next((login for login, bits in _LOGINS.items() if bits == flags & ~_TLS), None)
+    if login is None:
         raise ConfigError("join code: asks for something that this version of Floe does not know; update it")
     code = JoinCode(
         federation, lineage, device, to_text(root), to_text(sealing), token.hex(), expires, version, host, port,
-        lobby_port, bool(flags & _TLS),
+        lobby_port, bool(flags & _TLS), login,
     )  # fmt: skip
     _check(code)
     return code

@@ -30,9 +30,10 @@ class OwnKeys:
     identity: Identity
     sealing: X25519PrivateKey
 
-    def public(self, suites: tuple[Suite, ...]) -> Keys:
-        """What the roster shall say of this member; `suites` in the order of preference."""
-        return Keys(signing=self.identity.key, sealing=sealing_text(self.sealing.public_key()), suites=suites)
+    def public(self, suites: tuple[Suite, ...], login: str = "", tls: str = "") -> Keys:
+        """What the roster shall say of this member; `suites` in the order of preference, the rest for the broker."""
+        sealing = sealing_text(self.sealing.public_key())
+        return Keys(signing=self.identity.key, sealing=sealing, suites=suites, login=login, tls=tls)
 
 
 def load_keys(state: Path, name: str, algorithm: Algorithm = "ed25519") -> OwnKeys:

@@ -33,6 +33,7 @@ UNSUPPORTED_VERSION = 132  # MQTT 5, 3.2.2.2
 UNWELCOME = (133, 134, 135, 138, 140)  # the same: client id, name or password, not authorised, banned
 NO_TOPIC = "\ufffd"  # in place of one that is not UTF-8 (MQTT 5, 1.5.4)
 STOP_POLL_S = 0.1  # how long somebody who wants us to end may have to wait for it
+UNAUTHORIZED = "Not authorized (135)"  # MQTT 5, 3.4.2.1: the broker's ACL
 TAKEN_OVER = 142  # MQTT 5, 3.14.2.1
 # Mosquitto 2.0 tells nobody that it was taken over: it closes, and so again and again. A broker that is killed a few
 # times in a row does the same; one that goes on so is given up by whatever starts it.

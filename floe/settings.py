@@ -15,6 +15,8 @@ from floe.messages import Name, Suite
 from floe.plan import Plan
 from floe.signing import Algorithm
 
+Login = Literal["shared", "passwords", "certificates"]
+
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One table of floe.toml."""
@@ -36,7 +38,10 @@ class Mqtt(Section, frozen=True):
         int,
         Meta(ge=0, le=65535, description="TCP port at which those without a login may ask to join; 0: none"),
     ] = 0
-    username: Annotated[str, Meta(description="login; empty: anonymous")] = ""
+    login: Annotated[
+        Login, Meta(description="how all log in: shared: as username (empty: as nobody); else each as itself")
+    ] = "shared"
+    username: Annotated[str, Meta(description="login that all share; empty: anonymous")] = ""
     password: Annotated[str, Meta(description="password; better given as FLOE_MQTT_PASSWORD than in the file")] = ""
     keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="MQTT keep alive, seconds")] = 30
     connect_timeout_s: Annotated[
@@ -73,6 +78,9 @@ class Security(Section, frozen=True):
     operators: Annotated[
         str, Meta(description="without enrolment: the operators that the aggregator obeys, one `name key` a line")
     ] = "operators.pub"
+    access: Annotated[
+        str, Meta(description="folder of what aggregator, broker and operators log in with, and the authority's key")
+    ] = "access"
     delegation: Annotated[
         str, Meta(description="the root's word for the operators (`floe federation delegate`), beside operator.pem")
     ] = "operators.delegation"
@@ -163,10 +171,6 @@ class Broker(Section, frozen=True):
     """The Mosquitto that `floe broker` starts."""
 
     bind: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
-    login: Annotated[
-        Literal["shared", "passwords", "certificates"],
-        Meta(description="how clients log in: all as mqtt.username (empty: nobody), or each as itself"),
-    ] = "shared"
     mosquitto: Annotated[str, Meta(min_length=1, description="the mosquitto program")] = "mosquitto"
     max_payload_mb: Annotated[
         int, Meta(ge=1, le=256, description="largest MQTT packet, in MB; the same on bridged brokers")

@@ -80,15 +80,16 @@ def revoke(roster: Roster, operator: Identity, place: Place, now: int) -> Change
 
 
 def next_head(
-    roster: Roster, operator: Identity, now: int, *, delegation: str = "", aggregators: tuple[Aggregator, ...] = ()
-) -> Change:
-    """A head with the same cards: with another delegation, or other aggregators, where they are given."""
+    roster: Roster, operator: Identity, now: int, *, delegation: str = "", aggregators: tuple[Aggregator, ...] = (),
+    ca: str = "",
+) -> Change:  # fmt: skip
+    """A head with the same cards: with another delegation, aggregators, or authority, where they are given."""
     head = roster.head
     return Change(
         "",
         _signed_head(
             roster, operator, now, head.tree, head.count, head.group, delegation or head.delegation,
-            aggregators or head.aggregators,
+            aggregators or head.aggregators, ca or head.ca,
         ),
     )  # fmt: skip
 
@@ -112,11 +113,13 @@ def with_new_keys(roster: Roster, lineage: str, offered: Member) -> tuple[Aggreg
     return tuple(after if found.lineage == lineage else found for found in roster.head.aggregators)
 
 
-def first_head(anchor: Anchor, operator: Identity, aggregator: Aggregator, delegation: str, now: int) -> str:
-    """Version 1 of a roster: no device yet."""
+def first_head(
+    anchor: Anchor, operator: Identity, aggregator: Aggregator, delegation: str, now: int, ca: str = ""
+) -> str:
+    """Version 1 of a roster: no device yet. `ca`: who signs the broker's certificate, in PEM."""
     head = Head(
         federation=anchor.federation, sender=operator.name, key=operator.key, proof="", seq=1, issued=now,
-        tree=EMPTY_TREE, count=0, group=1, aggregators=(aggregator,), delegation=delegation,
+        tree=EMPTY_TREE, count=0, group=1, aggregators=(aggregator,), ca=ca, delegation=delegation,
     )  # fmt: skip
     return operator.sign(head).decode()
 
@@ -145,17 +148,19 @@ def _change(
     group = version if shut_out else roster.head.group
     count = roster.head.count + (before is None)
     head = roster.head
-    return Change(text, _signed_head(roster, operator, now, tree, count, group, head.delegation, head.aggregators))
+    return Change(
+        text, _signed_head(roster, operator, now, tree, count, group, head.delegation, head.aggregators, head.ca)
+    )
 
 
 def _signed_head(
     roster: Roster, operator: Identity, now: int, tree: str, count: int, group: int, delegation: str,
-    aggregators: tuple[Aggregator, ...],
+    aggregators: tuple[Aggregator, ...], ca: str,
 ) -> str:  # fmt: skip
     head = msgspec.structs.replace(
         roster.head, sender=operator.name, key=operator.key, proof="", seq=roster.version + 1,
         issued=max(now, roster.head.issued), tree=tree, count=count, group=group, delegation=delegation,
-        aggregators=aggregators,
+        aggregators=aggregators, ca=ca,
     )  # fmt: skip
     return operator.sign(head).decode()
 

@@ -147,6 +147,15 @@ CREATE TABLE invitations (
 """
 
 
+@migrations()
+def m005_certificates(db: Database) -> None:
+    """What devices log in with at the broker, and when that is to be renewed (unix seconds)."""
+    db.execute(
+        "CREATE TABLE certificates (device TEXT PRIMARY KEY, tls TEXT NOT NULL, pem TEXT NOT NULL, "
+        "issuer TEXT NOT NULL, renew_at INTEGER NOT NULL)"
+    )
+
+
 _M001 = """
 CREATE TABLE federations (
     federation TEXT NOT NULL, lineage TEXT NOT NULL, epoch INTEGER NOT NULL,

@@ -15,7 +15,9 @@ from typing import Any
 import click
 
 from floe.anchor import read_anchor
+from floe.asker import load_asker
 from floe.cli import config_options
+from floe.papers import entrance
 from floe.service import log, stopping
 from floe.session import Connected, Disconnected, Received, Session
 from floe.settings import Config
@@ -33,11 +35,13 @@ def tail(config: Config, as_json: bool) -> None:
 
     What is sealed stays sealed: this needs no key. Signatures are checked against the key that each message names; that
     key is held against the roster where federation.pub lies here, and else against the first that was seen for a name.
+    Where members log in each as itself, it is the operator whose key lies here, and hears what that one may.
     """
     federation = config.federation.name
     anchor = read_anchor(config.path(config.security.federation))
     client_id = f"floe-tail-{os.urandom(4).hex()}"
-    session = Session(config.mqtt, client_id, [f"floe/{federation}/#"], None)
+    login = "" if config.mqtt.login == "shared" else f"operator.{load_asker(config).identity.name}"
+    session = Session(config.mqtt, client_id, [f"floe/{federation}/#"], None, entrance(config, login))
     with stopping() as stop:
         try:
             session.connect(stop, log)

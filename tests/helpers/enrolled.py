@@ -16,7 +16,7 @@ from floe.access import Access, Tls
 from floe.certificates import client_certificate, load_authority, new_authority, server_certificate, spki, tls_key
 from floe.logins import hash_of
 from floe.session import Connected, Event, Published, Session
-from floe.settings import Broker, Config, Mqtt
+from floe.settings import Config, Mqtt
 from helpers.broker import free
 
 WAIT_S = 20.0
@@ -45,8 +45,8 @@ class Enrolled:
         return ServerFiles(self.folder / "ca.pem", self.folder / "server.pem", self.folder / "server.key")
 
     def broker(self, members: Members, tls: ServerFiles | None = None) -> AbstractContextManager[run.Mosquitto]:
-        mqtt = Mqtt(port=self.port, tls=True, lobby_port=self.lobby)
-        config = Config(mqtt=mqtt, broker=Broker(login=self.login), folder=self.folder)
+        mqtt = Mqtt(port=self.port, tls=True, lobby_port=self.lobby, login=self.login)
+        config = Config(mqtt=mqtt, folder=self.folder)
         return run.start(config, self.folder / "broker", members=members, tls=tls or self.certify())
 
     def member(self, name: str) -> Member:

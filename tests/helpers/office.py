@@ -24,7 +24,7 @@ from floe.own_keys import OwnKeys, load_keys
 from floe.roster import Anchor, Roster, endorsement_bytes, read_head, seal_join
 from floe.sequence import Sequence
 from floe.session import Received
-from floe.settings import Mqtt
+from floe.settings import Config, Mqtt
 from floe.sign_roster import Change, Place, approve, delegate, first_head, place_of, revoke
 from floe.signing import verify
 from floe.topics import CurrentRoster, DeviceJoin, EntryTo, OperatorRoster, Topic
@@ -97,7 +97,8 @@ class Office:
         self.members = Members(self.log, self.anchor, LINEAGE, key, self.keyring, self.state, clock=self.clock)
         self.enrolment = Enrolment(self.log, self.members, self.keyring, self.identity, self.state, clock=self.clock)
         self.wire = QuietWire(self.identity, self.state / "sequence", self.retained)
-        self.desk = Desk(self.wire, self.log, self.keyring, self.members, self.state, self._changed)
+        config = Config(folder=self.folder)
+        self.desk = Desk(config, self.wire, self.log, self.keyring, self.members, self.state, self._changed)
 
     def stop(self) -> None:
         self.log.close()

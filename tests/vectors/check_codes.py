@@ -10,6 +10,7 @@ from typing import Any
 
 Json = dict[str, Any]
 NAME = "[a-z0-9_-]{1,64}"
+LOGINS = ("shared", "passwords", "certificates")
 BASE41 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ+-./:"
 
 
@@ -28,9 +29,10 @@ def read_code(text: str) -> Json:
         texts.append(rest[:length].decode("ascii"))
         rest = rest[length:]
         assert re.fullmatch(pattern, texts[-1]), texts[-1]
-    assert (rest, flags & ~1) == (b"", 0), "more than a code has"
+    assert (rest, flags >> 1 < len(LOGINS)) == (b"", True), "more than a code has"
     assert all(numbers[2:]), "port 0"
-    keys = {"root": encode64(root), "sealing": encode64(sealing), "token": token.hex(), "tls": bool(flags)}
+    keys = {"root": encode64(root), "sealing": encode64(sealing), "token": token.hex(), "tls": bool(flags & 1)}
+    keys["login"] = LOGINS[flags >> 1]
     names = zip(("federation", "lineage", "device", "host"), texts, strict=True)
     return keys | dict(names) | dict(zip(("expires", "version", "port", "lobby_port"), numbers, strict=True))
 

@@ -94,9 +94,13 @@ def codes() -> list[Json]:
     """Join codes: of an odd and of an even number of bytes."""
     first = JoinCode(
         "floe", "main", "ann", ROOT.key, AGGREGATOR.sealing, fixed("token", 16).hex(), T0 + 86_400, 7, "broker.example",
-        8883, 8884, tls=True,
+        8883, 8884, tls=True, login="certificates",
     )  # fmt: skip
-    cases = {"for ann": first, "for any device": replace(first, device="", host="10.0.0.7", port=1883, tls=False)}
+    cases = {
+        "for ann": first,
+        "for any device": replace(first, device="", host="10.0.0.7", port=1883, tls=False, login="shared"),
+    }
+    cases["for members with passwords"] = replace(first, login="passwords")
     cases["the longest"] = replace(
         first, federation="f" * 64, lineage="-" * 64, device="_" * 64, host="h" * 253, expires=2**32 - 1
     )

@@ -12,12 +12,14 @@ from helpers.damage import DAMAGE
 from helpers.office import FEDERATION, HEAD, LINEAGE, Office, Unit, received
 from helpers.wire import EVE
 
+from aggregator.certify import Certifier
 from aggregator.entries import Entries
 from floe.documents import Entry, JoinReply, RosterCommand
 from floe.errors import KeyFileError, Refused
 from floe.hpke import open_with
 from floe.own_keys import load_next, take_next
 from floe.roster import group_info, read_head
+from floe.settings import Config
 from floe.sign_roster import next_head
 from floe.signing import from_text, verify
 from floe.topics import EntryTo, OperatorRoster
@@ -89,7 +91,7 @@ def test_a_revocation_tells_everybody_the_new_group_key_and_the_revoked_one_noth
     made = office.revocation("bob")
     office.wire.topics()
     office.change(made)
-    assert office.wire.topics() == ["roster", "to/ann/entry", "to/cy/entry", "to/bob/entry", "to/opa/roster"]
+    assert office.wire.topics() == ["roster", "to/bob/entry", "to/ann/entry", "to/cy/entry", "to/opa/roster"]
     assert entry_of(office, "bob").group_key == ""
     assert office.ring.group_key != old
     for unit in units:
@@ -274,6 +276,8 @@ def test_entries_hand_out_nothing_before_the_group_key_of_the_head(office: Offic
     office.restart()
     assert group_keys(office) == ["group-3.key"]
     assert office.ring.group == 3
-    assert Entries(office.wire, office.members, office.ring, LINEAGE, office.state / "keys").renew() is False
+    certifier = Certifier(Config(folder=office.folder), office.log)
+    entries = Entries(office.wire, office.members, office.ring, LINEAGE, office.state / "keys", certifier)
+    assert entries.renew() is False
     office.desk.spoke("ann", again=True)
     assert entry_of(office, "ann").group_key == ""

@@ -155,7 +155,7 @@ TLS = ServerFiles(Path("/keys/ca.pem"), Path("/keys/server.pem"), Path("/keys/se
 
 
 def enrolled(login: Any = "certificates", bind: str = "0.0.0.0", **mqtt: Any) -> Config:
-    return Config(mqtt=Mqtt(**{"tls": True} | mqtt), broker=Broker(login=login, bind=bind))
+    return Config(mqtt=Mqtt(**{"tls": True, "login": login} | mqtt), broker=Broker(bind=bind))
 
 
 def test_with_certificates_nobody_gets_in_without_one_and_its_name_is_the_login() -> None:

@@ -51,7 +51,7 @@ def test_the_code_says_all_that_the_device_needs() -> None:
     written = tomllib.loads(Path("floe.toml").read_text())
     assert written == {
         "federation": {"name": "ward"},
-        "mqtt": {"host": "broker.example", "port": 1884, "tls": False, "lobby_port": 0},
+        "mqtt": {"host": "broker.example", "port": 1884, "tls": False, "lobby_port": 0, "login": "shared"},
         "rounds": {"lineage": "main"},
         "device": {"id": "ann"},
     }
@@ -66,9 +66,9 @@ def test_the_code_says_all_that_the_device_needs() -> None:
 
 
 def test_with_a_lobby_the_device_is_told_where_it_is() -> None:
-    join("--id", "ann", tls=True, lobby_port=1885)
-    assert tomllib.loads(Path("floe.toml").read_text())["mqtt"]["lobby_port"] == 1885
-    assert tomllib.loads(Path("floe.toml").read_text())["mqtt"]["tls"] is True
+    join("--id", "ann", tls=True, lobby_port=1885, login="passwords")
+    mqtt = tomllib.loads(Path("floe.toml").read_text())["mqtt"]
+    assert (mqtt["lobby_port"], mqtt["tls"], mqtt["login"]) == (1885, True, "passwords")
 
 
 def test_the_same_code_asks_the_same_again_and_another_code_anew() -> None:

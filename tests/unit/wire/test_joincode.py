@@ -37,6 +37,7 @@ codes = st.builds(
     port=ports,
     lobby_port=ports,
     tls=st.booleans(),
+    login=st.sampled_from(["shared", "passwords", "certificates"]),
 )
 
 
@@ -98,7 +99,8 @@ def content_of(code: JoinCode) -> bytes:
         (lambda content: content + b"\0", "not made as"),
         (lambda content: content[:-1], "not made as"),
         (lambda content: content[:80], "not made as"),
-        (lambda content: content[:92] + b"\x02" + content[93:], "does not know; update it"),
+        (lambda content: content[:92] + b"\x08" + content[93:], "does not know; update it"),
+        (lambda content: content[:92] + b"\x07" + content[93:], "does not know; update it"),
         (lambda content: content.replace(b"\x04main", b"\x04Main"), "lineage 'Main' is no name"),
         (lambda content: content.replace(b"\x04main", b"\x00"), "lineage '' is no name"),
         (lambda content: content.replace(b"\x04floe", b"\x04fl\ne"), r"federation 'fl\\ne' is no name"),
@@ -107,7 +109,7 @@ def content_of(code: JoinCode) -> bytes:
         (lambda content: content.replace(b"broker.example", b"broker example"), "broker 'broker example' is no addr"),
         (lambda content: content[:88] + b"\0\0" + content[90:], "port 0 of the broker"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_a_code_that_was_made_wrong_says_in_what(change: Any, message: str) -> None:
     content = content_of(CODE)
