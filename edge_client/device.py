@@ -262,6 +262,8 @@ class Device:
         if status.state == "online" and not received.retained:
             self._outbox.hurry()
             self._download.hurry()
+            if self._enrolled is not None:
+                self._enrolled.connected()
             self._say_present()
 
     def _on_own_status(self, received: Received) -> None:

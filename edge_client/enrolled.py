@@ -69,7 +69,7 @@ class Enrolled:
         return self.is_approved and not before
 
     def connected(self) -> None:
-        """Connected, maybe to a broker that has lost what was retained: what must be asked is asked soon."""
+        """To the broker, or the aggregator is again: what was retained, or under way, may be lost: ask again soon."""
         self._ask_at = time.monotonic() + FIRST_S
 
     def go_on(self, wire: Wire) -> None:
