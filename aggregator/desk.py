@@ -133,9 +133,9 @@ class Desk:
             self._log.event("info", "roster", text, device=card.member if card else None)
             self._changed(card, self._entries.changed(card))
         elif done and command.action == "rotate" and command.name != self._lineage:
-            self._entries.ask_rotation(command.name)
+            self._entries.publish(command.name)
         elif done and command.action == "reject" and (fields := self._enrolment.rejection(command.name)):
-            self._entries.stop_rotation(command.name)
+            self._entries.publish(command.name)
             self._log.event("info", "roster", f"{command.name}: rejected by {command.sender!r}", device=command.name)
             self._wire.send(JoinReplyTo(self._wire.federation, self._lineage, command.name), JoinReply, **fields)
 

@@ -197,6 +197,7 @@ class Enrolment:
             row = self._db.execute(sql, [name, nonce]).fetchone()
             if row:
                 self._db.execute("UPDATE requests SET state = 'rejected' WHERE device = ?", [name])
+                self._db.execute("UPDATE roster SET rotate = 0 WHERE device = ?", [name])
                 key = msgspec.json.decode(row[0], type=Keys).signing
                 self._db.execute("UPDATE invitations SET used_by = ? WHERE used_by = ?", [SPENT, key])
             if row and not self._members.card(name):
@@ -217,6 +218,8 @@ class Enrolment:
         text = self._members.card(name)
         if not text or read_card(text, self._members.anchor).state != "approved":
             raise Refused("not-enrolled", f"{name!r} is not an approved device")
+        with durably(self._db):
+            self._db.execute("UPDATE roster SET rotate = 1 WHERE device = ?", [name])
         return f"{name}: asked for other keys"
 
 

@@ -35,7 +35,6 @@ class Entries:
         self._lineage = lineage
         self._folder = folder
         self._certifier = certifier
-        self._rotating: set[str] = set()
         self._told: set[str] = set()
         self.renew()
 
@@ -65,7 +64,7 @@ class Entries:
             self._wire.send(
                 EntryTo(self._wire.federation, self._lineage, device), Entry, retain=True, to=device, card=text,
                 group=self._ring.group, group_key=group_key, certificate=self._certifier.of(card),
-                rotate=device in self._rotating,
+                rotate=self._members.rotates(device),
             )  # fmt: skip
 
     def has_told(self, device: str) -> bool:
@@ -91,22 +90,9 @@ class Entries:
             self.publish(device)
         return len(due)
 
-    def ask_rotation(self, device: str) -> None:
-        """Ask a device for other keys, until it has them."""
-        self._rotating.add(device)
-        self.publish(device)
-
-    def stop_rotation(self, device: str) -> None:
-        """Ask a device no longer, if it was asked: an operator has rejected what it brought."""
-        if device in self._rotating:
-            self._rotating.discard(device)
-            self.publish(device)
-
     def changed(self, card: Card | None) -> bool:
         """A new head, and maybe a card: what must be told; whether the group key is another."""
         self.publish_head()
-        if card is not None:
-            self._rotating.discard(card.member)
         renewed = self.renew()
         if card is not None:  # first of all: the broker waits for it to do as the head says
             self.publish(card.member)

@@ -85,6 +85,11 @@ class Members:
         row = self._db.execute("SELECT card FROM roster WHERE device = ?", [device]).fetchone()
         return row[0] if row else ""
 
+    def rotates(self, device: str) -> bool:
+        """Whether an operator wants a device to have other keys."""
+        row = self._db.execute("SELECT rotate FROM roster WHERE device = ?", [device]).fetchone()
+        return bool(row and row[0])
+
     def place(self, device: str) -> Proof:
         """What shows an operator where a device's card stands in the head's tree."""
         return merkle.prove(self._cards(), device)
@@ -192,7 +197,8 @@ class Members:
             for card, text in cards:
                 row = {
                     "device": card.member, "state": card.state, "version": card.seq, "signing": card.keys.signing,
-                    "suite": card.keys.suites[0], "hash": hash_of_card(text).hex(), "card": text, "changed_at": now(),
+                    "suite": card.keys.suites[0], "hash": hash_of_card(text).hex(), "card": text, "rotate": 0,
+                    "changed_at": now(),
                 }  # fmt: skip
                 self._db.table("roster").upsert(row, pk="device")
                 self._db.execute("DELETE FROM requests WHERE device = ?", [card.member])

@@ -197,8 +197,9 @@ def test_a_rotation_is_asked_for_until_the_device_has_other_keys(office: Office)
     ann.join()
     assert office.order("rotate", name="ann").done
     assert entry_of(office, "ann").rotate
+    office.restart()
     office.desk.spoke("ann", again=True)
-    assert entry_of(office, "ann").rotate
+    assert entry_of(office, "ann").rotate, "forgotten over a restart"
     following = load_next(ann.state, "ann")
     ann.ask(keys=following, endorsement=ann.endorsement(following))
     assert entry_of(office, "ann").rotate
