@@ -140,7 +140,8 @@ class Registry:
         Not synced: after a power cut it is there whole, or is sealed anew.
         """
         saved = saved_parcels(self._published, self._tell) if self._saved is None else self._saved
-        of_model = [p for p in saved if p.core.base == model.sha256 and p.core.suite == keyring.suite_for("model")]
+        wanted = (model.sha256, phase.epoch, keyring.suite_for("model"))  # of an epoch that is over none is taken
+        of_model = [p for p in saved if (p.core.base, p.core.epoch, p.core.suite) == wanted]
         others = [p for p in saved if p not in of_model[:1]]
         gone = max(len(others) - keep, 0)
         for old in others[:gone]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from helpers.chain import INIT, TRAIN, accept, opened, started
 from msgspec.structs import replace
 
+from aggregator import chain as chain_module
 from aggregator.chain import Chain
 from aggregator.log import Log, Outcome
+from aggregator.registry import Registry
 from aggregator.states import State
 from aggregator.steering import Control
 from floe import weights
@@ -225,3 +228,85 @@ def test_a_log_that_is_older_than_the_models_is_refused_and_no_model_is_made_aga
     with pytest.raises(StoreError, match=r"older than the models 2.safetensors to 3.safetensors"), started(tmp_path):
         pass
     assert (newer / "2.safetensors").read_bytes() == b"newer"
+
+
+def in_epoch(folder: Path, log: Log, least: int) -> Chain:
+    state = folder / "state" / "aggregator-main"
+    config = Config(rounds=Rounds(devices=2), plan=Plan(scaling="none"), folder=folder)
+    identity = load_identity(state / "keys", "main")
+    return Chain(config, log, state, identity, Keyring("chacha20-poly1305", bytes(32)), least)
+
+
+def begun(folder: Path) -> None:
+    """Model 0 is there, and round 1 is open with an update of a."""
+    with started(folder) as (chain, _, log):
+        chain.open(opened(INIT))
+        accept(chain, log, INIT, "a", w=np.full(3, 7, np.float32))
+        chain.close(INIT, up=0, down=0)
+        chain.open(opened(TRAIN))
+        accept(chain, log, TRAIN, "a", w=np.full(3, 1, np.float32))
+
+
+def goes_on(folder: Path, epoch: int) -> None:
+    """From the newest model of before, and one round more."""
+    with closing(Log(folder / "log")) as log:
+        chain = in_epoch(folder, log, epoch)
+        state = chain.restore(0.0, Control())
+        assert (state.phase, state.stage) == (Phase("main", epoch, 1, "train"), "waiting")
+        assert chain.model is not None
+        assert weights.read(chain.model.path)["w"].tolist() == [7.0] * 3
+        assert chain.schema is not None
+        assert (folder / "state" / "aggregator-main" / "epoch").read_text() == str(epoch)
+        parcel = chain.parcel()
+        assert parcel is not None
+        assert (parcel.core.epoch, parcel.core.round) == (epoch, 0)
+        chain.open(State(state.phase, stage="open", expected=frozenset({"a"})))
+        accept(chain, log, state.phase, f"c{epoch}", w=np.full(3, 9, np.float32))
+        chain.close(state.phase, up=0, down=0)
+        assert chain.model is not None
+        assert weights.read(chain.model.path)["w"].tolist() == [9.0] * 3
+        kept = log.db.execute("SELECT epoch, round FROM models ORDER BY epoch, round").fetchall()
+    assert kept == [(1, 0), (epoch, 0), (epoch, 1)]
+
+
+def test_a_new_epoch_of_the_roster_goes_on_from_the_newest_model(tmp_path: Path) -> None:
+    begun(tmp_path)
+    goes_on(tmp_path, 2)
+
+
+def test_epochs_may_be_left_out_and_do_not_go_back(tmp_path: Path) -> None:
+    begun(tmp_path)
+    goes_on(tmp_path, 7)
+    with closing(Log(tmp_path / "log")) as log:
+        chain = in_epoch(tmp_path, log, 2)
+        assert chain.restore(0.0, Control()).phase.epoch == 7
+
+
+def test_an_epoch_before_there_is_a_model_begins_at_the_beginning(tmp_path: Path) -> None:
+    with started(tmp_path) as (chain, _, _log):
+        chain.open(opened(INIT))
+    with closing(Log(tmp_path / "log")) as log:
+        chain = in_epoch(tmp_path, log, 2)
+        state = chain.restore(0.0, Control())
+        assert (state.phase.epoch, state.phase.round, chain.model) == (2, 0, None)
+
+
+@pytest.mark.parametrize("after", ["load", "row", "renew", "event", "write_atomically", "federation"])
+def test_a_carry_over_that_was_killed_anywhere_is_done_once_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    begun(tmp_path)
+
+    def killing(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **more: object) -> object:
+            function(*args, **more)
+            raise KeyboardInterrupt
+
+        return call
+
+    owner = {"load": Registry, "row": Registry, "write_atomically": chain_module}.get(after, Log)
+    with closing(Log(tmp_path / "log")) as log, monkeypatch.context() as patch:
+        patch.setattr(owner, after, killing(getattr(owner, after)))
+        with pytest.raises(KeyboardInterrupt):
+            in_epoch(tmp_path, log, 2)
+    goes_on(tmp_path, 2)

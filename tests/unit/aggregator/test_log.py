@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,3 +263,58 @@ def test_a_rounds_seconds_are_those_in_which_a_process_had_it_open(tmp_path: Pat
     log.open_round(TRAIN, None, Plan(), "f" * 16, ["a"])
     log.close_round(TRAIN, up=0, down=0, model=None)
     assert [row["seconds"] for row in log.db.query("SELECT seconds FROM rounds")] == [10.0]
+
+
+def device_row(log: Log, device: str = "a") -> tuple[object, ...]:
+    log.flush(10.0**9)
+    row: tuple[object, ...] = log.db.execute(
+        "SELECT key, state, seq FROM devices WHERE device = ?", [device]
+    ).fetchone()
+    return row
+
+
+def said(state: str, seq: int, device: str = "a") -> Status:
+    return Status(federation="floe", sender=device, key="k", proof="", seq=seq, state=state)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "then", "shown"),
+    [
+        ([], "unverified", "unverified"),
+        ([], "approved", "unknown"),
+        (["unverified"], "approved", "unknown"),
+        (["approved"], "revoked", "revoked"),
+        (["approved", "revoked"], "approved", "unknown"),
+        (["unverified"], "unverified", "unverified"),
+    ],
+)
+def test_what_the_roster_says_of_a_device_stands_in_its_state(
+    tmp_path: Path, before: list[str], then: str, shown: str
+) -> None:
+    with closing(Log(tmp_path)) as log:
+        for state in [*before, then]:
+            log.enrolled("a", "k", state)
+        assert device_row(log) == ("k", shown, 0)
+        log.all_unknown()
+        assert device_row(log) == ("k", shown, 0), "nor does a restart change it"
+
+
+def test_a_member_that_is_approved_again_keeps_its_state_and_other_keys_begin_to_count_anew(tmp_path: Path) -> None:
+    with closing(Log(tmp_path)) as log:
+        log.enrolled("a", "k", "approved")
+        assert log.status(said("idle", 9))
+        assert device_row(log) == ("k", "idle", 9)
+        log.enrolled("a", "k", "approved")
+        assert device_row(log) == ("k", "idle", 9)
+        assert not log.status(said("online", 8))
+        log.enrolled("a", "other", "approved")
+        assert device_row(log) == ("other", "idle", 0)
+        assert log.status(said("online", 3))
+
+
+def test_a_status_that_waits_to_be_written_does_not_undo_a_revocation(tmp_path: Path) -> None:
+    with closing(Log(tmp_path)) as log:
+        log.enrolled("a", "k", "approved")
+        assert log.status(said("training", 5))
+        log.enrolled("a", "k", "revoked")
+        assert device_row(log) == ("k", "revoked", 0)
