@@ -61,3 +61,22 @@ def test_a_revoked_device_that_was_away_is_told_by_a_broker_that_has_lost_all(tm
             assert "'ann' has been revoked by an operator" in again.said()
     finally:
         federation.close()
+
+
+def test_a_newcomer_fetches_the_model_of_an_epoch_that_an_operator_has_begun(tmp_path: Path) -> None:
+    port = free()
+    federation = Federation(tmp_path / "federation", port)
+    people.found(federation, ENDLESS)
+    try:
+        with broker_on(tmp_path / "broker", port):
+            federation.aggregator()
+            ann = people.let_in(federation, "ann")
+            people.trains(federation, "ann")
+            ann.kill()
+            assert "epoch 2" in people.order(federation, "federation", "restored")
+            people.let_in(federation, "bob")
+            people.trains(federation, "bob")
+            federation.client("ann")
+            people.trains(federation, "ann")
+    finally:
+        federation.close()

@@ -17,7 +17,7 @@ from helpers.kills import Make, aggregator_at, device_at, table, unknown
 from helpers.process import Process
 
 ENDLESS = {"rounds": {"count": 100_001, "devices": 1, "quorum": 1, "grace_s": 2.0, "deadline_s": 20.0, "pause_s": 0.5}}
-PART = 4  # lives in one test
+PART = 6  # lives in one test
 Steps = dict[str, list[str]]
 
 
@@ -102,7 +102,7 @@ class Life:
         if self.running is not None:
             self.running.kill()
             self.federation.processes.remove(self.running)
-        step = re.sub(r"(?<=[-/.])b(?=[./])", "b*", self.own[name][0])  # its own name ends with a number
+        step = re.sub(r"(?<=[-/.])b(?=[./ ])", "b*", self.own[name][0])  # its own name ends with a number
         self.running = device_at(self.device)(self.federation, step)
         return True
 
