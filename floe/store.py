@@ -132,7 +132,7 @@ CREATE TABLE heads (
 
 CREATE TABLE roster (
     device TEXT PRIMARY KEY, state TEXT NOT NULL, version INTEGER NOT NULL, signing TEXT NOT NULL, suite TEXT NOT NULL,
-    hash TEXT NOT NULL, card TEXT NOT NULL, rotate INTEGER NOT NULL, changed_at TEXT NOT NULL
+    hash TEXT NOT NULL, card TEXT NOT NULL, rotate INTEGER NOT NULL DEFAULT 0, changed_at TEXT NOT NULL
 );
 
 CREATE TABLE requests (
