@@ -18,7 +18,19 @@ from helpers.kills import Make, aggregator_at, device_at, kill_everywhere, table
 from helpers.plain import SECTIONS
 from helpers.proxy import DROP, PASS, Message, Proxy, Verdict
 
-from floe.topics import ALL, ModelManifest, OperatorCommand, ReplyTo, parse
+from floe.topics import (
+    ALL,
+    CurrentRoster,
+    DeviceJoin,
+    EntryTo,
+    JoinReplyTo,
+    ModelManifest,
+    OperatorCommand,
+    OperatorRoster,
+    ReplyTo,
+    RosterReplyTo,
+    parse,
+)
 
 ROUNDS = 60  # more than the kills need
 PLAN = {
@@ -26,7 +38,9 @@ PLAN = {
     "plan": {**SECTIONS["plan"], "scaling": "standard", "hidden": [80]},  # 5 chunks
     "trainers": SECTIONS["trainers"],
 }
-KINDS = [kind for kind in ALL if kind not in (OperatorCommand, ReplyTo)]  # a person's, who sees whether it was answered
+# Not a person's, who sees whether it was answered, nor of enrolment, which does without rounds.
+LEFT_OUT = (OperatorCommand, ReplyTo, CurrentRoster, EntryTo, DeviceJoin, JoinReplyTo, OperatorRoster, RosterReplyTo)
+KINDS = [kind for kind in ALL if kind not in LEFT_OUT]
 PART = 18
 
 
