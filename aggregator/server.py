@@ -1,4 +1,4 @@
-"""The aggregator's loop: events in, `rounds.step`, effects out. What decides is in rounds.py.
+"""The aggregator's loop: what it hears, and who is told. What decides is in rounds.py, what is done then in conduct.py.
 
 An update's way through a round: `receiver.Receiver` brings it to its outcome, `_on_ended` tells the state machine,
 whose `Close` makes the next model (`chain.Chain.close`), whose `Open` asks the devices again.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from aggregator.chain import Chain
+from aggregator.conduct import Conductor
 from aggregator.desk import HEARS as ENROLS
 from aggregator.desk import Desk
 from aggregator.limits import Limits
@@ -23,30 +23,20 @@ from aggregator.phases import Policy
 from aggregator.pins import Pins, Speakers
 from aggregator.publisher import Publisher
 from aggregator.receiver import RETRY_S, Receiver
-from aggregator.rounds import has_answer, missing, next_due, quorum_of, step
+from aggregator.rounds import has_answer, next_due
 from aggregator.states import (
     Answered,
-    Close,
-    Closed,
-    Effect,
-    Event,
-    Extend,
-    Finish,
     Offline,
     Online,
-    Open,
     State,
     Tick,
-    Void,
-    Voided,
-    Wait,
 )
 from aggregator.steering import Steering
 from floe.documents import Card
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.identity import Identity
 from floe.keyring import EnrolledKeyring, Keyring
-from floe.messages import Command, Manifest, Reply, Round, Status, Want
+from floe.messages import Command, Manifest, Reply, Status, Want
 from floe.operators import Operators, read_operators
 from floe.papers import entrance
 from floe.roster import Anchor
@@ -56,12 +46,12 @@ from floe.settings import Config
 from floe.signing import short
 from floe.topics import (
     AggregatorStatus,
-    CurrentRound,
     DeviceChunk,
     DeviceManifest,
     DeviceStatus,
     DeviceWant,
     OperatorCommand,
+    OperatorRoster,
     ReplyTo,
     Topic,
     filter_of,
@@ -71,7 +61,6 @@ from floe.wire import Wire
 
 HEARS = (AggregatorStatus, DeviceStatus, DeviceManifest, DeviceChunk, DeviceWant, OperatorCommand)
 POLL_S = 0.5
-NAMED = 20  # devices of a round that are named in the event; their list is in `rounds`
 
 
 class Aggregator:
@@ -108,13 +97,17 @@ class Aggregator:
         self._steering = Steering(
             log.db, self._lineage, operators, tell=lambda fault: log.event("error", "operators", fault)
         )
-        self._state: State = self._chain.restore(time.monotonic(), self._steering.control())
-        self._effects: deque[Effect] = deque([Open()] if self._state.stage == "open" else [])
+        self._conductor = Conductor(
+            self.wire, self._chain, self._publisher, log, keyring, self._policy, self._steering.control,
+            self._receiver.close_round,
+        )  # fmt: skip
         self._limits = Limits()
         self._retry_at = 0.0
         self._repeat_at = 0.0
-        self._counted = (0, 0)
-        self._served: frozenset[str] | None = None
+
+    @property
+    def _state(self) -> State:
+        return self._conductor.state
 
     def run(self, stopped: Callable[[], bool]) -> bool:
         """Serve until told to stop; whether to begin again from disk, in another epoch or with other keys.
@@ -122,7 +115,7 @@ class Aggregator:
         Raises `BrokerError`.
         """
         self._log.all_unknown()
-        self._step(Tick())  # what was recorded before a restart may be enough
+        self._conductor.step(Tick())  # what was recorded before a restart may be enough
         self.wire.session.connect(stopped, lambda text: self._log.event("warning", "broker", text))
         try:
             while not (stopped() or self._outdated):
@@ -163,8 +156,9 @@ class Aggregator:
             if self._desk is not None:
                 self._desk.tick(time.monotonic())
             if tick and time.monotonic() >= tick:
-                self._step(Tick())
-            self._perform()
+                self._conductor.step(Tick())
+            if time.monotonic() >= self._retry_at:
+                self._conductor.perform()
         except (StoreError, sqlite3.Error) as error:
             # Nothing was answered, so nothing is lost: devices announce again, effects are tried again.
             self._retry_at = time.monotonic() + RETRY_S
@@ -205,7 +199,7 @@ class Aggregator:
     def _hears(self, topic: Topic, device: str | None) -> bool:
         """Whether a message is looked at: before its signature is verified, for that is what costs."""
         name = device or type(topic).__name__
-        if isinstance(topic, OperatorCommand) and self._steering.knows(topic.operator):
+        if isinstance(topic, OperatorCommand | OperatorRoster) and self._steering.knows(topic.operator):
             name = f"operator/{topic.operator}"  # no name of a device; all others share one place
         known = device is None or self._log.key_of(device) is not None
         if self._limits.admits(name if known else None, time.monotonic()):
@@ -216,7 +210,7 @@ class Aggregator:
         return False
 
     def _check_roster(self, manifest: Manifest) -> None:
-        if manifest.roster > self._keyring.version:
+        if manifest.roster > self._keyring.version and self._log.key_of(manifest.sender) == manifest.key:
             way_out = "was the log restored from an older copy? An operator's `floe federation restored` mends it"
             self._log.event(
                 "error", "restored", f"{manifest.sender} knows a newer roster than this aggregator: {way_out}"
@@ -236,18 +230,13 @@ class Aggregator:
             self._desk.spoke(status.sender, again=status.state == "online")
         if status.state == "offline":
             self._receiver.offline(status.sender)
-            self._step(Offline(status.sender))
+            self._conductor.step(Offline(status.sender))
         else:
-            self._step(Online(status.sender))
+            self._conductor.step(Online(status.sender))
         if status.state == "idle" and status.phase != self._state.phase:
             self._repeat_round()
         if self._state.stage == "waiting":
-            self._tell_waiting()
-
-    def _tell_waiting(self) -> None:
-        there, needed = len(self._state.online), self._state.needed
-        held = f"; the rounds are {self._state.held}" if self._state.held else ""
-        self._log.event("info", "waiting", f"{there} device(s) online; the round begins with {needed}{held}")
+            self._conductor.tell_waiting()
 
     def _on_aggregator(self, received: Received) -> None:
         """Our own status, or that of another aggregator of this lineage: devices trust the first they saw."""
@@ -276,7 +265,7 @@ class Aggregator:
         who = f"operator {command.sender!r}: {command.action}"
         if verdict.steered:
             self._log.event("info", "control", f"{who}: {verdict.detail}")
-            self._step(verdict.steered)
+            self._conductor.step(verdict.steered)
         elif not verdict.done:
             self._log.event("warning", "refused", f"{who}: {verdict.reason}: {verdict.detail}")
         fields = self._steering.reply_to(command, verdict, self._state, self._policy, time.monotonic())
@@ -287,81 +276,21 @@ class Aggregator:
         if card is not None and card.state == "revoked":
             self._receiver.refuse(card.member, "revoked", f"{card.member!r} has been revoked")
             if card.member in self._state.expected and not has_answer(card.member, self._state):
-                self._step(Answered(card.member, accepted=False, late=False))
-            self._step(Offline(card.member))
+                self._conductor.step(Answered(card.member, accepted=False, late=False))
+            self._conductor.step(Offline(card.member))
         if renewed:
             self._publisher.announce()  # the model's key, under the new group key
 
     def _on_ended(self, ended: Outcome) -> None:
         if ended.outcome in ("accepted", "rejected"):
-            self._step(Answered(ended.device, ended.outcome == "accepted", late=ended.phase != self._state.phase))
+            self._conductor.step(
+                Answered(ended.device, ended.outcome == "accepted", late=ended.phase != self._state.phase)
+            )
         what = f"{ended.device}: {ended.phase.task} {ended.phase.round} {ended.outcome}"
         # One initial model is enough: that others come too late is no fault.
         level = "info" if ended.outcome == "accepted" or ended.phase.task == "init" else "warning"
         text = f"{what}: {ended.reason}: {ended.detail}" if ended.reason else what
         self._log.event(level, ended.outcome, text, device=ended.device, reason=ended.reason or None)
-
-    def _step(self, event: Event) -> None:
-        following = step(self._state, event, self._policy, time.monotonic())
-        self._state = following.state
-        self._effects.extend(following.effects)
-
-    def _perform(self) -> None:
-        while self._effects and time.monotonic() >= self._retry_at:
-            match self._effects[0]:
-                case Open():
-                    self._open()
-                case Wait():
-                    if Open() not in self._effects:  # what follows at once needs no announcement
-                        self._publish_round()
-                        self._tell_waiting()
-                case Close():
-                    self._close()
-                case Void():
-                    self._void()
-                case Extend():
-                    phase, more = self._state.phase, missing(self._state, self._policy)
-                    self._chain.extend(self._state)
-                    goes_on = f"{phase.task} {phase.round} goes on: {more} more updates are needed"
-                    self._log.event("warning", "extended", f"{goes_on}, {len(self._state.accepted)} were accepted")
-                    self._publish_round()
-                case Finish():
-                    self._receiver.close_round(self._state.phase, None)
-                    self._log.event("info", "finished", f"all {self._state.last} rounds are closed")
-                    self._publish_round()
-            self._effects.popleft()
-
-    def _open(self) -> None:
-        state = self._state
-        if state.phase.task != "train":
-            self._receiver.close_round(state.phase, state.phase)
-        self._chain.open(state)
-        self._counted = (self.wire.received_bytes, self.wire.sent_bytes)
-        expected = sorted(state.expected)
-        devices = ", ".join(expected) if len(expected) <= NAMED else f"{len(expected)} devices"
-        self._log.event("info", "opened", f"{state.phase.task} {state.phase.round} with {devices}")
-        self._publish_round()
-
-    def _close(self) -> None:
-        state = self._state
-        phase, used = state.phase, len(state.accepted) + state.merged
-        self._receiver.close_round(phase, phase)
-        up, down = self.wire.received_bytes - self._counted[0], self.wire.sent_bytes - self._counted[1]
-        devices = self._chain.close(phase, up=up, down=down)
-        # In asynchronous operation a model is for those whose updates made it; the others ask when they are ready.
-        self._served = devices if self._policy.asynchronous and phase.task == "train" else None
-        self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {used} updates")
-        enough = self._chain.enough(phase, self._steering.control())
-        if enough and phase.task == "train":
-            self._log.event("info", "enough", f"no more rounds are needed: {enough}")
-        self._step(Closed(self._chain.model is not None, enough))
-
-    def _void(self) -> None:
-        phase = self._state.phase
-        self._receiver.close_round(phase, phase)
-        reasons = self._chain.void(phase)
-        self._log.event("warning", "void", f"{phase.task} {phase.round} came to nothing: {reasons}")
-        self._step(Voided())
 
     def _greet(self) -> None:
         """Connected. With enrolment the rest waits for the echo of our status: what is retained of us comes before it,
@@ -376,33 +305,12 @@ class Aggregator:
         if self._desk is not None:
             self._desk.greet_broker()
         self._publisher.announce()
-        if self._state.stage != "closing":
-            self._publish_round()
+        self._conductor.repeat()
 
     def _repeat_round(self) -> None:
         """A device that waits does not know what is asked for now: the broker lost it."""
-        if self._state.stage != "closing" and time.monotonic() >= self._repeat_at:
+        if time.monotonic() >= self._repeat_at:
             self._repeat_at = time.monotonic() + RETRY_S
             if self._desk is not None:
                 self._desk.greet()
-            self._publish_round()
-
-    def _publish_round(self) -> None:
-        if (parcel := self._chain.parcel()) is not None:
-            self._publisher.publish(parcel, self._served)
-        state, rounds = self._state, self._policy.rounds
-        self.wire.send(
-            CurrentRound(self._federation, self._lineage),
-            Round,
-            retain=True,
-            phase=state.phase,
-            state="open" if state.stage == "closing" else state.stage,
-            base=self._chain.base(),
-            plan=self._chain.plan,
-            devices=rounds.members,
-            bar=state.bar,
-            quorum=quorum_of(state, self._policy),
-            seconds_left=state.seconds_left(time.monotonic()),
-            staleness=self._policy.max_staleness if state.phase.task == "train" else 0,
-            roster=self._keyring.version,
-        )
+            self._conductor.repeat()

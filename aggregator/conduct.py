@@ -1,0 +1,144 @@
+"""What the state machine says is done here: a phase is opened, closed, void, extended, and the devices are told.
+
+`rounds.step` decides; an effect that the disk refuses stays first in the line, and is tried again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from aggregator.chain import Chain
+from aggregator.log import Log
+from aggregator.phases import Policy
+from aggregator.publisher import Publisher
+from aggregator.rounds import missing, quorum_of, step
+from aggregator.states import Close, Closed, Effect, Event, Extend, Finish, Open, State, Void, Voided, Wait
+from aggregator.steering import Control
+from floe.keyring import Keyring
+from floe.messages import Phase, Round
+from floe.topics import CurrentRound
+from floe.wire import Wire
+
+NAMED = 20  # devices of a round that are named in the event; their list is in `rounds`
+
+
+class Conductor:
+    """The rounds of one lineage: their state, and what is to be done about it.
+
+    `control` gives the operator's wish; `close_round` ends what is still on its way when a phase closes.
+    """
+
+    def __init__(
+        self, wire: Wire, chain: Chain, publisher: Publisher, log: Log, keyring: Keyring, policy: Policy,
+        control: Callable[[], Control], close_round: Callable[[Phase, Phase | None], None],
+    ) -> None:  # fmt: skip
+        self._wire = wire
+        self._chain = chain
+        self._publisher = publisher
+        self._log = log
+        self._keyring = keyring
+        self._policy = policy
+        self._control = control
+        self._close_round = close_round
+        self.state: State = chain.restore(time.monotonic(), control())
+        self._effects: deque[Effect] = deque([Open()] if self.state.stage == "open" else [])
+        self._counted = (0, 0)
+        self._served: frozenset[str] | None = None
+
+    def step(self, event: Event) -> None:
+        """Something has happened."""
+        following = step(self.state, event, self._policy, time.monotonic())
+        self.state = following.state
+        self._effects.extend(following.effects)
+
+    def perform(self) -> None:
+        """Do what is to be done. Raises `StoreError`, `sqlite3.Error`: then it is still to be done."""
+        while self._effects:
+            match self._effects[0]:
+                case Open():
+                    self._open()
+                case Wait():
+                    if Open() not in self._effects:  # what follows at once needs no announcement
+                        self.publish_round()
+                        self.tell_waiting()
+                case Close():
+                    self._close()
+                case Void():
+                    self._void()
+                case Extend():
+                    phase, more = self.state.phase, missing(self.state, self._policy)
+                    self._chain.extend(self.state)
+                    goes_on = f"{phase.task} {phase.round} goes on: {more} more updates are needed"
+                    self._log.event("warning", "extended", f"{goes_on}, {len(self.state.accepted)} were accepted")
+                    self.publish_round()
+                case Finish():
+                    self._close_round(self.state.phase, None)
+                    self._log.event("info", "finished", f"all {self.state.last} rounds are closed")
+                    self.publish_round()
+            self._effects.popleft()
+
+    def _open(self) -> None:
+        state = self.state
+        if state.phase.task != "train":
+            self._close_round(state.phase, state.phase)
+        self._chain.open(state)
+        self._counted = (self._wire.received_bytes, self._wire.sent_bytes)
+        expected = sorted(state.expected)
+        devices = ", ".join(expected) if len(expected) <= NAMED else f"{len(expected)} devices"
+        self._log.event("info", "opened", f"{state.phase.task} {state.phase.round} with {devices}")
+        self.publish_round()
+
+    def _close(self) -> None:
+        state = self.state
+        phase, used = state.phase, len(state.accepted) + state.merged
+        self._close_round(phase, phase)
+        up, down = self._wire.received_bytes - self._counted[0], self._wire.sent_bytes - self._counted[1]
+        devices = self._chain.close(phase, up=up, down=down)
+        # In asynchronous operation a model is for those whose updates made it; the others ask when they are ready.
+        self._served = devices if self._policy.asynchronous and phase.task == "train" else None
+        self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {used} updates")
+        enough = self._chain.enough(phase, self._control())
+        if enough and phase.task == "train":
+            self._log.event("info", "enough", f"no more rounds are needed: {enough}")
+        self.step(Closed(self._chain.model is not None, enough))
+
+    def _void(self) -> None:
+        phase = self.state.phase
+        self._close_round(phase, phase)
+        reasons = self._chain.void(phase)
+        self._log.event("warning", "void", f"{phase.task} {phase.round} came to nothing: {reasons}")
+        self.step(Voided())
+
+    def tell_waiting(self) -> None:
+        """Who is there, while a phase waits for more."""
+        there, needed = len(self.state.online), self.state.needed
+        held = f"; the rounds are {self.state.held}" if self.state.held else ""
+        self._log.event("info", "waiting", f"{there} device(s) online; the round begins with {needed}{held}")
+
+    def repeat(self) -> None:
+        """The round document again, for whoever has lost it; not of a phase that is being closed."""
+        if self.state.stage != "closing":
+            self.publish_round()
+
+    def publish_round(self) -> None:
+        """The round document, and the newest model before it."""
+        if (parcel := self._chain.parcel()) is not None:
+            self._publisher.publish(parcel, self._served)
+        state, rounds = self.state, self._policy.rounds
+        self._wire.send(
+            CurrentRound(self._wire.federation, self._wire.identity.name),
+            Round,
+            retain=True,
+            phase=state.phase,
+            state="open" if state.stage == "closing" else state.stage,
+            base=self._chain.base(),
+            plan=self._chain.plan,
+            devices=rounds.members,
+            bar=state.bar,
+            quorum=quorum_of(state, self._policy),
+            seconds_left=state.seconds_left(time.monotonic()),
+            staleness=self._policy.max_staleness if state.phase.task == "train" else 0,
+            roster=self._keyring.version,
+        )
