@@ -59,6 +59,9 @@ class Desk:
         self._enrolment = Enrolment(log, members, keyring, wire.identity, state)
         self._entries = Entries(wire, members, keyring.ring, lineage, state / "keys", Certifier(config, log))
 
+        if members.is_behind:  # the state folder knows a newer head than the log
+            self._fetch()
+
     def greet(self) -> None:
         """The head, for a broker that may have lost what was retained; but not over a newer one that it has."""
         if not self._members.is_behind:
@@ -143,8 +146,10 @@ class Desk:
         """What is retained under our name, or known to an operator: so far above ours only after our log was restored
         from an older copy.
         """
-        if not self._members.see_head(text):
-            return
+        if self._members.see_head(text):
+            self._fetch()
+
+    def _fetch(self) -> None:
         told = "the roster in the log is older than the one that we published: the log was restored from a copy"
         self._log.event("error", "restored", f"{told}; fetching what is missing from the broker")
         self._wire.session.listen(filter_of(EntryTo, federation=self._wire.federation, lineage=self._lineage))

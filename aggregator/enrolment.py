@@ -21,7 +21,7 @@ from floe.errors import Refused
 from floe.identity import Identity
 from floe.keyring import EnrolledKeyring
 from floe.own_keys import load_next
-from floe.roster import check_endorsed, endorsement_bytes, number, open_join, read_card
+from floe.roster import check_endorsed, endorsement_bytes, number, open_join, read_card, short_hash_of_card
 from floe.store import durably, now
 
 MOST_INVITATIONS = 10_000  # that are open at the same time
@@ -94,7 +94,7 @@ class Enrolment:
             case "rotate" if command.name == self._lineage:
                 return {"detail": "", "members": (self._next_keys(),)}, None
             case "rotate":
-                return {"detail": self._rotates(command.name)}, None
+                return {"detail": self._rotates(command.name, command.request)}, None
 
     def _place(self, request: JoinRequest, join: Join) -> tuple[str, str]:
         device, text = request.sender, self._members.card(request.sender)
@@ -213,11 +213,13 @@ class Enrolment:
         moment = int(self._clock())
         return Member(name=self._lineage, state="rotating", keys=keys, time=moment, endorsement=endorsement)
 
-    def _rotates(self, name: str) -> str:
+    def _rotates(self, name: str, card: str) -> str:
         self._members.check_complete()
         text = self._members.card(name)
         if not text or read_card(text, self._members.anchor).state != "approved":
             raise Refused("not-enrolled", f"{name!r} is not an approved device")
+        if card != short_hash_of_card(text):  # or an order that is played again would count for ever
+            raise Refused("roster", f"{name!r} has another card than the one whose keys are to change")
         with durably(self._db):
             self._db.execute("UPDATE roster SET rotate = 1 WHERE device = ?", [name])
         return f"{name}: asked for other keys"

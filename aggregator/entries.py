@@ -47,8 +47,9 @@ class Entries:
         if not present(path):
             write_private(path, to_text(os.urandom(KEY_BYTES)).encode())
         self._ring.group_key, self._ring.group = _read(path), group
-        for old in set(self._folder.glob("group-*.key")) - {path}:
-            old.unlink()
+        for old in self._folder.glob("group-*.key"):
+            if _group_of(old) < group:  # a higher one is of a head that a restored log does not know yet
+                old.unlink()
         return True
 
     def publish_head(self) -> None:
@@ -106,6 +107,11 @@ class Entries:
             return to_text(seal_to(card.keys.sealing, self._ring.group_key, info))
         except Refused:  # an operator has approved a key that is none: the device cannot read, and nobody else suffers
             return ""
+
+
+def _group_of(path: Path) -> int:
+    number = path.stem.removeprefix("group-")
+    return int(number) if number.isdecimal() else 0
 
 
 def _read(path: Path) -> bytes:

@@ -14,7 +14,9 @@ from aggregator.succession import follows
 from floe import merkle
 from floe.documents import Card, Proof, RosterCommand
 from floe.errors import KeyFileError, Refused
+from floe.files import write_atomically
 from floe.hpke import sealing_text
+from floe.identity import present
 from floe.keyring import EnrolledKeyring
 from floe.messages import Message
 from floe.operators import Operators
@@ -23,6 +25,7 @@ from floe.sqlite import Database
 from floe.store import durably, now
 
 SPENT = "-"  # whom an invitation was used by, once it has been decided upon: a key is longer
+NEWEST = "head.newest"
 AHEAD_S = 3600  # an operator's clock may be that far ahead of ours: all later heads must be issued later still
 _RENEW = "`floe federation delegate` makes a new one, with the root key"
 
@@ -49,6 +52,7 @@ class Members:
         self._behind: Roster | None = None
         self._found: dict[str, str] = {}
         self._tell_keyring()
+        self._compare_with_kept()
 
     def check_key(self, message: Message) -> None:
         """That a device may speak. Raises `Refused`: `not-enrolled`, `revoked`, `unknown-key`, `roster`."""
@@ -131,9 +135,7 @@ class Members:
         check_follows(roster, self.roster)
         if roster.version != self.roster.version + 1:
             raise Refused("roster", f"version {roster.version} does not follow {self.roster.version}: fetch it again")
-        self._check_operator(roster.head.sender, roster.head.key, roster)
-        if roster.head.issued > self._clock() + AHEAD_S:
-            raise Refused("roster", f"issued at {roster.head.issued}, which is to come: is the operator's clock right?")
+        self._check_now(roster)
         self._check_ourselves(roster)
         cards, card = self._cards(), None
         if card_text:
@@ -149,15 +151,18 @@ class Members:
         return read_head(text, self.anchor).version > self.roster.version + 1
 
     def see_head(self, text: str) -> bool:
-        """A head on the wire that may be newer than ours (a restored log): whether we are behind it now."""
+        """A head on the wire that may be newer than ours (a restored log): whether we are behind it now.
+
+        Raises `Refused`, and `KeyFileError` where it shows that our keys are an older copy too.
+        """
         if text == self.roster.text:
             return False
         roster = read_head(text, self.anchor)
         if roster.version <= (self._behind or self.roster).version:
             return False
         check_follows(roster, self.roster)
-        self._check_ourselves(roster)
-        self._behind, self._found = roster, {}
+        self._check_now(roster)
+        self._fall_behind(roster)
         return True
 
     def see_card(self, text: str) -> bool:
@@ -183,6 +188,21 @@ class Members:
         self._take(self._behind, [])
         return True
 
+    def _fall_behind(self, roster: Roster) -> None:
+        try:
+            self._check_ourselves(roster)
+        except Refused as refusal:
+            raise KeyFileError(
+                f"{self._state / 'keys'}: an older copy: {refusal.detail}. Restore the newest copy of the state folder"
+            ) from None
+        self._behind, self._found = roster, {}
+
+    def _check_now(self, roster: Roster) -> None:
+        """That whoever signed a head may sign now: a delegation that has ended could be used for what is back-dated."""
+        self._check_operator(roster.head.sender, roster.head.key, roster)
+        if roster.head.issued > self._clock() + AHEAD_S:
+            raise Refused("roster", f"issued at {roster.head.issued}, which is to come: is the operator's clock right?")
+
     def _check_operator(self, name: str, key: str, roster: Roster) -> None:
         delegation = roster.delegation
         if (name, key) not in roster.operators():
@@ -204,6 +224,7 @@ class Members:
                 self._db.execute("DELETE FROM requests WHERE device = ?", [card.member])
                 self._db.execute("UPDATE invitations SET used_by = ? WHERE used_by = ?", [SPENT, card.keys.signing])
                 self._log.enrolled(card.member, card.keys.signing, card.state)
+        write_atomically(self._state / NEWEST, roster.text.encode())
         self.roster, self._behind, self._found = roster, None, {}
         self._tell_keyring()
 
@@ -242,6 +263,20 @@ class Members:
             with durably(self._db):
                 self._db.table("heads").upsert(head, pk="lineage")
         return roster
+
+    def _compare_with_kept(self) -> None:
+        """The newest head is kept outside the log too: a log that was restored from an older copy shows at once."""
+        path = self._state / NEWEST
+        try:
+            kept = read_head(path.read_text(encoding="utf-8"), self.anchor) if present(path) else self.roster
+        except (OSError, UnicodeDecodeError, Refused) as error:
+            raise KeyFileError(f"{path}: damaged ({error}); remove it, if the log is not an older copy") from None
+        if kept.version > self.roster.version:
+            check_follows(kept, self.roster)
+            self._fall_behind(kept)
+            self.try_complete()
+        elif kept.version < self.roster.version or not present(path):
+            write_atomically(path, self.roster.text.encode())
 
     @property
     def _sealing(self) -> str:

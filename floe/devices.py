@@ -16,6 +16,7 @@ from floe.cli import config_options
 from floe.documents import Member
 from floe.errors import ConfigError, FloeError, Refused
 from floe.managing import Managing, Shown, managing
+from floe.roster import short_hash_of_card
 from floe.settings import Config
 from floe.sign_roster import Change, approve, check_rotation, number, revoke
 from floe.terminal import printable
@@ -142,12 +143,13 @@ def rotate(config: Config, names: Sequence[str], wait_s: float, reply_s: float) 
     """Have devices make other keys, and let those in: the old key vouches for the new one."""
     with managing(config, reply_s) as held:
         for name in _some(names):
-            card = held.show(name).place.card
+            place = held.show(name).place
+            card = place.card
             if card is None or card.state != "approved":
                 raise FloeError(
                     f"{name!r} is not approved, so it has no keys to change; `floe invite` lets it ask anew"
                 )
-            held.ask("rotate", name=name)
+            held.ask("rotate", name=name, request=short_hash_of_card(place.text))
         click.echo("asked for other keys: " + ", ".join(names))
         if wait_s:
             for name in names:

@@ -108,6 +108,11 @@ def hash_of_card(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def short_hash_of_card(text: str) -> str:
+    """What an order to rotate names a card by: 32 hexadecimal digits of its hash."""
+    return hash_of_card(text).hex()[:32]
+
+
 def number(request: JoinRequest, join: Join, challenge: str) -> str:
     """Six digits that device and operator compare; the challenge was chosen after the keys were known."""
     return number_of(request.federation, request.sender, join.keys, join.nonce, challenge)

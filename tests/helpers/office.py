@@ -21,7 +21,7 @@ from floe.identity import Identity, load_identity, load_sealing_key
 from floe.keyring import EnrolledKeyring, Keyring, Ring
 from floe.messages import M
 from floe.own_keys import OwnKeys, load_keys
-from floe.roster import Anchor, Roster, endorsement_bytes, read_head, seal_join
+from floe.roster import Anchor, Roster, endorsement_bytes, read_head, seal_join, short_hash_of_card
 from floe.sequence import Sequence
 from floe.session import Received
 from floe.settings import Config, Mqtt
@@ -140,6 +140,8 @@ class Office:
     def order(self, action: Any, by: Identity | None = None, **fields: Any) -> RosterReply:
         """The reply to an operator's command."""
         by = by or self.operator
+        if action == "rotate" and (card := self.members.card(fields.get("name", ""))):
+            fields = {"request": short_hash_of_card(card), **fields}
         command = RosterCommand(
             federation=FEDERATION,
             sender=by.name,

@@ -321,7 +321,7 @@ def test_a_head_is_seen_only_if_it_is_newer_and_ours(office: Office) -> None:
     assert not office.members.see_head(office.roster.text)
     assert not office.members.see_head(old)
     made = next_head(office.roster, office.operator, 2000, aggregators=(office.aggregator(signing=EVE.key),))
-    with pytest.raises(Refused, match="names other keys"):
+    with pytest.raises(KeyFileError, match="an older copy: version 3 names other keys"):
         office.members.see_head(made.head)
     with pytest.raises(Refused, match="goes back"):
         office.members.see_head(head_with(office, made, seq=9, issued=1, aggregators=(office.aggregator(),)))
@@ -358,3 +358,33 @@ def test_a_newer_head_with_the_same_cards_is_complete_at_once(office: Office) ->
     office.restore(backup)
     assert office.roster.text == newest
     assert not office.members.is_behind
+
+
+def test_a_head_by_an_operator_whose_delegation_has_ended_is_not_seen_however_it_is_dated(tmp_path: Path) -> None:
+    moment = [NOW]
+    office = Office(tmp_path, clock=lambda: moment[0])
+    made = next_head(office.roster, office.operator, 2000, ca="other")
+    moment[0] = UNTIL + 1.0
+    with pytest.raises(Refused, match="delegation 1 has ended"):
+        office.members.see_head(head_with(office, made, seq=7, tree="ab" * 32))
+    moment[0] = NOW
+    with pytest.raises(Refused, match="which is to come"):
+        office.members.see_head(head_with(office, made, seq=7, issued=int(NOW) + 7200))
+    assert not office.members.is_behind
+    office.stop()
+
+
+def test_a_log_that_is_older_than_the_state_folder_believes_nobody_though_the_broker_shows_nothing(
+    office: Office,
+) -> None:
+    ann = Unit(office, "ann")
+    ann.join()
+    backup = office.back_up()
+    office.revoke("ann")
+    office.retained.clear()
+    keys = sorted(path.name for path in (office.state / "keys").glob("group-*"))
+    office.restore(backup)
+    assert office.members.is_behind
+    with pytest.raises(Refused, match="version 3 of the roster is not complete"):
+        office.members.check_complete()
+    assert set(keys) <= {path.name for path in (office.state / "keys").glob("group-*")}, "the newest group key stays"
