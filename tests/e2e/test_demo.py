@@ -124,7 +124,8 @@ def test_the_default_demo_learns_and_leaves_what_it_says_it_leaves(tmp_path: Pat
         assert (folder / place).is_file()
     assert f"\nlog     {folder.relative_to(tmp_path)}/log/floe.sqlite\n" in done.stdout
     assert "round  devices" in done.stdout
-    assert (folder / "secret.key").stat().st_mode & 0o777 == 0o600
+    assert (folder / "federation.pub").is_file()
+    assert not (folder / "secret.key").exists()
     assert processes_of(folder) == {}
     with closing(sqlite3.connect(folder / "log" / "floe.sqlite")) as db:
         assert db.execute("SELECT roc_auc FROM models WHERE round = 1").fetchone()[0] > 0.8
