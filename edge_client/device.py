@@ -344,7 +344,8 @@ class Device:
         if self.wire.session.connected:
             if now >= self._speak_at:
                 self._say("training" if self._worker.busy else "idle")
-            for parcel in self._outbox.due(now):
+            may_announce = self._enrolled is None or self._enrolled.may_announce
+            for parcel in self._outbox.due(now) if may_announce else ():
                 phase = parcel.core.phase
                 topic_of = DeviceManifest(self._federation, self._id, phase.lineage, phase.round)
                 envelope = parcel.envelope(self._keyring, phase.lineage)

@@ -103,6 +103,29 @@ def test_a_device_that_waits_asks_again_with_its_kept_request(office: Office, no
     assert len(running.go_on()) == 1, "the broker may have lost what was retained"
 
 
+def test_nothing_is_announced_before_the_newest_head_has_come_or_was_waited_for(
+    office: Office, now: list[float]
+) -> None:
+    """Whatever is sealed before would be sealed to keys that may be gone."""
+    ann = Unit(office, "ann")
+    ann.join()
+    running = Running(ann)
+    old = office.retained[HEAD]
+    running.enrolled.connected()
+    assert not running.enrolled.may_announce
+    running.hear()
+    assert running.enrolled.may_announce, "the same head as before is an answer too"
+    Unit(office, "bob").join()
+    running.hear()
+    running.enrolled.connected()
+    head = CurrentRoster(FEDERATION, LINEAGE)
+    with pytest.raises(Refused, match="goes back"):
+        running.enrolled.receive(running.wire, head, received(head, old))
+    assert not running.enrolled.may_announce
+    now[0] += FIRST_S
+    assert running.enrolled.may_announce
+
+
 def test_an_entry_that_was_lost_comes_again_when_it_is_asked_for(office: Office, now: list[float]) -> None:
     ann = joined(office)
     running = Running(ann)
