@@ -55,6 +55,17 @@ class Enrolled:
     def is_approved(self) -> bool:
         return self.membership.is_approved(self._keys.identity.key)
 
+    def expect(self, version: int) -> None:
+        """What `memory.json` remembers of the roster's version: `roster.json` may be missing, or an older copy."""
+        place, here = self._state / "roster.json", self.membership.ring.version
+        if version > here:
+            what = f"an older copy, of version {here}" if here else "missing"
+            log(f"warning: {place}: {what}; waiting for version {version} of the roster, which was seen before")
+            self.membership.expect(version)
+        elif not (version or here or self._asked):
+            forgotten = "what was seen of the roster is forgotten: any version of it that is shown is believed"
+            log(f"warning: {place}: missing, and memory.json does not know either; {forgotten}")
+
     def receive(self, wire: Wire, topic: Topic, received: Received) -> bool:
         """A message of the roster's; whether the device has just been let in. Raises `Refused`."""
         before = self.is_approved
