@@ -48,7 +48,7 @@ class Federation:
         self.port = port
         self.processes: list[Process] = []
         (folder / "logs").mkdir(parents=True)
-        (folder / "state").mkdir(mode=0o700)  # or else whoever comes first makes it
+        (folder / "state").mkdir(mode=0o700, exist_ok=True)  # or else whoever comes first makes it
         if secret:
             new_secret(folder / "secret.key")
 
