@@ -26,6 +26,7 @@ from floe.keyring import Keyring, open_meta
 from floe.messages import Answer, Core, Manifest, Phase, Want
 from floe.parcel import Incoming
 from floe.report import Report
+from floe.seal import Sealer
 from floe.signing import verify
 from floe.topics import AnswerTo, DeviceChunk, DeviceManifest, WantTo
 from floe.transfer import Ranges, name_of
@@ -99,10 +100,17 @@ class Receiver:
         for device in self._uploads.devices():
             self._abandon(device, "late", "closed", "the round closed before the transfer was complete")
 
-    def refuse(self, device: str, reason: str, detail: str) -> None:
-        """What a device is sending, or waits to send, ends as rejected."""
-        if self._uploads.transfer_of(device) is not None:
-            self._abandon(device, "rejected", reason, detail)
+    def check_keys(self, device: str = "") -> None:
+        """The roster has changed: what one device, or any, is sending or waits to send with a key that does not speak
+        for it any more ends here.
+        """
+        for name in [device] if device else self._uploads.devices():
+            if self._uploads.transfer_of(name) is None:
+                continue
+            if upload := self._uploads.get(name) or self._begin(name):
+                self._speaks(upload)
+            else:
+                self._forget(name)
 
     def offline(self, device: str) -> None:
         """What a device was sending is not waited for while others could send."""
@@ -129,6 +137,22 @@ class Receiver:
                 self._answer(ended, manifest.key)
             raise
 
+    def _speaks(self, upload: Upload) -> bool:
+        """Whether the key that has announced an update still speaks for its device; if not, the update ends here.
+
+        Where the device has another key now, without an outcome: it may announce the same under that one.
+        """
+        try:
+            self._speakers.check_key(upload.manifest)
+        except Refused as refusal:
+            if refusal.reason == "unknown-key":
+                self._log.refused(upload.device, refusal.reason)
+                self._forget(upload.device)
+            elif refusal.reason != "roster":  # which passes
+                self._conclude(upload, "rejected", refusal.reason, refusal.detail)
+            return False
+        return True
+
     def _announced(self, topic: DeviceManifest, manifest: Manifest, payload: bytes) -> None:
         core, device = manifest.core, manifest.sender
         state = self._state()
@@ -137,6 +161,8 @@ class Receiver:
         try:
             self._admit(manifest, topic, state)
         except Refused as refusal:
+            if refusal.reason == "roster":
+                raise  # not answered: it is announced again, under the newer one
             late = refusal.reason == "round" and core.epoch == state.phase.epoch
             outcome = "late" if late else "rejected"
             ended = Outcome(name_of(core), device, core.phase, outcome, refusal.reason, refusal.detail)
@@ -176,8 +202,18 @@ class Receiver:
             raise Refused("duplicate", f"an update of {phase.task} {phase.round} has its answer already")
         if not (behind == 0 and device in state.expected) and not self._chain.selects(device, phase):
             raise Refused("round", f"not selected for {phase.task} {phase.round}")
-        report = open_meta(self._keyring.open(core, manifest.envelope), core, Report)
+        report = open_meta(self._open(manifest), core, Report)
         check_report(report, core, expected.plan)
+
+    def _open(self, manifest: Manifest) -> Sealer:
+        """What opens an update. Raises `Refused`: `roster` if it may be sealed to the keys that we had before."""
+        try:
+            return self._keyring.open(manifest.core, manifest.envelope)
+        except Refused as refusal:
+            if refusal.reason == "unsealing" and manifest.roster < self._keyring.version:
+                detail = f"it does not open, made under version {manifest.roster}; here is {self._keyring.version}"
+                raise Refused("roster", detail) from None
+            raise
 
     def _begin(self, device: str) -> Upload | None:
         """A device's turn has come: its announcement is read again from the disk."""
@@ -193,16 +229,18 @@ class Receiver:
 
     def _upload(self, manifest: Manifest) -> Upload:
         core, device = manifest.core, manifest.sender
-        opener = self._keyring.open(core, manifest.envelope)
+        opener = self._open(manifest)
         report = open_meta(opener, core, Report)
         incoming = Incoming(core, opener, self._folder / f"{device}.part")
-        return Upload(device, manifest.key, name_of(core), core.phase, report, incoming)
+        return Upload(device, manifest, name_of(core), core.phase, report, incoming)
 
     def _complete(self, upload: Upload) -> None:
         """All is here: open it, check it, record it for the round that is open, answer."""
         state = self._state()
         if self._must_wait(upload.phase, upload.device, state):
             upload.due = time.monotonic() + RETRY_S
+            return
+        if not self._speaks(upload):
             return
         core, sha256 = upload.incoming.core, None
         ended = Outcome(upload.transfer, upload.device, upload.phase, "accepted", "", "")
@@ -216,7 +254,9 @@ class Receiver:
         except Refused as error:
             ended = replace(ended, outcome="rejected", reason=error.reason, detail=error.detail)
         received, merged = upload.received_bytes, state.phase.round
-        self._end(ended, upload.report, core, upload.key, received_bytes=received, sha256=sha256, merged=merged)
+        self._end(
+            ended, upload.report, core, upload.manifest.key, received_bytes=received, sha256=sha256, merged=merged
+        )
         self._forget(upload.device)
 
     def _spool(self, upload: Upload, used_in: Phase) -> str:
@@ -239,7 +279,7 @@ class Receiver:
     def _conclude(self, upload: Upload, outcome: str, reason: str, detail: str) -> None:
         ended = Outcome(upload.transfer, upload.device, upload.phase, outcome, reason, detail)
         core, received = upload.incoming.core, upload.received_bytes
-        self._end(ended, upload.report, core, upload.key, received_bytes=received, sha256=None)
+        self._end(ended, upload.report, core, upload.manifest.key, received_bytes=received, sha256=None)
         self._forget(upload.device)
 
     def _forget(self, device: str) -> None:

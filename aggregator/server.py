@@ -272,14 +272,23 @@ class Aggregator:
         self.wire.send(ReplyTo(self._federation, self._lineage, command.sender), Reply, **fields)
 
     def _on_roster(self, card: Card | None, renewed: bool) -> None:
-        """The roster has changed: a device that was put out is not waited for, and what it sends ends here."""
-        if card is not None and card.state == "revoked":
-            self._receiver.refuse(card.member, "revoked", f"{card.member!r} has been revoked")
-            if card.member in self._state.expected and not has_answer(card.member, self._state):
-                self._conductor.step(Answered(card.member, accepted=False, late=False))
-            self._conductor.step(Offline(card.member))
+        """The roster has changed, by this card or, without one, in whatever way: a device that was put out is not
+        waited for, and what is sent with a key that does not count any more ends here.
+        """
+        self._receiver.check_keys(card.member if card else "")
+        for device in self._put_out(card):
+            if device in self._state.expected and not has_answer(device, self._state):
+                self._conductor.step(Answered(device, accepted=False, late=False))
+            self._conductor.step(Offline(device))
         if renewed:
             self._publisher.announce()  # the model's key, under the new group key
+
+    def _put_out(self, card: Card | None) -> list[str]:
+        """Those among whom we may wait for that the roster does not have any more."""
+        if card is not None:
+            return [card.member] if card.state == "revoked" else []
+        approved = self._members.approved() if self._members else []
+        return sorted((self._state.expected | self._state.online) - {*approved})
 
     def _on_ended(self, ended: Outcome) -> None:
         if ended.outcome in ("accepted", "rejected"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from floe.messages import Phase
+from floe.messages import Manifest, Phase
 from floe.parcel import Incoming
 from floe.report import Report
 from floe.transfer import Ranges
@@ -21,10 +21,10 @@ MAX_TRIES = 6  # fruitless wants after which the place goes to the next device
 
 @dataclass
 class Upload:
-    """One update on its way in. `key` signed its manifest."""
+    """One update on its way in."""
 
     device: str
-    key: str
+    manifest: Manifest
     transfer: str
     phase: Phase
     report: Report

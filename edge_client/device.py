@@ -99,7 +99,9 @@ class Device:
         self._keyring = keyring
         self._enrolled = enrolled
         self._memory = Memory(state)
-        self._memory.follow(enrolled.membership.epoch if enrolled else 0)
+        if enrolled is not None:
+            enrolled.expect(self._memory.roster)
+            self._remember_roster(enrolled)
         self._outbox = Outbox(state / "outbox")
         self._download = Download(state, keyring, self._lineage, config.security.max_transfer_mb * 1_000_000)
         me = {"federation": federation, "lineage": self._lineage, "device": self._id}
@@ -218,12 +220,16 @@ class Device:
 
     def _on_roster(self, enrolled: Enrolled, topic: Topic, received: Received) -> None:
         let_in = enrolled.receive(self.wire, topic, received)
-        self._memory.follow(enrolled.membership.epoch)
+        self._remember_roster(enrolled)
         if let_in:
             log(f"enrolled: {self._id!r} is in the roster, version {self._keyring.version}")
             self._outbox.hurry()
             self._download.hurry()
             self._say_present()
+
+    def _remember_roster(self, enrolled: Enrolled) -> None:
+        self._memory.follow(enrolled.membership.epoch)
+        self._memory.saw_roster(self._keyring.version)
 
     def _on_round(self, received: Received) -> None:
         order = self._read(received, Round)
@@ -344,7 +350,8 @@ class Device:
         if self.wire.session.connected:
             if now >= self._speak_at:
                 self._say("training" if self._worker.busy else "idle")
-            for parcel in self._outbox.due(now):
+            may_announce = self._enrolled is None or self._enrolled.may_announce
+            for parcel in self._outbox.due(now) if may_announce else ():
                 phase = parcel.core.phase
                 topic_of = DeviceManifest(self._federation, self._id, phase.lineage, phase.round)
                 envelope = parcel.envelope(self._keyring, phase.lineage)

@@ -45,6 +45,7 @@ class Enrolled:
         self._keys = keys
         self._state = state
         self._ask_at = 0.0
+        self._silent_until = 0.0
         asked = kept_asked(state)
         self._asked = asked if asked and asked.key == keys.identity.key else None
         self._nonce = self._asked.nonce if self._asked else _fresh()
@@ -54,6 +55,17 @@ class Enrolled:
     def is_approved(self) -> bool:
         return self.membership.is_approved(self._keys.identity.key)
 
+    def expect(self, version: int) -> None:
+        """What `memory.json` remembers of the roster's version: `roster.json` may be missing, or an older copy."""
+        place, here = self._state / "roster.json", self.membership.ring.version
+        if version > here:
+            what = f"an older copy, of version {here}" if here else "missing"
+            log(f"warning: {place}: {what}; waiting for version {version} of the roster, which was seen before")
+            self.membership.expect(version)
+        elif not (version or here or self._asked):
+            forgotten = "what was seen of the roster is forgotten: any version of it that is shown is believed"
+            log(f"warning: {place}: missing, and memory.json does not know either; {forgotten}")
+
     def receive(self, wire: Wire, topic: Topic, received: Received) -> bool:
         """A message of the roster's; whether the device has just been let in. Raises `Refused`."""
         before = self.is_approved
@@ -61,6 +73,7 @@ class Enrolled:
             case CurrentRoster():
                 if self.membership.on_head(received.payload):
                     log(f"roster: version {self.membership.ring.version}")
+                self._silent_until = 0.0
             case EntryTo():
                 self._on_entry(wire.read(received, Entry, self._lineage), received.payload)
             case JoinReplyTo():
@@ -70,7 +83,12 @@ class Enrolled:
 
     def connected(self) -> None:
         """To the broker, or the aggregator is again: what was retained, or under way, may be lost: ask again soon."""
-        self._ask_at = time.monotonic() + FIRST_S
+        self._ask_at = self._silent_until = time.monotonic() + FIRST_S
+
+    @property
+    def may_announce(self) -> bool:
+        """Whether the newest head is here, as far as that can be known: updates are sealed to the keys in it."""
+        return time.monotonic() >= self._silent_until
 
     def go_on(self, wire: Wire) -> None:
         """Ask what must be asked, again and again until the roster has it: to be let in, or for other keys."""

@@ -27,6 +27,7 @@ class _Kept(msgspec.Struct):
     seen: dict[str, int] = {}
     answered: list[Phase] = []
     epoch: int = 0
+    roster: int = 0
 
 
 class Memory:
@@ -58,6 +59,17 @@ class Memory:
         """
         if epoch > self._kept.epoch:
             self._kept.epoch, self._kept.seen = epoch, {}
+            self._save()
+
+    @property
+    def roster(self) -> int:
+        """The newest version of the roster that was seen here; `roster.json` has the same, and may be lost alone."""
+        return self._kept.roster
+
+    def saw_roster(self, version: int) -> None:
+        """Remember it. On disk when this returns."""
+        if version > self._kept.roster:
+            self._kept.roster = version
             self._save()
 
     def newer(self, stream: str, seq: int) -> bool:

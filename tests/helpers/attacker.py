@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,10 +11,12 @@ import msgspec
 from floe import weights
 from floe.identity import Identity, load_identity
 from floe.keyring import EnrolledKeyring, Keyring, Ring
-from floe.messages import M, Manifest, Round
+from floe.messages import Core, Envelope, Kind, M, Manifest, Round, Suite
 from floe.own_keys import load_keys
 from floe.parcel import Parcel, pack
 from floe.report import Metrics, Report
+from floe.seal import wrap_shared
+from floe.signing import to_text
 from floe.topics import DeviceChunk, DeviceManifest, Topic
 from helpers.enrolment import Enrolled
 from helpers.federation import LINEAGE, NAME
@@ -22,6 +25,32 @@ if TYPE_CHECKING:
     from helpers.arena import Arena
 
 GOOD = Report(samples=40, test_samples=20, after=Metrics(loss=0.6, accuracy=0.6))
+
+
+@dataclass(frozen=True)
+class Downgraded(EnrolledKeyring):
+    """Seals with whatever suite, and wraps the content key as there was no enrolment: openly, or for all."""
+
+    wrap: str = "hpke"
+
+    def suite_for(self, kind: Kind) -> Suite:
+        return self.suite
+
+    def envelope(self, core: Core, content_key: bytes, to: str) -> Envelope:
+        match self.wrap:
+            case "none":
+                return Envelope(to=to, wrap="none", key=to_text(content_key))
+            case "shared":
+                return wrap_shared(core, content_key, b"", to)
+        return super().envelope(core, content_key, to)
+
+
+def downgraded(keyring: EnrolledKeyring, how: str) -> Keyring:
+    """`plaintext`, `fernet`, or the good suite under a wrap `shared` or `none`."""
+    if how == "plaintext":
+        return Keyring("plaintext", None)
+    suite: Suite = "fernet" if how == "fernet" else keyring.suite
+    return Downgraded(suite, None, keyring.private, keyring.ring, how)
 
 
 class Attacker:

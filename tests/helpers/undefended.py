@@ -20,11 +20,12 @@ from aggregator.intake import Expectation
 from floe import cli
 from floe.documents import Head
 from floe.errors import Refused
+from floe.identity import write_private
 from floe.messages import Core
 from floe.operators import Operators
 from floe.roster import Roster, _document
-from floe.seal import TAG_BYTES, Sealer, _nonce, sealer
-from floe.signing import verify
+from floe.seal import TAG_BYTES, Sealer, _nonce, sealer, unwrap_group, unwrap_hpke, unwrap_shared
+from floe.signing import from_text, to_text, verify
 from floe.transfer import chunk_length
 
 Weak = Callable[..., Any]
@@ -119,9 +120,33 @@ def _open(original: Any) -> Weak:
     """Whatever suite and wrap a message chooses."""
 
     def open_(keyring: Any, core: Core, envelope: Any) -> Sealer:
-        return sealer(core, b"") if core.suite == "plaintext" else original(keyring, core, envelope)
+        secret = keyring.secret or b""
+        if core.suite == "plaintext":
+            return sealer(core, b"")
+        match envelope.wrap:
+            case "none":
+                return sealer(core, from_text(envelope.key))
+            case "shared":
+                return sealer(core, unwrap_shared(core, envelope, secret))
+            case "hpke":
+                return sealer(core, unwrap_hpke(core, envelope, secret, keyring.private))
+            case _:
+                return sealer(core, unwrap_group(core, envelope, secret, keyring.ring.group_key))
 
     return open_
+
+
+def _renew(original: Any) -> Weak:
+    """The head asks for another group key, and gets the same under another number."""
+
+    def renew(entries: Any) -> bool:
+        ring, group = entries._ring, entries._members.roster.head.group
+        path = entries._folder / f"group-{group}.key"
+        if ring.group_key and not path.exists():
+            write_private(path, to_text(ring.group_key).encode())
+        return bool(original(entries))
+
+    return renew
 
 
 def _announce(original: Any) -> Weak:
@@ -217,6 +242,7 @@ DEFENCES = {
     "status-order": prepared(_newest, "aggregator.log:Log.status"),
     "command-order": prepared(_no_orders, "aggregator.steering:Steering.handle"),
     "suite": Defence(_open, ("floe.keyring:EnrolledKeyring.open",)),
+    "group-key": Defence(_renew, ("aggregator.entries:Entries.renew",)),
     "phase": Defence(_check_manifest, ("aggregator.receiver:check_manifest",)),
     "stale": nothing("aggregator.receiver:Receiver._takes", result=0),
     "patience": Defence(_announce, ("edge_client.download:Download.announce",)),

@@ -6,19 +6,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 import pytest
 from helpers.arena import Arena
-from helpers.attacker import Attacker
+from helpers.attacker import Attacker, downgraded
+from helpers.enrolment import Enrolled
 from helpers.federation import LINEAGE, NAME
 from helpers.process import Process
 from helpers.proxy import DROP, PASS, Message, Verdict
 
+from edge_client.membership import Membership
 from floe import weights
+from floe.errors import Refused
+from floe.identity import Identity
+from floe.keyring import EnrolledKeyring
 from floe.messages import Answer, Core, Manifest, Round, Status, Want
+from floe.own_keys import load_keys
 from floe.parcel import Parcel, pack
 from floe.signing import verify
 from floe.topics import AggregatorStatus, AnswerTo, CurrentRound, ModelChunk, ModelManifest, Topic, WantTo
@@ -167,22 +173,27 @@ def test_attack_a_status_of_the_aggregator_that_is_not_its_own(arena: Arena) -> 
         arena.judge(succeeded=lambda: greeted() > before, refused=refused)
 
 
-def forged_model(arena: Arena) -> tuple[bytes, Parcel, str]:
-    """Member c has the group key, so it can seal a model as the aggregator does: its manifest, itself, its hash."""
+def forged_model(arena: Arena, how: str = "", by: Identity | None = None) -> tuple[bytes, Parcel, str]:
+    """Member c has the group key, so it can seal a model as the aggregator does: its manifest, itself, its hash.
+
+    `how`: sealed otherwise. `by`: who signs it.
+    """
     attacker, newest = in_its_name(arena), arena.read(Manifest, "/main/model")
+    signer = by or attacker.identity
     path = arena.federation.model(newest.core.round)
     arrays = {name: array + np.float32(1) for name, array in weights.read(path).items()}
     source = attacker.folder / "forged.safetensors"
     weights.write(source, arrays, weights.read_layout_of(path).metadata)
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
-    keyring = arena.group_keyring(newest.envelope.group)
+    right = arena.group_keyring(newest.envelope.group)
+    keyring = downgraded(right, how) if how else right
     parcel = pack(
         attacker.folder, source, "{}", keyring, federation=NAME, phase=newest.core.phase, kind="model", sender=LINEAGE,
         base=sha256,
     )  # fmt: skip
     envelope = parcel.envelope(keyring, "*")
-    manifest = attacker.sign(Manifest, seq=newest.seq, core=parcel.core, envelope=envelope, roster=newest.roster)
-    return manifest, parcel, sha256
+    made = msgspec.structs.replace(newest, key=signer.key, core=parcel.core, envelope=envelope)
+    return signer.sign(made), parcel, sha256
 
 
 @both
@@ -197,6 +208,50 @@ def test_attack_a_model_that_the_aggregator_has_not_made(arena: Arena) -> None:
         attacker.tell("a", ModelManifest(NAME, LINEAGE), manifest)
         attacker.tell("a", ModelChunk(NAME, LINEAGE, parcel.core.round, parcel.name, 0), parcel.chunk(0))
         arena.judge(succeeded=believed, refused=refused)
+
+
+@both
+@pytest.mark.parametrize("how", ["plaintext", "fernet", "shared", "none"])
+def test_attack_a_model_that_is_not_sealed_as_all_must_be(arena: Arena, how: str) -> None:
+    """A downgrade that a manifest with the aggregator's own signature would choose: another suite, or wrap."""
+    a, attacker = device(arena, "a"), in_its_name(arena)
+    with arena.round():
+        pass
+    manifest, parcel, sha256 = forged_model(arena, how, arena.aggregator_identity)
+    believed, refused = arena.said(a, f"global model {sha256[:12]} received"), arena.said(a, "main/model: suite")
+    with arena.without("suite"):
+        attacker.tell("a", ModelManifest(NAME, LINEAGE), manifest)
+        attacker.tell("a", ModelChunk(NAME, LINEAGE, parcel.core.round, parcel.name, 0), parcel.chunk(0))
+        arena.judge(succeeded=believed, refused=refused)
+
+
+@both
+def test_attack_a_new_model_opened_by_who_has_been_revoked(arena: Arena) -> None:
+    """It keeps its keys, hears every byte, and has the group key of before."""
+    federation = arena.federation
+    assert isinstance(federation, Enrolled)
+    federation.enrol("gone")
+    keys = load_keys(federation.state("gone"), "gone")
+    ring = Membership(federation.state("gone"), federation.anchor, "gone", LINEAGE, keys.sealing).ring
+
+    def opens() -> bool:
+        """The newest model: its number for the group key is no secret."""
+        newest = arena.read(Manifest, "/main/model")
+        known = EnrolledKeyring("chacha20-poly1305", None, keys.sealing, replace(ring, group=newest.envelope.group))
+        try:
+            return bool(known.open(newest.core, newest.envelope))
+        except Refused:
+            return False
+
+    with arena.round():
+        pass
+    assert opens()
+    with arena.without("group-key"):
+        federation.order("devices", "revoke", "gone")
+        with arena.round() as number:
+            pass
+        assert arena.read(Manifest, "/main/model").core.round == number
+        arena.judge(succeeded=opens, refused=lambda: not opens())
 
 
 @both

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import pytest
 from helpers.arena import Arena
+from helpers.attacker import downgraded
 from helpers.enrolment import OPERATOR, REVOKED
 from helpers.federation import LINEAGE, NAME
 from helpers.proxy import PASS, Message, Verdict
 
 from floe.documents import RosterCommand
-from floe.keyring import Keyring
 from floe.messages import Command, Round, Status, Want
 from floe.topics import DeviceStatus, DeviceWant, OperatorCommand, OperatorRoster, Topic
 
@@ -119,12 +119,14 @@ def test_attack_an_update_of_who_may_not_send_one(arena: Arena, name: str, keys:
 
 
 @both
-def test_attack_an_update_that_is_not_sealed_though_all_must_be(arena: Arena) -> None:
-    """A downgrade that a message would choose: member c, with the right key, in plaintext."""
-    attacker, plaintext = arena.attacker("c", "c"), Keyring("plaintext", None)
+@pytest.mark.parametrize("how", ["plaintext", "fernet", "shared", "none"])
+def test_attack_an_update_that_is_not_sealed_as_all_must_be(arena: Arena, how: str) -> None:
+    """A downgrade that a message would choose: member c, with the right key, by another suite or under another wrap."""
+    attacker = arena.attacker("c", "c")
+    weak = downgraded(attacker.keyring(), how)
     counted = arena.counted("c", "suite")
     with arena.without("suite"), arena.round(hold="b") as number:
-        answer = attacker.deliver(attacker.update(number, plaintext), plaintext)
+        answer = attacker.deliver(attacker.update(number, weak), weak)
         arena.judge(
             succeeded=lambda: arena.accepted("c", number),
             refused=lambda: counted() and (answer["outcome"], answer["reason"]) == ("rejected", "suite"),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from helpers.federation import Federation
 from helpers.process import Process, environment
+from helpers.proxy import DROP, PASS, Message, Proxy, Verdict
 
 from floe.documents import JoinReply
 from floe.identity import load_identity
@@ -43,8 +44,13 @@ def listed(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def enrolled(federation: Federation) -> Federation:
     """A federation with a root, an operator and a running aggregator; no device yet."""
+    return founded(federation)
+
+
+def founded(federation: Federation, **more: object) -> Federation:
     (federation.folder / "secret.key").unlink()
-    federation.configure({"rounds": {"count": 50, "devices": 1, "quorum": 1, "grace_s": 600.0, "pause_s": 0.2}})
+    rounds = {"count": 50, "devices": 1, "quorum": 1, "grace_s": 600.0, "pause_s": 0.2, **more}
+    federation.configure({"rounds": rounds})
     well(federation.folder, "federation", "new", "--operator", "opa")
     federation.aggregator()
     federation.wait(lambda: bool(federation.query("SELECT * FROM heads")), "the aggregator has its roster")
@@ -283,13 +289,24 @@ def test_a_forged_answer_lets_nobody_believe_to_be_a_member(enrolled: Federation
     session.close()
 
 
-def test_the_aggregator_changes_its_keys_and_devices_follow_also_one_that_slept(enrolled: Federation) -> None:
-    """Twice, so that the sleeper wakes two keys later; the models are signed by the newest."""
+def lost_update(message: Message) -> Verdict:
+    """A rule: a device's trained update is never announced."""
+    return DROP if message.upward and b'"task":"train"' in message.payload and "/manifest" in message.topic else PASS
+
+
+def test_the_aggregator_changes_its_keys_and_devices_follow_also_one_that_slept(federation: Federation) -> None:
+    """Twice, so that the sleeper wakes two keys later, with an update that waits; the newest key signs the models."""
+    enrolled = founded(federation, count=1000, late="merge", max_staleness=1000)
     for device in ("ann", "bob"):
         let_in(enrolled, device)
-    ann, bob = enrolled.client("ann"), enrolled.client("bob")
+    ann = enrolled.client("ann")
     enrolled.until("SELECT * FROM rounds WHERE round = 1 AND state = 'closed' AND task = 'train'")
-    bob.kill()
+    outbox = enrolled.folder / "state" / "device-bob" / "outbox"
+    with Proxy(enrolled.port, lost_update) as proxy:
+        bob = enrolled.client("bob", port=proxy.port)
+        enrolled.wait(lambda: bool(list(outbox.glob("*.json"))), "an update of bob's waits")
+        bob.kill()
+    (waiting,) = outbox.glob("*.json")
     keys = enrolled.folder / "state" / "aggregator-main" / "keys"
     before = {load_identity(keys, "main").key}
     for version in (4, 5):
@@ -298,7 +315,9 @@ def test_the_aggregator_changes_its_keys_and_devices_follow_also_one_that_slept(
         before.add(load_identity(keys, "main").key)
     assert len(before) == 3
     assert not keys.with_name("keys-next").exists()
+    assert list(outbox.glob("*.json")) == [waiting]
     enrolled.client("bob")
+    enrolled.until("SELECT * FROM updates WHERE transfer = ? AND outcome = 'accepted'", waiting.stem)
     (now,) = enrolled.query("SELECT max(round) AS round FROM rounds")
     enrolled.until("SELECT * FROM updates WHERE device = 'bob' AND outcome = 'accepted' AND round > ?", now["round"])
     assert ann.running

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from helpers.wire import ANN
+
 from aggregator.uploads import MAX_TRIES, REPAIR_S, Upload, Uploads
-from floe.messages import Core, Phase
+from floe.messages import Core, Envelope, Manifest, Phase
 from floe.parcel import Incoming
 from floe.report import Report
 from floe.seal import sealer
@@ -24,7 +26,9 @@ def upload(folder: Path, device: str) -> Upload:
     )  # fmt: skip
     incoming = Incoming(core, sealer(core, b""), folder / device)
     incoming.resume()
-    return Upload(device, "key", device * 32, PHASE, Report(), incoming)
+    envelope = Envelope(to="main", wrap="none", key="")
+    manifest = Manifest(federation="f", sender=device, key=ANN.key, proof="", seq=1, core=core, envelope=envelope)
+    return Upload(device, manifest, device * 32, PHASE, Report(), incoming)
 
 
 class Line:

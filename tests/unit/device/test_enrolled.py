@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from helpers.office import FEDERATION, HEAD, LINEAGE, Office, QuietWire, Unit, received
 from helpers.wire import EVE
 
 from edge_client import enrolled as module
 from edge_client.asked import Asked, forget_asked, keep_asked, kept_asked
+from edge_client.data.features import Features
+from edge_client.device import Device
 from edge_client.enrolled import AGAIN_S, FIRST_S, Enrolled
+from edge_client.memory import Memory
 from floe.documents import JoinReply, JoinRequest
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.hpke import sealing_text
 from floe.keyring import EnrolledKeyring
+from floe.messages import Manifest, Phase
 from floe.own_keys import load_next, take_next
+from floe.parcel import pack
 from floe.roster import open_join
+from floe.schema import Schema
+from floe.session import Received
 from floe.settings import Config
+from floe.settings import Device as DeviceSettings
 from floe.signing import verify
 from floe.topics import CurrentRoster, DeviceJoin, EntryTo, JoinReplyTo
 
@@ -103,6 +115,29 @@ def test_a_device_that_waits_asks_again_with_its_kept_request(office: Office, no
     assert len(running.go_on()) == 1, "the broker may have lost what was retained"
 
 
+def test_nothing_is_announced_before_the_newest_head_has_come_or_was_waited_for(
+    office: Office, now: list[float]
+) -> None:
+    """Whatever is sealed before would be sealed to keys that may be gone."""
+    ann = Unit(office, "ann")
+    ann.join()
+    running = Running(ann)
+    old = office.retained[HEAD]
+    running.enrolled.connected()
+    assert not running.enrolled.may_announce
+    running.hear()
+    assert running.enrolled.may_announce, "the same head as before is an answer too"
+    Unit(office, "bob").join()
+    running.hear()
+    running.enrolled.connected()
+    head = CurrentRoster(FEDERATION, LINEAGE)
+    with pytest.raises(Refused, match="goes back"):
+        running.enrolled.receive(running.wire, head, received(head, old))
+    assert not running.enrolled.may_announce
+    now[0] += FIRST_S
+    assert running.enrolled.may_announce
+
+
 def test_an_entry_that_was_lost_comes_again_when_it_is_asked_for(office: Office, now: list[float]) -> None:
     ann = joined(office)
     running = Running(ann)
@@ -130,6 +165,51 @@ def test_a_member_that_has_lost_its_roster_asks_without_a_token(office: Office, 
     assert len(running.go_on()) == 1
     assert running.answered().state == "approved"
     assert running.hear()
+
+
+def test_a_roster_that_was_lost_comes_back_as_new_as_it_was(
+    office: Office, now: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The memory knows its version: an older one that is shown then is refused."""
+    ann = Unit(office, "ann")
+    ann.join()
+    old = dict(office.retained)
+    older = (ann.state / "roster.json").read_bytes()
+    Unit(office, "bob").join()
+    ann.hear()
+    memory = Memory(ann.state)
+    memory.saw_roster(ann.membership.ring.version)
+    memory.saw_roster(1)
+    newest, office.retained = dict(office.retained), old
+    for kept, said in ((None, "missing"), (older, "an older copy, of version 2")):
+        (ann.state / "roster.json").unlink()
+        if kept:
+            (ann.state / "roster.json").write_bytes(kept)
+        running = Running(ann)
+        running.enrolled.expect(Memory(ann.state).roster)
+        assert f"roster.json: {said}; waiting for version 3" in capsys.readouterr().err
+        assert not running.enrolled.is_approved
+        with suppress(Refused):  # the copy's own head is no news
+            running.hear()
+        assert not running.enrolled.is_approved
+    office.retained = newest
+    running.hear()
+    assert running.enrolled.is_approved
+
+
+def test_a_roster_of_which_nothing_is_known_any_more_is_told_of(
+    office: Office, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ann = Unit(office, "ann")
+    ann.join()
+    Running(ann).enrolled.expect(0)
+    assert capsys.readouterr().err.count("forgotten") == 0
+    (ann.state / "roster.json").unlink()
+    Running(ann).enrolled.expect(Memory(ann.state).roster)
+    assert "roster.json: missing, and memory.json does not know either" in capsys.readouterr().err
+    waiting = joined(office, "bob")
+    Running(waiting).enrolled.expect(0)
+    assert "forgotten" not in capsys.readouterr().err
 
 
 def test_what_was_asked_with_other_keys_is_not_asked_again(office: Office, now: list[float]) -> None:
@@ -286,3 +366,34 @@ def test_what_was_asked_is_kept_privately_until_it_is_over(tmp_path: Path) -> No
     forget_asked(tmp_path)
     forget_asked(tmp_path)
     assert kept_asked(tmp_path) is None
+
+
+def test_a_running_device_seals_what_waited_to_the_keys_of_the_head_that_comes(
+    office: Office, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is connected, and approved by the head that it has kept; and it remembers the version of the new one."""
+    ann = Unit(office, "ann")
+    ann.join()
+    running = Running(ann)
+    rows, labels = np.zeros((2, 1), np.float32), np.array([0, 1])
+    features = Features(rows, labels, rows, labels, Schema((1,), 2))
+    config = Config(device=DeviceSettings(id="ann"), folder=office.folder)
+    keyring = EnrolledKeyring("chacha20-poly1305", None, ann.keys.sealing, ann.membership.ring)
+    device = Device(config, features, ann.keys.identity, keyring, ann.state, running.enrolled)
+    phase = Phase(LINEAGE, 1, 1, "train")
+    parts: dict[str, Any] = {"federation": FEDERATION, "phase": phase, "kind": "update", "sender": "ann", "base": ""}
+    device._outbox.put(pack(ann.state / "outbox", None, "{}", keyring, **parts))
+    device.wire.session = Mock(connected=True)
+    sent: list[int] = []
+    monkeypatch.setattr(
+        device.wire, "send", lambda topic, kind, **fields: sent.extend([fields["roster"]] if kind is Manifest else [])
+    )
+    assert Memory(ann.state).roster == 2
+    running.enrolled.connected()
+    device._go_on()
+    assert sent == []
+    Unit(office, "bob").join()
+    device._receive(Received(HEAD, office.retained[HEAD], 0, 0, True))
+    device._go_on()
+    assert sent == [3]
+    assert Memory(ann.state).roster == 3
