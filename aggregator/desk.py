@@ -104,6 +104,7 @@ class Desk:
                 self._on_entry(self._wire.read(received, Entry, self._lineage))
 
     def _on_request(self, request: JoinRequest) -> None:
+        self._members.check_complete()  # not answered: it is asked again
         fields = self._enrolment.request(request)
         if fields["state"] == "approved":
             self._entries.publish(request.sender)

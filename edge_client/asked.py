@@ -67,11 +67,14 @@ def ask(wire: Wire, lineage: str, recipient: str, join: Join, by: Identity | Non
     return request
 
 
-def check_not_rejected(reply: JoinReply) -> None:
+def check_not_turned_down(reply: JoinReply) -> None:
     """Raises `KeyFileError` for an answer that ends the request."""
+    detail = printable(reply.detail)
     if reply.state == "rejected":
-        detail = f": {printable(reply.detail)}" if reply.detail else ""
-        raise KeyFileError(f"{reply.to!r} has been rejected by an operator{detail}. Ask for a new code to try again")
+        why = f": {detail}" if detail else ""
+        raise KeyFileError(f"{reply.to!r} has been rejected by an operator{why}. Ask for a new code to try again")
+    if reply.state == "refused":
+        raise KeyFileError(f"aggregator {reply.sender!r} refuses {reply.to!r}: {detail}")
 
 
 def _file(state: Path) -> Path:

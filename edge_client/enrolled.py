@@ -9,7 +9,7 @@ import secrets
 import time
 from pathlib import Path
 
-from edge_client.asked import ask, check_not_rejected, forget_asked, kept_asked
+from edge_client.asked import ask, check_not_turned_down, forget_asked, kept_asked
 from edge_client.entrance import papers_of, take_papers
 from edge_client.membership import Membership
 from floe.documents import Entry, Join, JoinReply
@@ -130,10 +130,12 @@ class Enrolled:
 
     def _on_entry(self, entry: Entry, payload: bytes) -> None:
         self.membership.check_key(entry)
-        signing, name = read_card(entry.card, self.membership.anchor).keys.signing, self._keys.identity.name
-        if has_next(self._state, name) and load_next(self._state, name).identity.key == signing:
+        card, own, name = read_card(entry.card, self.membership.anchor), self.membership.card, self._keys.identity.name
+        if has_next(self._state, name) and load_next(self._state, name).identity.key == card.keys.signing:
             self.changed_keys = True  # the device begins again with them, and reads this entry then
             return
+        if self.is_approved and own and card.seq > own.seq and card.keys.signing != own.keys.signing:
+            raise KeyFileError(DISPLACED.format(name))
         self.membership.on_entry(payload)
         self._check_not_revoked()
 
@@ -143,18 +145,21 @@ class Enrolled:
             return  # to another request than ours
         self.membership.expect(reply.version)  # our nonce is in it: so it is of now
         if not self.is_approved:
-            check_not_rejected(reply)
+            check_not_turned_down(reply)
         elif reply.state == "rejected":
             self._nonce = _fresh()  # should they be asked for again, that is another request
         if reply.state in ("refused", "rejected"):
-            what = "other keys were" if self.is_approved else "to be let in was"
-            log(f"warning: {what} {reply.state}: {printable(reply.detail) or 'by an operator'}")
+            log(f"warning: other keys were {reply.state}: {printable(reply.detail) or 'by an operator'}")
 
     def _check_not_revoked(self) -> None:
         if self.membership.is_revoked:
             raise KeyFileError(REVOKED.format(self._keys.identity.name))
 
 
+DISPLACED = (
+    "an operator has let another device in under the name {!r}, in the place of this one; if that is wrong, have it "
+    "put out again (`floe devices revoke`), and ask for a new invitation"
+)
 REVOKED = (
     "device {!r} has been revoked by an operator: nothing of it is taken any more; to come back it needs a new "
     "invitation (`floe invite`, then `floe join` here)"

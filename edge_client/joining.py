@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from edge_client.asked import Asked, ask, check_not_rejected, forget_asked
+from edge_client.asked import Asked, ask, check_not_turned_down, forget_asked
 from edge_client.entrance import papers_of, take_papers
 from edge_client.membership import Membership
 from floe.documents import Join, JoinReply, JoinRequest
-from floe.errors import BrokerError, KeyFileError, Refused
+from floe.errors import BrokerError, Refused
 from floe.keyring import Keyring, suite_here
 from floe.messages import Suite
 from floe.own_keys import OwnKeys
@@ -23,7 +23,7 @@ from floe.sequence import Sequence
 from floe.service import Stop, log
 from floe.session import Connected, Disconnected, Published, Received
 from floe.settings import Config
-from floe.terminal import large, printable
+from floe.terminal import large
 from floe.topics import CurrentRoster, EntryTo, JoinReplyTo, parse
 from floe.wire import Wire
 
@@ -127,12 +127,9 @@ class Joining:
         if (reply.to, reply.to_key, reply.nonce) != (self._name, self._key, self._join.nonce) or not self._request:
             return  # to another request than ours
         self._membership.expect(reply.version)  # our nonce is in it: so it is of now
-        check_not_rejected(reply)
-        match reply.state:
-            case "refused":
-                raise KeyFileError(f"aggregator {self._lineage!r} refuses {self._name!r}: {printable(reply.detail)}")
-            case "pending":
-                self._show(number(self._request, self._join, reply.challenge))
+        check_not_turned_down(reply)
+        if reply.state == "pending":
+            self._show(number(self._request, self._join, reply.challenge))
 
     def _show(self, digits: str) -> None:
         if digits == self._shown:
