@@ -106,16 +106,16 @@ class Enrolment:
                 raise Refused("not-enrolled", f"{device!r} has no card whose key could endorse another")
             check_endorsed(join.endorsement, card.keys.signing, request.federation, device, join.keys)
         sql = "SELECT nonce, keys, challenge, state, endorsement FROM requests WHERE device = ?"
-        if row := self._db.execute(sql, [device]).fetchone():
-            nonce, text, challenge, state, endorsement = row
-            keys = msgspec.json.decode(text, type=Keys)
-            if (nonce, keys) == (join.nonce, join.keys):
-                return str(state), str(challenge)
-            if state == "pending":
-                _check_takes_over(device, request.key == keys.signing, bool(endorsement), bool(join.endorsement))
-                return "pending", self._record(request, join, "", str(challenge))
+        before = self._db.execute(sql, [device]).fetchone()
+        nonce, keys, challenge, state, endorsement = before or ("", "null", "", "", "")
+        had = msgspec.json.decode(keys, type=Keys | None)
+        if had is not None and (nonce, had) == (join.nonce, join.keys):
+            return str(state), str(challenge)
         token = "" if join.endorsement else self._invitation(device, request.key, join.token)
-        return "pending", self._record(request, join, token, secrets.token_hex(16))
+        if had is None or state != "pending":
+            return "pending", self._record(request, join, token, secrets.token_hex(16))
+        _check_takes_over(device, request.key == had.signing, bool(endorsement), bool(join.endorsement))
+        return "pending", self._record(request, join, token, str(challenge))
 
     def _invitation(self, device: str, key: str, token: str) -> str:
         """The invitation that a request uses up. Raises `Refused("not-enrolled")`."""

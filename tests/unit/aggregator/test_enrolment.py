@@ -79,7 +79,8 @@ def test_no_invitation_draws_a_second_number_for_a_key(office: Office) -> None:
     before = office.log.db.execute("SELECT * FROM requests").fetchall()
     other = OwnKeys(ann.keys.identity, Unit(office, "eve").keys.sealing)
     for again in ({"nonce": "0" * 32}, {"keys": other}, {"keys": other, "nonce": "0" * 32}):
-        for code in (token, office.invite(), ""):
+        assert ann.ask(**again).state == "refused"
+        for code in (token, office.invite()):
             reply = ann.ask(code, **again)
             assert (reply.state, reply.challenge) == ("refused", "")
             assert "this device has asked already" in reply.detail
