@@ -14,7 +14,7 @@ from aggregator.log import Log
 from floe.certificates import CLIENT_DAYS, Authority, client_certificate
 from floe.documents import Card
 from floe.errors import Refused
-from floe.papers import authority_here
+from floe.next_authority import authority_here
 from floe.settings import Config
 from floe.signing import from_text
 from floe.store import durably

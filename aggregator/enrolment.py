@@ -105,13 +105,17 @@ class Enrolment:
             if card is None or card.state != "approved":
                 raise Refused("not-enrolled", f"{device!r} has no card whose key could endorse another")
             check_endorsed(join.endorsement, card.keys.signing, request.federation, device, join.keys)
-        row = self._db.execute(
-            "SELECT nonce, keys, challenge, state FROM requests WHERE device = ?", [device]
-        ).fetchone()
-        if row and row[0] == join.nonce and msgspec.json.decode(row[1], type=Keys) == join.keys:
-            return str(row[3]), str(row[2])
+        sql = "SELECT nonce, keys, challenge, state, endorsement FROM requests WHERE device = ?"
+        before = self._db.execute(sql, [device]).fetchone()
+        nonce, keys, challenge, state, endorsement = before or ("", "null", "", "", "")
+        had = msgspec.json.decode(keys, type=Keys | None)
+        if had is not None and (nonce, had) == (join.nonce, join.keys):
+            return str(state), str(challenge)
         token = "" if join.endorsement else self._invitation(device, request.key, join.token)
-        return "pending", self._record(request, join, token)
+        if had is None or state != "pending":
+            return "pending", self._record(request, join, token, secrets.token_hex(16))
+        _check_takes_over(device, request.key == had.signing, bool(endorsement), bool(join.endorsement))
+        return "pending", self._record(request, join, token, str(challenge))
 
     def _invitation(self, device: str, key: str, token: str) -> str:
         """The invitation that a request uses up. Raises `Refused("not-enrolled")`."""
@@ -136,8 +140,7 @@ class Enrolment:
             raise Refused("not-enrolled", f"this invitation is for device {invited!r}: join with --id {invited}")
         return named
 
-    def _record(self, request: JoinRequest, join: Join, token: str) -> str:
-        challenge = secrets.token_hex(16)
+    def _record(self, request: JoinRequest, join: Join, token: str, challenge: str) -> str:
         row = {
             "device": request.sender, "nonce": join.nonce, "keys": msgspec.json.encode(join.keys).decode(),
             "challenge": challenge, "endorsement": join.endorsement, "state": "pending", "time": int(self._clock()),
@@ -223,6 +226,20 @@ class Enrolment:
         with durably(self._db):
             self._db.execute("UPDATE roster SET rotate = 1 WHERE device = ?", [name])
         return f"{name}: asked for other keys"
+
+
+def _check_takes_over(device: str, same_key: bool, was_rotation: bool, is_rotation: bool) -> None:
+    """That a request may stand in the place of the one that waits: only a rotation, of the same key (a device that
+    began again), where no number is compared. Else whoever has a token could draw numbers until one fits.
+    """
+    if same_key and was_rotation and is_rotation:
+        return
+    who = "this device has asked already, otherwise than now" if same_key else "another key has asked under this name"
+    raise Refused(
+        "not-enrolled",
+        f"{who}, and waits: an operator decides upon that first (`floe devices show {device}`; `floe devices reject "
+        f"{device}` frees the name, then a new code)",
+    )
 
 
 _NAMES = """

@@ -19,6 +19,7 @@ from floe.hpke import sealing_text
 from floe.identity import present
 from floe.keyring import EnrolledKeyring
 from floe.messages import Message
+from floe.names import RESERVED
 from floe.operators import Operators
 from floe.roster import Anchor, Roster, check_follows, hash_of_card, read_card, read_head
 from floe.sqlite import Database
@@ -235,6 +236,8 @@ class Members:
         names = {name for name, _ in roster.operators()} | {found.lineage for found in head.aggregators}
         if card.state == "approved" and card.member in names:
             raise Refused("roster", f"{card.member!r} is the name of an operator or a lineage: choose another")
+        if card.state == "approved" and card.member in RESERVED:
+            raise Refused("roster", f"{card.member!r} is a name that no device has: choose another")
         if card.state == "revoked" and head.group != head.seq:
             raise Refused("roster", "a revocation needs a new group key")
         return card

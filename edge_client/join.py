@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -22,11 +21,11 @@ from floe.config import FILE, load, variable
 from floe.errors import ConfigError, KeyFileError
 from floe.files import write_atomically
 from floe.joincode import JoinCode, read_code
+from floe.names import fault_of
 from floe.own_keys import load_keys
 from floe.roster import Anchor
 from floe.service import log, only_one, stopping
 from floe.settings import Config
-from floe.topics import NAME
 
 
 @click.command()
@@ -67,9 +66,10 @@ def join(config: Config, code: str | None, image: Path | None, rsa: bool, no_wai
 def _name(config: Config, given: JoinCode | None) -> str:
     invited = given.device if given else ""
     name = config.device.id or invited
-    if not re.fullmatch(NAME, name):
+    login = given.login if given else config.mqtt.login
+    if fault := fault_of(name, certificate=login == "certificates"):
         place = f"--id {name!r}" if name else "which device is this? --id NAME"
-        raise ConfigError(f"{place}: a device needs a name of [a-z0-9_-]{{1,64}}")
+        raise ConfigError(f"{place}: {fault}")
     if invited and name != invited:
         raise ConfigError(
             f"the code is for device {invited!r}, this one is {name!r} ([device] id): join with --id {invited}, or ask "

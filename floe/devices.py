@@ -15,7 +15,7 @@ import msgspec
 from floe.cli import config_options
 from floe.documents import Member
 from floe.errors import ConfigError, FloeError, Refused
-from floe.managing import Managing, Shown, managing
+from floe.managing import REQUESTS, Managing, Shown, managing
 from floe.roster import short_hash_of_card
 from floe.settings import Config
 from floe.sign_roster import Change, approve, check_rotation, number, revoke
@@ -81,19 +81,26 @@ def show(config: Config, name: str, reply_s: float, as_json: bool) -> None:
 @_names
 @click.option("--number", "given", metavar="N", help="the number that the device shows: refused if it is not the same")
 @click.option("--yes", is_flag=True, help="do not ask: for scripts, where the way to the device is trusted")
-@click.option("--all-pending", is_flag=True, help="everybody who has asked")
+@click.option("--all-pending", is_flag=True, help="everybody who asks to be let in; but nobody who asks for other keys")
 def approve_(
     config: Config, names: Sequence[str], given: str | None, yes: bool, all_pending: bool, wait_s: float, reply_s: float
 ) -> None:
-    """Let devices in, after their numbers were compared."""
+    """Let devices in, after their numbers were compared.
+
+    Who asks for other keys (`rotating`) is approved by its name only: was it you who asked for them?
+    """
     if bool(names) == all_pending:
         raise ConfigError("name the devices to approve, or give --all-pending; `floe devices list` shows who asks")
     if given is not None and len(names) != 1:
         raise ConfigError("--number belongs to one device: name that one alone")
     wanted = None if given is None else "".join(given.split())
     with managing(config, reply_s) as held:
-        for name in names or _pending(held, wait_s):
+        for name in names:
             _approve(held, name, _asked_for(held, name, wait_s), wanted, yes=yes)
+        for name in _pending(held, wait_s) if all_pending else ():
+            shown = held.show(name)
+            if shown.request is not None and shown.request.state == "pending":
+                _approve(held, name, shown, wanted, yes=yes)
 
 
 @devices.command()
@@ -140,16 +147,24 @@ def revoke_(config: Config, names: Sequence[str], reply_s: float) -> None:
 @_wait
 @_names
 def rotate(config: Config, names: Sequence[str], wait_s: float, reply_s: float) -> None:
-    """Have devices make other keys, and let those in: the old key vouches for the new one."""
+    """Have devices make other keys, and let those in: the old key vouches for the new one.
+
+    Not after a theft: who has the old key vouches for its own. Then revoke the device, and invite it anew.
+    """
     with managing(config, reply_s) as held:
         for name in _some(names):
-            place = held.show(name).place
-            card = place.card
+            shown = held.show(name)
+            if shown.request is not None and wait_s:
+                raise FloeError(
+                    f"{name!r} has a request open already ({shown.request.state}), which this command has not asked "
+                    f"for: `floe devices approve {name}` if you know it, otherwise `floe devices reject {name}`"
+                )
+            card = shown.place.card
             if card is None or card.state != "approved":
                 raise FloeError(
                     f"{name!r} is not approved, so it has no keys to change; `floe invite` lets it ask anew"
                 )
-            held.ask("rotate", name=name, request=short_hash_of_card(place.text))
+            held.ask("rotate", name=name, request=short_hash_of_card(shown.place.text))
         click.echo("asked for other keys: " + ", ".join(names))
         if wait_s:
             for name in names:
@@ -172,10 +187,18 @@ def _some(names: Sequence[str]) -> Sequence[str]:
 def _pending(held: Managing, wait_s: float) -> list[str]:
     until = time.monotonic() + wait_s
     while True:
-        names = [member.name for member in held.list() if member.state in ("pending", "rotating")]
+        asking = [member for member in held.list() if member.state in REQUESTS]
+        names = [member.name for member in asking if member.state == "pending"]
         if names or time.monotonic() >= until:
             break
         held.rest(POLL_S)
+    for member in asking:
+        if member.state == "rotating":
+            click.echo(
+                f"{member.name} asks for other keys: `floe devices approve {member.name}` if an operator has asked for "
+                f"them, otherwise `floe devices reject {member.name}`",
+                err=True,
+            )
     if not names:
         click.echo("nobody asks to be let in", err=True)
     return names

@@ -17,10 +17,11 @@ from floe.files import write_atomically
 from floe.hpke import sealing_text
 from floe.identity import Identity, load_identity, load_sealing_key, new_identity, present, read_identity
 from floe.managing import Managing, managing
+from floe.next_authority import finish_taking, next_authority, take_next_authority
 from floe.operators import check_name, check_places
 from floe.papers import HASHES
 from floe.roster import Anchor, Roster, read_delegation
-from floe.secure import carry, furnish, new_authority_beside, settle
+from floe.secure import carry, furnish, settle
 from floe.service import only_one
 from floe.settings import Config
 from floe.sign_roster import Change, delegate, first_head, next_head, with_new_keys, with_next_epoch
@@ -169,17 +170,25 @@ def authority(config: Config, reply_s: float) -> None:
     """Put another authority in the place of the one that signs certificates here, and tell the members.
 
     Both count: devices that are away learn of it when they come back. Broker and aggregator follow within the hour.
+    If it was interrupted, run it again: it goes on, with the same authority.
     """
+    folder = config.path(config.security.access)
     with managing(config, reply_s) as held:
-        held.check_may_sign(held.newest().delegation)
-        both = new_authority_beside(config, time.time())
+        roster = held.newest()
+        held.check_may_sign(roster.delegation)
+        if finish_taking(folder):
+            click.echo(f"another authority, of which the members know already, is in its place in {folder}")
+            return
+        both = next_authority(folder, config.federation.name, time.time())
 
         def make() -> tuple[Roster, Change]:
             roster = held.newest()
             return roster, next_head(roster, held.operator, int(time.time()), ca=both)
 
-        version = held.publish(make).version
-    click.echo(f"another authority, version {version} of the roster")
+        if roster.head.ca != both:
+            roster = held.publish(make)
+        take_next_authority(folder)
+    click.echo(f"another authority, version {roster.version} of the roster")
 
 
 @federation.command()

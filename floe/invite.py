@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import re
 import secrets
 import sys
 import time
@@ -19,8 +18,8 @@ from floe.cli import config_options
 from floe.errors import ConfigError
 from floe.joincode import JoinCode, write_code
 from floe.managing import Managing, managing
+from floe.names import fault_of
 from floe.settings import Config
-from floe.topics import NAME
 
 TOKEN_BYTES = 16
 
@@ -47,8 +46,8 @@ def invite(
     names = list(dict.fromkeys(devices)) or [""]
     pictures = _pictures(names, png, svg)
     for name in names:
-        if name and not re.fullmatch(NAME, name):
-            raise ConfigError(f"--device {name!r}: a device needs a name of [a-z0-9_-]{{1,64}}")
+        if name and (fault := fault_of(name, certificate=config.mqtt.login == "certificates")):
+            raise ConfigError(f"--device {name!r}: {fault}")
     expires = int(time.time() + hours * 3600)
     with managing(config, reply_s) as held:
         for name in names:

@@ -26,7 +26,6 @@ from floe.certificates import (
     Authority,
     belongs,
     client_certificate,
-    load_authority,
     needs_renewal,
     read_certificate,
     server_certificate,
@@ -37,6 +36,7 @@ from floe.errors import AccessError, KeyFileError
 from floe.files import write_atomically
 from floe.identity import check_folder, present, read_private, write_private
 from floe.logins import hash_of, is_hash, new_password
+from floe.next_authority import authority_here
 from floe.service import log
 from floe.settings import Config, Mqtt
 from floe.signing import to_text
@@ -148,11 +148,6 @@ def entrance(config: Config, login: str) -> Access:
     if config.mqtt.login == "certificates" and (told := papers.renew(time.time())):
         log(told)
     return papers.access(config.mqtt)
-
-
-def authority_here(folder: Path) -> Authority | None:
-    """The authority, where its key lies in this folder. Raises `KeyFileError`."""
-    return load_authority(folder) if present(folder / AUTHORITY_KEY) else None
 
 
 def server_names(host: str, bind: str) -> list[str]:

@@ -6,18 +6,18 @@ The authority's key stays where `new` was run, in [security] access: there certi
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from floe.certificates import AUTHORITY, AUTHORITY_KEY, load_authority, new_authority
+from floe.certificates import AUTHORITY, AUTHORITY_KEY, new_authority
 from floe.config import FILE, load
 from floe.errors import ConfigError, KeyFileError
-from floe.files import storing, write_atomically
+from floe.files import write_atomically
 from floe.identity import check_folder, present, write_private
-from floe.papers import BROKER, HASHES, SERVER, Papers, authority_here, renew_server, server_names
+from floe.next_authority import authority_here
+from floe.papers import BROKER, HASHES, SERVER, Papers, renew_server, server_names
 from floe.settings import Config, Mqtt
 from floe.topics import NAME
 
@@ -62,18 +62,6 @@ def furnish(config: Config, operator: str, now: float) -> str:
     for login in (BROKER, f"lineage.{config.rounds.lineage}", f"operator.{operator}"):
         _make(Papers(folder, login), mqtt, now)
     return authority.pem
-
-
-def new_authority_beside(config: Config, now: float) -> str:
-    """Another authority in the place of the one that is here; both in PEM, the new one first. Raises `KeyFileError`."""
-    folder = config.path(config.security.access)
-    before = load_authority(folder)
-    with tempfile.TemporaryDirectory(dir=folder) as made, storing(folder):
-        after = new_authority(Path(made), config.federation.name, now)
-        both = after.pem + before.pem
-        (Path(made) / AUTHORITY_KEY).replace(folder / AUTHORITY_KEY)
-    write_atomically(folder / AUTHORITY, both.encode())
-    return both
 
 
 def carry(config: Config, login: str, target: Path, names: Sequence[str], now: float) -> list[Path]:

@@ -15,6 +15,7 @@ from floe import merkle
 from floe.documents import ROOT, Aggregator, Card, Delegation, Head, Keys, Member, Operator, Proof, RosterReply
 from floe.errors import Refused
 from floe.identity import Identity
+from floe.names import fault_of
 from floe.roster import Anchor, Roster, check_endorsed, hash_of_card, number_of, read_card
 
 EMPTY_TREE = merkle.EMPTY.hex()
@@ -66,9 +67,11 @@ def check_rotation(member: Member, place: Place, federation: str) -> None:
 def approve(roster: Roster, operator: Identity, place: Place, keys: Keys, now: int) -> Change:
     """Let a device in with these keys, in the place of those that it had. `now`: seconds since 1970.
 
-    Raises `Refused("roster")` for a name that another role has.
+    Raises `Refused("roster")` for a name that another role has, or that no device may have.
     """
     _check_free(roster, place.name)
+    if fault := fault_of(place.name, certificate=bool(keys.tls)):
+        raise Refused("roster", f"{place.name!r}: {fault}; the device must join under another --id")
     return _change(roster, operator, place, "approved", keys, now)
 
 

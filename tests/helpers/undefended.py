@@ -264,6 +264,7 @@ DEFENCES = {
     "invitation-used": prepared(_row("used_by", ""), "aggregator.enrolment:Enrolment._invitation"),
     "invitation-time": prepared(_row("until", 2**40), "aggregator.enrolment:Enrolment._invitation"),
     "invitation-name": prepared(_row("device", ""), "aggregator.enrolment:Enrolment._invitation"),
+    "one-request": nothing("aggregator.enrolment:_check_takes_over"),
     "number": nothing("floe.devices:_compare"),
     "join-sealing": Defence(_seal_to, ("floe.roster:seal_to",)),
     "join-opening": Defence(_open_with, ("floe.roster:open_with",)),

@@ -73,7 +73,22 @@ def test_attack_an_invitation_that_was_used_already(desk: Arena) -> None:
     federation_of(desk).order("join", code, "--id", "d", "--no-wait")
     thief = desk.attacker("d")
     refused = desk.told("/to/d/join", "used by somebody else")
-    with desk.without("invitation-used"):
+    with desk.without("invitation-used", "one-request"):
+        ask(thief, code)
+        desk.judge(succeeded=pending(desk, thief), refused=refused)
+
+
+@both
+def test_attack_another_invitation_in_the_place_of_who_waits(desk: Arena) -> None:
+    """k waits to be compared; a thief with an open invitation of its own would stand there instead, or draw numbers
+    until one is k's.
+    """
+    federation = federation_of(desk)
+    federation.order("join", federation.invite("k"), "--id", "k", "--no-wait")
+    thief = desk.attacker("k")
+    code = federation.invite("k")
+    refused = desk.told("/to/k/join", "another key has asked under this name")
+    with desk.without("one-request"):
         ask(thief, code)
         desk.judge(succeeded=pending(desk, thief), refused=refused)
 

@@ -172,6 +172,24 @@ def test_a_member_takes_part_is_rotated_and_revoked(enrolled: Federation) -> Non
     assert listed(enrolled.folder)["ann"]["state"] == "approved"
 
 
+def test_other_keys_are_let_in_by_name_only(enrolled: Federation) -> None:
+    """They may be those of whoever has stolen the old ones: nobody lets them in with a crowd."""
+    let_in(enrolled, "ann")
+    enrolled.client("ann")
+    before = listed(enrolled.folder)["ann"]["fingerprint"]
+    assert "floe devices approve ann" in well(enrolled.folder, "devices", "rotate", "ann")
+    enrolled.wait(lambda: listed(enrolled.folder)["ann"]["state"] == "rotating", "the device has made other keys")
+    crowd = floe(enrolled.folder, "devices", "approve", "--all-pending", "--yes")
+    assert crowd.returncode == 0
+    assert "ann asks for other keys: `floe devices approve ann` if an operator has asked for them" in crowd.stderr
+    again = floe(enrolled.folder, "devices", "rotate", "ann", "--wait", "1")
+    assert again.returncode == 1
+    assert "has a request open already (rotating)" in again.stderr
+    assert listed(enrolled.folder)["ann"]["state"] == "rotating"
+    assert "approved with its new keys" in well(enrolled.folder, "devices", "approve", "ann")
+    assert listed(enrolled.folder)["ann"]["fingerprint"] != before
+
+
 def test_a_rotation_of_who_is_no_member_is_refused(enrolled: Federation) -> None:
     refused = floe(enrolled.folder, "devices", "rotate", "ann")
     assert refused.returncode == 1

@@ -17,7 +17,7 @@ from floe.documents import PAGE, Join, JoinReply, Keys, Member
 from floe.errors import Refused
 from floe.hpke import sealing_text
 from floe.messages import MAX_MESSAGE_BYTES
-from floe.own_keys import load_next
+from floe.own_keys import OwnKeys, load_keys, load_next
 from floe.roster import number_of, seal_join
 from floe.sign_roster import next_head, number
 from floe.topics import DeviceJoin
@@ -65,26 +65,80 @@ def test_the_same_request_has_the_same_number_again_also_after_a_restart(office:
     assert ann.ask().challenge == first.challenge, "the token was for the first time"
     office.restart()
     assert ann.ask(token).challenge == first.challenge
-    assert ann.ask(token, nonce="0" * 32).challenge != first.challenge
 
 
 def test_the_challenge_is_not_known_before_the_keys_are(office: Office) -> None:
+    units = [Unit(office, f"d{index}") for index in range(5)]
+    assert len({unit.ask(office.invite()).challenge for unit in units}) == 5
+
+
+def test_no_invitation_draws_a_second_number_for_a_key(office: Office) -> None:
+    """A thief of an invitation would draw until the number is the one that the operator was told."""
     ann, token = Unit(office, "ann"), office.invite()
-    challenges = {ann.ask(token, nonce=secrets.token_hex(16)).challenge for _ in range(5)}
-    assert len(challenges) == 5
+    first = ann.ask(token)
+    before = office.log.db.execute("SELECT * FROM requests").fetchall()
+    other = OwnKeys(ann.keys.identity, Unit(office, "eve").keys.sealing)
+    for again in ({"nonce": "0" * 32}, {"keys": other}, {"keys": other, "nonce": "0" * 32}):
+        assert ann.ask(**again).state == "refused"
+        for code in (token, office.invite()):
+            reply = ann.ask(code, **again)
+            assert (reply.state, reply.challenge) == ("refused", "")
+            assert "this device has asked already" in reply.detail
+            assert "`floe devices reject ann`" in reply.detail
+    assert office.log.db.execute("SELECT * FROM requests").fetchall() == before
+    assert ann.ask(token).challenge == first.challenge
+    assert office.order("reject", name="ann", request=ann.nonce).done
+    assert ann.ask(token, nonce="0" * 32).state == "refused", "what was decided upon has no second number"
+    assert ann.ask(office.invite(), nonce="0" * 32).state == "pending", "nobody is locked out for ever"
 
 
-def test_another_who_asks_for_the_same_name_needs_an_invitation_and_has_another_number(office: Office) -> None:
+def test_nobody_takes_the_place_of_another_key_that_waits(office: Office) -> None:
     ann, eve = Unit(office, "ann"), Unit(office, "ann")
     eve.state = office.folder / "eve"
     eve.start()
     first = ann.ask(token := office.invite())
     assert eve.ask(token, nonce=ann.nonce).state == "refused"
+    reply = eve.ask(second := office.invite())
+    assert (reply.state, "another key has asked under this name" in reply.detail) == ("refused", True)
+    assert "`floe devices reject ann`" in reply.detail
     assert office.order("show", name="ann").members[0].keys == ann.public
-    other = eve.ask(office.invite(), nonce=ann.nonce)
-    assert other.state == "pending"
+    assert office.order("reject", name="ann", request=ann.nonce).done
+    other = eve.ask(second, nonce=ann.nonce)
+    assert other.state == "pending", "the name is free, and its invitation was not used up"
     assert office.order("show", name="ann").members[0].keys == eve.public
     assert other.challenge != first.challenge
+
+
+def test_other_keys_that_wait_give_way_to_nobody_s_and_have_no_second_challenge(office: Office) -> None:
+    ann = Unit(office, "ann")
+    ann.join()
+    following = load_next(ann.state, "ann")
+    endorsement = ann.endorsement(following)
+    first = ann.ask(keys=following, endorsement=endorsement)
+    again = ann.ask(keys=following, endorsement=endorsement, nonce="0" * 32)
+    assert (again.state, again.nonce, again.challenge) == ("pending", "0" * 32, first.challenge), "it began again"
+    third = load_keys(office.folder / "eve", "ann")
+    for wrong in (
+        ann.ask(keys=third, endorsement=ann.endorsement(third)),
+        ann.ask(office.invite(), keys=third),
+        ann.ask(office.invite(), keys=following),
+    ):
+        assert (wrong.state, "an operator decides upon that first" in wrong.detail) == ("refused", True)
+    shown = office.order("show", name="ann").members[0]
+    assert (shown.state, shown.keys, shown.nonce) == ("rotating", following.public(ann.public.suites), "0" * 32)
+
+
+def test_no_number_is_compared_whose_challenge_was_known_before(office: Office) -> None:
+    """A request that waits, to be compared, does not become a rotation, with the challenge that it has; nor does one
+    of a name that is free again keep it.
+    """
+    ann = Unit(office, "ann")
+    ann.join()
+    following = load_next(ann.state, "ann")
+    first = ann.ask(office.invite(), keys=following)
+    assert ann.ask(keys=following, endorsement=ann.endorsement(following), nonce="0" * 32).state == "refused"
+    assert office.order("reject", name="ann", request=ann.nonce).done
+    assert ann.ask(office.invite(), keys=following, nonce="0" * 32).challenge not in ("", first.challenge)
 
 
 Wrong = Callable[[Office, Unit, list[float]], str]
@@ -245,8 +299,9 @@ def test_a_rejected_device_is_told_and_may_ask_with_a_new_invitation(office: Off
 def test_a_rejection_is_for_the_request_that_was_seen(office: Office) -> None:
     ann = Unit(office, "ann")
     assert "has not asked" in office.order("reject", name="ann", request=ann.nonce).detail
-    ann.ask(token := office.invite())
-    ann.ask(token, nonce="0" * 32)
+    ann.ask(office.invite())
+    assert office.order("reject", name="ann", request=ann.nonce).done
+    ann.ask(office.invite(), nonce="0" * 32)
     reply = office.order("reject", name="ann", request=ann.nonce)
     assert (reply.done, "asked again since" in reply.detail) == (False, True)
     assert office.order("show", name="ann").members[0].state == "pending"

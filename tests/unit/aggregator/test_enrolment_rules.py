@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from floe.documents import Card, Entry
+from floe.documents import Card, Entry, Member
 from floe.errors import Refused
 from floe.hpke import open_with, sealing_text
 from floe.own_keys import OwnKeys, has_next, load_next, take_next
@@ -61,8 +61,12 @@ class Enrolment(RuleBasedStateMachine):
 
     def asked(self, name: str) -> str:
         """The state of the open request of a name."""
-        row = self.office.order("show", name=name).members
-        return row[0].state if row and row[0].state in ("pending", "rotating") else ""
+        found = self.waiting(name)
+        return found.state if found else ""
+
+    def waiting(self, name: str) -> Member | None:
+        rows = self.office.order("show", name=name).members
+        return rows[0] if rows and rows[0].state in ("pending", "rotating") else None
 
     def change(self, made: Change) -> None:
         self.changes.append(made)
@@ -76,7 +80,9 @@ class Enrolment(RuleBasedStateMachine):
         unit.nonce = secrets.token_hex(16)
         self.tokens.append(token := self.office.invite())
         member = card is not None and card.state == "approved" and card.keys == unit.public
-        assert unit.ask(token).state == ("approved" if member else "pending")
+        waiting = self.waiting(name)
+        assert unit.ask(token).state == ("approved" if member else "refused" if waiting else "pending")
+        assert member or waiting is None or self.waiting(name) == waiting, "who asks first waits, until it is decided"
         self.note()
 
     @rule(name=names, token=st.integers(0, 5), fresh=st.booleans())
@@ -84,8 +90,10 @@ class Enrolment(RuleBasedStateMachine):
         """With an invitation of before, or of another; in any case it is let in by no more than that."""
         unit = self.units[name]
         before = self.office.members.approved()
+        waiting = self.waiting(name)
         unit.ask(self.tokens[-1 - token % len(self.tokens)], nonce=secrets.token_hex(16) if fresh else "")
         assert self.office.members.approved() == before
+        assert waiting is None or self.waiting(name) == waiting
         self.note()
 
     @rule(name=names)
@@ -124,8 +132,10 @@ class Enrolment(RuleBasedStateMachine):
         if card.keys == unit.public:
             following = load_next(unit.state, name)
             unit.nonce = secrets.token_hex(16)
+            waiting = self.waiting(name)
             reply = unit.ask(keys=following, endorsement=unit.endorsement(following))
-            assert reply.state == "pending"
+            again = waiting and (waiting.state, waiting.keys.signing) == ("rotating", following.identity.key)
+            assert reply.state == ("pending" if waiting is None or again else "refused")
             self.keys[name].append(following)
         self.note()
 

@@ -159,6 +159,9 @@ WRONG_CARDS: dict[str, tuple[dict[str, Any], str]] = {
     "of a later version": ({"seq": 4}, "not of the version"),
     "of a lineage's name": ({"member": LINEAGE}, "the name of an operator or a lineage"),
     "of an operator's name": ({"member": "opa"}, "the name of an operator or a lineage"),
+    "of the root's name": ({"member": "root"}, "a name that no device has"),
+    "of a broker's name": ({"member": "broker"}, "a name that no device has"),
+    "of a name that is a level of topics": ({"member": "chunk"}, "a name that no device has"),
 }
 
 

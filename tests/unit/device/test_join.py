@@ -113,6 +113,17 @@ def test_a_code_for_another_device_is_refused() -> None:
     assert not Path("floe.toml").exists()
 
 
+def test_a_name_that_no_device_may_have_is_refused_before_anything_is_written() -> None:
+    for name in ("root", "broker", "chunk"):
+        with pytest.raises(ConfigError, match=f"--id '{name}': no device is called root, broker or chunk"):
+            join("--id", name)
+    with pytest.raises(ConfigError, match="a certificate holds 57"):
+        join("--id", "a" * 58, tls=True, lobby_port=1885, login="certificates")
+    assert not Path("floe.toml").exists()
+    join("--id", "a" * 58)
+    assert asked("a" * 58).token == CODE.token
+
+
 def test_a_folder_of_another_federation_is_left_alone() -> None:
     join("--id", "ann")
     with pytest.raises(KeyFileError, match="belongs to another federation"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
+from helpers.killed import Killed, killed_at
 
 from edge_client import check
 from floe.errors import KeyFileError
@@ -51,30 +50,6 @@ def test_next_keys_wait_beside_those_in_use(tmp_path: Path) -> None:
     take_next(tmp_path, "ann")
     assert public(tmp_path) == new
     assert sorted(path.name for path in tmp_path.iterdir()) == ["keys"]
-
-
-class Killed(BaseException):
-    pass
-
-
-def killed_at(patch: pytest.MonkeyPatch, step: int) -> list[str]:
-    """The process dies instead of its nth change of a folder."""
-    taken: list[str] = []
-
-    def counting(module: Any, name: str) -> None:
-        function = getattr(module, name)
-
-        def call(*args: Any, **more: Any) -> Any:
-            taken.append(f"{name} {Path(args[0]).name}")
-            if len(taken) >= step:
-                raise Killed
-            return function(*args, **more)
-
-        patch.setattr(module, name, call)
-
-    for name in ("replace", "rename", "link", "unlink", "rmdir", "mkdir"):
-        counting(os, name)
-    return taken
 
 
 @pytest.mark.parametrize("step", range(1, 6))

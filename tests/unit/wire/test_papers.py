@@ -15,14 +15,13 @@ from floe.certificates import (
     expires,
     load_authority,
     new_authority,
-    read_certificate,
     server_certificate,
     tls_key,
 )
 from floe.errors import AccessError, ConfigError, KeyFileError
 from floe.logins import is_hash
 from floe.papers import HASHES, Papers, entrance, hashes, lobby, renew_server, server_names
-from floe.secure import carry, furnish, new_authority_beside, settle
+from floe.secure import carry, furnish, settle
 from floe.settings import Broker, Config, Login, Mqtt
 
 NOW = 1_800_000_000.0
@@ -181,17 +180,6 @@ def test_floe_toml_is_written_where_there_is_none_and_asked_for_where_there_is(t
     ):
         settle(Config(mqtt=Mqtt(login="certificates", port=8000), folder=tmp_path, file=tmp_path / "floe.toml"))
     assert settle(Config()) == Config()
-
-
-def test_another_authority_stands_before_the_one_that_was(tmp_path: Path) -> None:
-    config = Config(mqtt=mqtt(), folder=tmp_path)
-    before = furnish(config, "opa", NOW)
-    both = new_authority_beside(config, NOW)
-    assert both.endswith(before)
-    assert load_authority(tmp_path / "access").certificate == read_certificate(both) != read_certificate(before)
-    assert "made" in Papers(tmp_path / "access", "operator.opa").renew(NOW), "it signs from now on"
-    assert {path.name for path in (tmp_path / "access").iterdir()} >= {"ca.key", "ca.pem"}
-    assert (tmp_path / "access" / "ca.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_a_broker_or_an_operator_elsewhere_needs_is_carried_there(tmp_path: Path) -> None:

@@ -145,6 +145,20 @@ def test_a_name_with_another_role_is_no_device_s(made: Federation, name: str, ro
         approve(made.roster, OPA, made.place(name), keys_of(10), NOW)
 
 
+@pytest.mark.parametrize("name", ["root", "broker", "chunk"])
+def test_a_name_that_no_device_may_have_is_not_approved(made: Federation, name: str) -> None:
+    with pytest.raises(Refused, match=f"'{name}': no device is called .* under another --id"):
+        approve(made.roster, OPA, made.place(name), keys_of(10), NOW)
+
+
+def test_a_name_that_no_certificate_holds_is_not_approved_where_there_shall_be_one(made: Federation) -> None:
+    name, with_tls = "a" * 58, msgspec.structs.replace(keys_of(10), tls="A" * 122)
+    with pytest.raises(Refused, match="a certificate holds 57 of a device's name"):
+        approve(made.roster, OPA, made.place(name), with_tls, NOW)
+    made.take(approve(made.roster, OPA, made.place(name[1:]), with_tls, NOW))
+    made.take(approve(made.roster, OPA, made.place(name), keys_of(11), NOW))
+
+
 def test_only_who_has_a_card_is_revoked(made: Federation) -> None:
     with pytest.raises(Refused, match="has no 'ann'"):
         revoke(made.roster, OPA, made.place("ann"), NOW)
