@@ -15,7 +15,7 @@ usage() {
 ./start.sh demo [...]    set up, then a whole federation on this machine (flags of `floe demo`)
 ./start.sh test [...]    set up, then every check and test (arguments of pytest)
 ./start.sh setup         set up only
-./start.sh COMMAND ...   set up, then `floe COMMAND ...`: broker, aggregator, client, prepare, models, tail, ...
+./start.sh COMMAND ...   set up, then `floe COMMAND ...`: broker, aggregator, join, client, prepare, models, tail, ...
 ./start.sh shell         a shell in which `floe` is found
 TEXT
 }
@@ -195,7 +195,7 @@ menu() {
     local choice rest
     say "${bold}Floe${plain}: federated learning on the edge"
     PS3="number (Ctrl-D leaves): "
-    select choice in demo test broker aggregator client prepare models tail shell; do
+    select choice in demo test broker aggregator join client prepare models tail shell; do
         case $choice in
         '') say "a number from the list, please" ;;
         demo | test | broker | aggregator | shell) run "$choice" ;;

@@ -95,11 +95,11 @@ if [[ -d /run/systemd/system ]]; then do_ systemctl daemon-reload; fi
 
 cat <<TEXT
 
-Next: look through /etc/floe/floe.toml; a shared key, once per federation, copied to every machine:
-  sudo -u floe env -C /etc/floe $prefix/.venv/bin/floe key new
-or, where devices are enrolled and log in each as itself, where broker and aggregator run (on a device: floe join CODE):
+Next: look through /etc/floe/floe.toml. Where broker and aggregator run, once per federation:
   sudo -u floe env -C /etc/floe FLOE_PATHS_STATE=/var/lib/floe/aggregator/state $prefix/.venv/bin/floe federation new --login certificates
+and on a device, with the code of \`floe invite\`:
   sudo -u floe env -C /etc/floe FLOE_PATHS_STATE=/var/lib/floe/client-NAME/state $prefix/.venv/bin/floe join CODE --id NAME
+(without enrolment: a shared key, copied to every machine:  sudo -u floe env -C /etc/floe $prefix/.venv/bin/floe key new)
   sudo systemctl enable --now floe-broker floe-aggregator        where the broker and the aggregator run
   sudo systemctl enable --now floe-client@NAME                   on a device; its data: FLOE_DEVICE_DATA=... in
                                                                  /etc/floe/client-NAME.environment
