@@ -127,6 +127,8 @@ class Joining:
         if (reply.to, reply.to_key, reply.nonce) != (self._name, self._key, self._join.nonce) or not self._request:
             return  # to another request than ours
         self._membership.expect(reply.version)  # our nonce is in it: so it is of now
+        if reply.state in ("refused", "rejected"):
+            forget_asked(self._state)  # it is decided: to go on with it would be told the same
         check_not_rejected(reply)
         match reply.state:
             case "refused":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from floe.cli import config_options
+from floe.cli import Numbers, config_options
 from floe.documents import Member
 from floe.errors import ConfigError, FloeError, Refused
 from floe.managing import Managing, Shown, managing
@@ -20,6 +21,7 @@ from floe.roster import short_hash_of_card
 from floe.settings import Config
 from floe.sign_roster import Change, approve, check_rotation, number, revoke
 from floe.terminal import printable
+from floe.topics import NAME
 
 POLL_S = 1.0
 COLUMNS = ("NAME", "STATE", "VERSION", "SINCE", "FINGERPRINT", "NUMBER")
@@ -37,11 +39,11 @@ def _with_place(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _reply = click.option(
-    "--reply", "reply_s", type=click.FloatRange(0.1, 3600), default=15.0, show_default=True, metavar="S",
+    "--reply", "reply_s", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
     help="seconds to wait for each reply of the aggregator",
 )  # fmt: skip
 _wait = click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 86400), default=0.0, metavar="S",
+    "--wait", "wait_s", type=Numbers(0, 86400), default=0.0, metavar="S",
     help="wait up to S seconds for the request",
 )  # fmt: skip
 _names = click.argument("names", nargs=-1, metavar="NAME...")
@@ -67,6 +69,7 @@ def list_(config: Config, reply_s: float, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON")
 def show(config: Config, name: str, reply_s: float, as_json: bool) -> None:
     """One device: its request, if it has one open, and its place in the roster."""
+    _checked([name])
     with managing(config, reply_s) as held:
         shown = held.show(name)
         if not shown.rows:
@@ -90,6 +93,7 @@ def approve_(
         raise ConfigError("name the devices to approve, or give --all-pending; `floe devices list` shows who asks")
     if given is not None and len(names) != 1:
         raise ConfigError("--number belongs to one device: name that one alone")
+    _checked(names)
     wanted = None if given is None else "".join(given.split())
     with managing(config, reply_s) as held:
         for name in names or _pending(held, wait_s):
@@ -102,8 +106,9 @@ def approve_(
 @_names
 def reject(config: Config, names: Sequence[str], reply_s: float) -> None:
     """Turn requests down; the device is told."""
+    _some(names)
     with managing(config, reply_s) as held:
-        for name in _some(names):
+        for name in names:
             request = held.show(name).request
             if request is None:
                 raise FloeError(f"{name!r} has no open request; to turn out a member: `floe devices revoke {name}`")
@@ -117,8 +122,9 @@ def reject(config: Config, names: Sequence[str], reply_s: float) -> None:
 @_names
 def revoke_(config: Config, names: Sequence[str], reply_s: float) -> None:
     """Turn members out: nothing of theirs counts any more, and models have another key."""
+    _some(names)
     with managing(config, reply_s) as held:
-        for name in _some(names):
+        for name in names:
             shown = held.show(name)
             if shown.place.card is None:
                 raise FloeError(
@@ -141,8 +147,9 @@ def revoke_(config: Config, names: Sequence[str], reply_s: float) -> None:
 @_names
 def rotate(config: Config, names: Sequence[str], wait_s: float, reply_s: float) -> None:
     """Have devices make other keys, and let those in: the old key vouches for the new one."""
+    _some(names)
     with managing(config, reply_s) as held:
-        for name in _some(names):
+        for name in names:
             place = held.show(name).place
             card = place.card
             if card is None or card.state != "approved":
@@ -163,10 +170,16 @@ def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _some(names: Sequence[str]) -> Sequence[str]:
+def _some(names: Sequence[str]) -> None:
     if not names:
         raise ConfigError("name one device or more; `floe devices list` shows them")
-    return names
+    _checked(names)
+
+
+def _checked(names: Sequence[str]) -> None:
+    for name in names:
+        if not re.fullmatch(NAME, name):
+            raise ConfigError(f"{name!r}: no name of a device, which is [a-z0-9_-]{{1,64}}")
 
 
 def _pending(held: Managing, wait_s: float) -> list[str]:

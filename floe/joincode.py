@@ -98,6 +98,15 @@ def read_code(text: str) -> JoinCode:
     return code
 
 
+def check_device(name: str, place: str) -> None:
+    """That a device may be called so; `place` says where the name stands. Raises `ConfigError`.
+
+    A name that begins with a hyphen would be taken for an option on every command line.
+    """
+    if not re.fullmatch(NAME, name) or name.startswith("-"):
+        raise ConfigError(f"{place}: a device needs a name of [a-z0-9_-]{{1,64}} that does not begin with a hyphen")
+
+
 def _check(code: JoinCode) -> None:
     for what, name in (("federation", code.federation), ("lineage", code.lineage), ("device", code.device)):
         if not re.fullmatch(NAME, name) and (name or what != "device"):
