@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from edge_client.asked import Asked, keep_asked, kept_asked
+from edge_client.entrance import LOST, is_on_card, papers_of
 from edge_client.joining import Joining
 from edge_client.membership import Membership
 from floe import qr
@@ -57,9 +58,12 @@ def join(config: Config, code: str | None, image: Path | None, rsa: bool, no_wai
         lineage = config.rounds.lineage
         membership = Membership(state, anchor, name, lineage, keys.sealing)
         asked = kept_asked(state)
-        if given is None and membership.is_approved(keys.identity.key):
+        papers, is_member = papers_of(state, name), membership.is_approved(keys.identity.key)
+        if given is None and is_member and is_on_card(papers, membership, config.mqtt):
             click.echo(f"{name} is a member already; next: {_client(config, name)}")
             return
+        if given is None and is_member and asked is None:
+            raise KeyFileError(LOST.format(papers.folder, name))
         asked = _asked(state, given, asked, keys.identity.key)
         joining = Joining(config, keys, membership, asked, state)
         if joining.run(stop, wait=not no_wait):

@@ -16,7 +16,7 @@ import msgspec
 from floe.cli import Numbers, config_options
 from floe.documents import Member
 from floe.errors import ConfigError, FloeError, Refused
-from floe.managing import Managing, Shown, managing
+from floe.managing import REQUESTS, Managing, Shown, managing
 from floe.roster import short_hash_of_card
 from floe.settings import Config
 from floe.sign_roster import Change, approve, check_rotation, number, revoke
@@ -56,7 +56,7 @@ _names = click.argument("names", nargs=-1, metavar="NAME...")
 def list_(config: Config, reply_s: float, as_json: bool) -> None:
     """All devices and requests, with the numbers to compare."""
     with managing(config, reply_s) as held:
-        members = list(held.list())
+        members = [row for member in held.list() for row in _rows(held, member)]
         _print(held.federation, members, as_json=as_json)
         if not members and not as_json:
             click.echo("no devices yet: `floe invite` makes a code, with which one can ask", err=True)
@@ -170,6 +170,11 @@ def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
+def _rows(held: Managing, member: Member) -> Sequence[Member]:
+    """The card of a name, and the open request: beside a request, `list` has no card."""
+    return held.show(member.name).rows[::-1] if member.state in REQUESTS else (member,)
+
+
 def _some(names: Sequence[str]) -> None:
     if not names:
         raise ConfigError("name one device or more; `floe devices list` shows them")
@@ -228,9 +233,12 @@ def _approve(held: Managing, name: str, shown: Shown | None, wanted: str | None,
         except Refused as refusal:
             raise FloeError(f"{name!r} is not approved: {printable(refusal.detail)}") from None
 
+    card = shown.place.card
+    replaces = card is not None and card.state == "approved" and asked.state == "pending" and card.keys != asked.keys
     version = held.change(name, shown, make).version
     what = "approved" if asked.state == "pending" else "approved with its new keys"
-    click.echo(f"{name} {what}, version {version} of the roster")
+    place = ", in the place of the device that had this name" if replaces else ""
+    click.echo(f"{name} {what}{place}, version {version} of the roster")
 
 
 def _clock() -> int:
@@ -243,8 +251,9 @@ def _what_counts(request: Member) -> tuple[object, ...]:
 
 def _compare(name: str, shown: Shown, digits: str, wanted: str | None, *, yes: bool) -> None:
     spaced = f"{digits[:3]} {digits[3:]}"
-    if shown.place.card is not None:
-        click.echo(f"{name}: has a card of version {shown.place.card.seq}, {shown.place.card.state}", err=True)
+    if (card := shown.place.card) is not None:
+        place = ": this would take the place of the device that has the name" if card.state == "approved" else ""
+        click.echo(f"{name}: has a card of version {card.seq}, {card.state}{place}", err=True)
     if wanted is not None:
         if wanted != digits:
             raise FloeError(
