@@ -20,7 +20,7 @@ from floe import kept, weights
 from floe.errors import Refused
 from floe.files import hash_of
 from floe.findings import Findings
-from floe.identity import load_identity, present
+from floe.identity import load_identity, load_sealing_key, present
 from floe.messages import Manifest
 from floe.parcel import load_parcel
 from floe.sequence import read_session
@@ -58,6 +58,12 @@ def _check_state(state: Path, lineage: str, found: Findings) -> str | None:
             public = load_identity(key.parent, lineage).key
         else:
             found.damage(key, "missing: no signature can be checked", "restore it: devices trust this key alone")
+    sealing = state / "keys" / f"{lineage}.hpke.pem"
+    if present(sealing):
+        with found.looking_at(sealing, "sealing key"):
+            load_sealing_key(sealing.parent, lineage)
+    elif present(state / "enrolled"):
+        found.damage(sealing, "missing: nothing that is sealed to it can be opened", "restore it from a backup")
     with found.looking_at(state / "sequence", "sequence number"):
         read_session(state / "sequence")
     with found.looking_at(state / "epoch", "epoch file"):

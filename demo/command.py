@@ -27,6 +27,7 @@ from demo.folder import CLIENTS, Settings
 from demo.presets import PRESETS
 from demo.summary import Progress, Summary, progress, summary
 from floe.children import Children, await_port, free_port
+from floe.cli import Numbers
 from floe.errors import IncompleteError, StoreError
 from floe.messages import Suite
 from floe.service import stopping
@@ -68,7 +69,7 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
               help="fernet and plaintext: without enrolment")  # fmt: skip
 @click.option("--shared-key", is_flag=True, help="one secret.key for all instead of enrolled devices")
 @click.option("--out", type=click.Path(path_type=Path), help="folder of the run  [default: runs/DATA-DATE-TIME]")
-@click.option("--patience", type=click.FloatRange(min=1), default=600.0, show_default=True, metavar="S",
+@click.option("--patience", type=Numbers(min=1), default=600.0, show_default=True, metavar="S",
               callback=_finite, help="give up when nothing has moved for so many seconds")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout, progress on stderr")
 def demo(out: Path | None, patience: float, as_json: bool, **choices: Any) -> None:

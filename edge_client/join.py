@@ -6,16 +6,19 @@ import json
 import os
 import sys
 import time
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
 from edge_client.asked import Asked, keep_asked, kept_asked
+from edge_client.entrance import LOST, is_on_card, papers_of
 from edge_client.joining import Joining
 from edge_client.membership import Membership
 from floe import qr
-from floe.anchor import load_anchor, read_anchor, write_anchor
+from floe.anchor import check_witness, load_anchor, read_anchor, write_anchor
 from floe.cli import config_options
 from floe.config import FILE, load, variable
 from floe.errors import ConfigError, KeyFileError
@@ -43,19 +46,25 @@ def join(config: Config, code: str | None, image: Path | None, rsa: bool, no_wai
         raise ConfigError("--image: give a code or a picture of one, not both")
     text = qr.read(image) if image is not None else code
     given = None if text is None else read_code(text)
+    if given is None and read_anchor(config.path(config.security.federation)) is None:
+        raise ConfigError("which federation? give the code that `floe invite` prints, or --image FILE with its picture")
     name = _name(config, given)
-    if given is not None:
-        config = _agreed(config, given, name)
     state = config.path(config.paths.state) / f"device-{name}"
+    if given is not None:
+        config = _agreed(config, given, name, state)
     with stopping() as stop, only_one(state, "device"):
-        anchor = _anchored(config, state, given)
+        anchor = load_anchor(config, state)
+        assert anchor is not None
         keys = load_keys(state, name, "rsa-2048-pss" if rsa else config.security.signatures)
         lineage = config.rounds.lineage
         membership = Membership(state, anchor, name, lineage, keys.sealing)
         asked = kept_asked(state)
-        if given is None and membership.is_approved(keys.identity.key):
+        papers, is_member = papers_of(state, name), membership.is_approved(keys.identity.key)
+        if given is None and is_member and is_on_card(papers, membership, config.mqtt):
             click.echo(f"{name} is a member already; next: {_client(config, name)}")
             return
+        if given is None and is_member and asked is None:
+            raise KeyFileError(LOST.format(papers.folder, name))
         asked = _asked(state, given, asked, keys.identity.key)
         joining = Joining(config, keys, membership, asked, state)
         if joining.run(stop, wait=not no_wait):
@@ -78,17 +87,17 @@ def _name(config: Config, given: JoinCode | None) -> str:
     return name
 
 
-def _agreed(config: Config, code: JoinCode, name: str) -> Config:
-    """The configuration as the code wants it: written where there is none. Raises `ConfigError` where one differs."""
+def _agreed(config: Config, code: JoinCode, name: str, state: Path) -> Config:
+    """The configuration as the code wants it; it and federation.pub are written where there is none.
+
+    Raises `ConfigError`, `KeyFileError` where something differs: then nothing has been written.
+    """
     if code.expires < time.time():
         ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(code.expires))
         log(f"warning: by this clock the code expired at {ended}; the aggregator decides")
-    if config.file is None:
-        write_atomically(config.folder / FILE, _toml(code, name).encode())
-        config = load({"device.id": ("--id", name)}, file=config.folder / FILE)
-        log(f"{config.file} written")
+    written = {} if config.file is None else tomllib.loads(config.file.read_text(encoding="utf-8"))
     wrong = [
-        f"[{section}] {key} = {_toml_value(wanted)} (now {_toml_value(there)}{_source(section, key)})"
+        f"[{section}] {key} = {_toml_value(wanted)} ({_now(written, section, key, there)})"
         for section, key, there, wanted in (
             ("federation", "name", config.federation.name, code.federation),
             ("mqtt", "host", config.mqtt.host, code.host),
@@ -98,24 +107,20 @@ def _agreed(config: Config, code: JoinCode, name: str) -> Config:
             ("mqtt", "lobby_port", config.mqtt.lobby_port, _lobby_port(code)),
             ("rounds", "lineage", config.rounds.lineage, code.lineage),
         )
-        if there != wanted
+        if there != wanted and (config.file or variable(section, key) in os.environ)
     ]
     if wrong:
-        raise ConfigError(
-            f"{config.file}: the code is for another place; if you want to go there, set {'; '.join(wrong)}"
-        )
+        place = f"{config.file}: " if config.file else ""
+        raise ConfigError(f"{place}the code is for another place; if you want to go there, set {'; '.join(wrong)}")
+    path, anchor = config.path(config.security.federation), Anchor(code.federation, code.root)
+    if read_anchor(path) in (None, anchor):
+        check_witness(path, state, anchor)
+    write_anchor(path, anchor)
+    if config.file is None:
+        write_atomically(config.folder / FILE, _toml(code, name).encode())
+        config = load({"device.id": ("--id", name)}, file=config.folder / FILE)
+        log(f"{config.file} written")
     return msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, id=name))
-
-
-def _anchored(config: Config, state: Path, code: JoinCode | None) -> Anchor:
-    path = config.path(config.security.federation)
-    if code is not None:
-        write_anchor(path, Anchor(code.federation, code.root))
-    elif read_anchor(path) is None:
-        raise ConfigError("which federation? give the code that `floe invite` prints, or --image FILE with its picture")
-    anchor = load_anchor(config, state)
-    assert anchor is not None
-    return anchor
 
 
 def _asked(state: Path, code: JoinCode | None, before: Asked | None, key: str) -> Asked:
@@ -142,9 +147,12 @@ def _has_id(config: Config) -> bool:
     return config.file is not None and bool(load(environ={}, file=config.file).device.id)
 
 
-def _source(section: str, key: str) -> str:
-    name = variable(section, key)
-    return f", by {name}" if name in os.environ else ""
+def _now(written: dict[str, Any], section: str, key: str, there: str | int) -> str:
+    """What a key is, and who says so."""
+    name, value = variable(section, key), _toml_value(there)
+    if name in os.environ:
+        return f"now {value}, by {name}"
+    return f"now {value}" if key in written.get(section, {}) else f"not set; by itself {value}"
 
 
 def _lobby_port(code: JoinCode) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from edge_client.asked import Asked, ask, check_not_turned_down, forget_asked
-from edge_client.entrance import papers_of, take_papers
+from edge_client.entrance import is_on_card, papers_of, take_papers
 from edge_client.membership import Membership
 from floe.documents import Join, JoinReply, JoinRequest
 from floe.errors import BrokerError, Refused
@@ -81,7 +81,7 @@ class Joining:
                     case Received() as received:
                         session.ack(received)
                         self._receive(received)
-                if self._membership.is_approved(self._key):
+                if self._is_member():
                     take_papers(self._papers, self._membership)
                     forget_asked(self._state)
                     return True
@@ -90,6 +90,9 @@ class Joining:
         finally:
             self._wire.close()
         return False
+
+    def _is_member(self) -> bool:
+        return self._membership.is_approved(self._key) and is_on_card(self._papers, self._membership, self._config.mqtt)
 
     def _ask(self, now: float) -> None:
         if self._tell_at and now >= self._tell_at and not self._shown:
@@ -127,6 +130,8 @@ class Joining:
         if (reply.to, reply.to_key, reply.nonce) != (self._name, self._key, self._join.nonce) or not self._request:
             return  # to another request than ours
         self._membership.expect(reply.version)  # our nonce is in it: so it is of now
+        if reply.state in ("refused", "rejected"):
+            forget_asked(self._state)  # it is decided: to go on with it would be told the same
         check_not_turned_down(reply)
         if reply.state == "pending":
             self._show(number(self._request, self._join, reply.challenge))

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import msgspec
 
+from edge_client.asked import kept_asked
 from edge_client.enrolled import LISTENS_TO, Enrolled
-from floe.errors import AccessError, BrokerError, Refused
+from edge_client.entrance import LOST, is_on_card
+from floe.errors import AccessError, BrokerError, KeyFileError, Refused
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.papers import lobby
@@ -23,7 +25,7 @@ from floe.settings import Config
 from floe.topics import filter_of, parse
 from floe.wire import Wire
 
-FIRST_S, LONGEST_S, WELL_S = 1.0, 600.0, 60.0
+FIRST_S, PATIENT_S, LONGEST_S, WELL_S = 1.0, 4.0, 600.0, 60.0
 CONNECT_S, STAY_S = 5.0, 10.0  # the lobby has few places
 _FAULTS = ("server", "certificate", "login")
 
@@ -33,6 +35,7 @@ class Lobby:
 
     def __init__(self, config: Config, enrolled: Enrolled, identity: Identity, state: Path) -> None:
         self._mqtt, self._access = lobby(config.mqtt)
+        self._members = config.mqtt
         self._federation = config.federation.name
         self._enrolled = enrolled
         self._identity = identity
@@ -49,7 +52,7 @@ class Lobby:
         """Look for news until there are some, or it is time to try the members' port again.
 
         `since`: when that was tried (monotonic). Raises the error where no lobby helps, `KeyFileError` if the device
-        has been revoked, `StoreError`.
+        has been revoked, or what it logs in with is not on its card, `StoreError`.
         """
         if self._access is None or error.fault not in _FAULTS:
             raise error
@@ -60,6 +63,8 @@ class Lobby:
         self._said, self._enrolled.new_papers = str(error), False
         until = time.monotonic() + self._pause_s
         self._look(min(until, time.monotonic() + STAY_S), stop)
+        if self._pause_s >= PATIENT_S and self._has_lost() and not (self._has_news() or kept_asked(self._state)):
+            raise KeyFileError(LOST.format(self._enrolled.papers.folder, self._identity.name))
         while time.monotonic() < until and not (stop() or self._has_news()):
             time.sleep(0.1)
         if self._has_news():
@@ -81,12 +86,19 @@ class Lobby:
                     case Received() as received:
                         wire.session.ack(received)
                         self._receive(wire, received)
-                if wire.session.connected:
+                if wire.session.connected and not self._has_lost():
                     self._enrolled.go_on(wire)
         except BrokerError as fault:
             log(f"{self._place}: {fault}")
         finally:
             wire.close()
+
+    def _has_lost(self) -> bool:
+        """Whether our card has another key to log in with; that is left to `floe join`, but for an order to rotate."""
+        enrolled, entry = self._enrolled, self._enrolled.membership.entry
+        if not enrolled.is_approved or (entry is not None and entry.rotate):
+            return False
+        return not is_on_card(enrolled.papers, enrolled.membership, self._members)
 
     def _has_news(self) -> bool:
         return self._enrolled.new_papers or self._enrolled.changed_keys

@@ -60,8 +60,9 @@ class Membership:
                 self._entry_epoch = kept.epoch
                 self._take_kept(verify(kept.entry.encode(), Entry), kept.entry)
         except (OSError, ValueError, msgspec.DecodeError, Refused) as error:
+            cause = getattr(error, "strerror", None) or error
             raise StoreError(
-                f"{self._path}: damaged ({error}); restore it, or remove it: it is fetched again"
+                f"{self._path}: damaged ({cause}); restore it, or remove it: it is fetched again"
             ) from None
 
     @property

@@ -39,7 +39,8 @@ class Memory:
         try:
             self._kept = _read(self._path)
         except (OSError, ValueError, msgspec.DecodeError) as error:
-            raise StoreError(f"{self._path}: damaged ({error}); restore it, or remove it to begin anew") from None
+            cause = getattr(error, "strerror", None) or error
+            raise StoreError(f"{self._path}: damaged ({cause}); restore it, or remove it to begin anew") from None
 
     def check_key(self, message: Message, keyring: Keyring) -> None:
         """Pin the key of the aggregator's first message that proves it; raises `Refused("unknown-key")` for another."""

@@ -148,7 +148,7 @@ def _believe(context: ssl.SSLContext, authority: Path) -> None:
     except ssl.SSLError:
         raise KeyFileError(f"{authority}: not a certificate in PEM; restore the authority's") from None
     except OSError as error:
-        raise KeyFileError(f"{authority}: cannot be read: {error.strerror}") from None
+        raise KeyFileError(f"{authority}: cannot be read: {error.strerror}; restore the authority's") from None
 
 
 def _show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
@@ -158,9 +158,9 @@ def _show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise KeyFileError(f"{certificate}: not the certificate of {key}; move it away, another is made") from None
-        raise KeyFileError(f"{certificate} and {key}: not a certificate and its key in PEM") from None
+        raise KeyFileError(f"{certificate} and {key}: not a certificate and its key in PEM; restore them") from None
     except OSError as error:
-        raise KeyFileError(f"{certificate}: cannot be read: {error.strerror}") from None
+        raise KeyFileError(f"{certificate}: cannot be read: {error.strerror}; restore it") from None
 
 
 def _validity(certificate: Path) -> str:

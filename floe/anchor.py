@@ -13,6 +13,8 @@ from floe.settings import Config
 from floe.signing import from_text
 from floe.topics import NAME
 
+_WAY_OUT = "restore it: it is public, any member has it, and `floe join` writes it"
+
 
 def load_anchor(config: Config, state: Path) -> Anchor | None:
     """What `federation.pub` says, or None where there is none: then there is no enrolment.
@@ -34,26 +36,40 @@ def load_anchor(config: Config, state: Path) -> Anchor | None:
             f"{path}: of federation {anchor.federation!r}, but [federation] name = {config.federation.name!r}: set "
             "that, or move the file away"
         )
-    text = _line(anchor)
+    check_witness(path, state, anchor)
     if not present(witness):
-        write_atomically(witness, text.encode())
-    elif _read(witness) != text:
-        raise KeyFileError(f"{path}: another root than before: restore it, or begin anew with another [paths] state")
+        write_atomically(witness, _line(anchor).encode())
     return anchor
+
+
+def check_witness(path: Path, state: Path, anchor: Anchor) -> None:
+    """That a state folder was enrolled with nobody else than `anchor`, of `path`. Raises `KeyFileError`."""
+    witness = state / "enrolled"
+    if not present(witness):
+        return
+    try:
+        before = _parse(witness.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        before = None
+    if before is None:
+        raise KeyFileError(
+            f"{witness}: damaged: not the `name key` of the federation that this folder was enrolled with; remove it: "
+            f"it is written again, as {path} says"
+        )
+    if before != anchor:
+        raise KeyFileError(
+            f"{path}: another root than before, by {witness}: restore it, or begin anew with another [paths] state"
+        )
 
 
 def read_anchor(path: Path) -> Anchor | None:
     """The one line `name key`; None where there is no file. Raises `KeyFileError`."""
     if not present(path):
         return None
-    text = _read(path)
-    try:
-        name, root = text.split()
-        if re.fullmatch(NAME, name) and len(from_text(root)) == 32:
-            return Anchor(name, root)
-    except (ValueError, Refused):
-        pass
-    raise KeyFileError(f"{path}: not `name key` of a federation; restore it (`floe join` writes it)")
+    anchor = _parse(_read(path))
+    if anchor is None:
+        raise KeyFileError(f"{path}: not `name key` of a federation; {_WAY_OUT}")
+    return anchor
 
 
 def write_anchor(path: Path, anchor: Anchor) -> None:
@@ -72,7 +88,16 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+        cause = getattr(error, "strerror", None) or "not UTF-8"
+        raise KeyFileError(f"{path}: cannot be read: {cause}; {_WAY_OUT}") from None
+
+
+def _parse(text: str) -> Anchor | None:
+    try:
+        name, root = text.split()
+        return Anchor(name, root) if re.fullmatch(NAME, name) and len(from_text(root)) == 32 else None
+    except (ValueError, Refused):
+        return None
 
 
 def _line(anchor: Anchor) -> str:

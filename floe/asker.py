@@ -57,10 +57,8 @@ def load_asker(config: Config) -> Asker:
     """The operator whose key lies here. Raises `KeyFileError` where the key, or who it belongs to, is missing."""
     security, folder = config.security, config.path(config.paths.state)
     private = config.path(security.operator_key)
-    anchor = read_anchor(config.path(security.federation))
+    anchor = anchor_here(config)
     if anchor is None:
-        for witness in sorted(folder.glob("operator-*/enrolled")):
-            load_anchor(config, witness.parent)  # raises: federation.pub was here
         operator = load_operator(private, config.path(security.operators))
         return Asker(operator, folder / f"operator-{operator.name}", None)
     check_places(private, config.path(security.operators))
@@ -82,6 +80,15 @@ def load_asker(config: Config) -> Asker:
     return Asker(replace(identity, name=name), state, KnownRoster(state / "head", anchor), text)
 
 
+def anchor_here(config: Config) -> Anchor | None:
+    """The federation whose devices are enrolled, None without enrolment. Raises `KeyFileError`."""
+    anchor = read_anchor(config.path(config.security.federation))
+    if anchor is None:
+        for witness in sorted(config.path(config.paths.state).glob("operator-*/enrolled")):
+            load_anchor(config, witness.parent)  # raises: federation.pub was here
+    return anchor
+
+
 def newest_delegation(config: Config, anchor: Anchor) -> tuple[str, Delegation]:
     """The delegation with the highest serial here, in its file or in a head that an operator or aggregator has seen.
 
@@ -95,7 +102,10 @@ def newest_delegation(config: Config, anchor: Anchor) -> tuple[str, Delegation]:
             found.append((text, read_delegation(text, anchor)))
         except (OSError, UnicodeDecodeError, Refused) as error:
             fault = error.detail if isinstance(error, Refused) else getattr(error, "strerror", None) or "not UTF-8"
-            raise KeyFileError(f"{path}: not a delegation by the root of {anchor.federation!r}: {fault}") from None
+            raise KeyFileError(
+                f"{path}: not a delegation by the root of {anchor.federation!r}: {fault}; restore it, or "
+                "move it away: `floe federation delegate`, with the root key, makes another"
+            ) from None
     folder = config.path(config.paths.state)
     for kept in sorted(folder.glob("operator-*/head")) + sorted(folder.glob("aggregator-*/head")):
         if (roster := read_kept(kept, anchor)) is not None:

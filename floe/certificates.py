@@ -75,7 +75,7 @@ def load_authority(folder: Path) -> Authority:
     try:
         certificate = read_certificate(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
+        raise KeyFileError(f"{path}: cannot be read: {error.strerror}; restore it from a backup") from None
     except ValueError:
         raise KeyFileError(f"{path}: not a certificate in PEM; restore it from a backup") from None
     if certificate.public_key() != private.public_key():
@@ -153,9 +153,13 @@ def belongs(pem: str, login: str, public: bytes, authority: str) -> bool:
         certificate.verify_directly_issued_by(read_certificate(authority))
     except (ValueError, TypeError, InvalidSignature):
         return False
-    return certificate.subject == _name(login) and public == certificate.public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    )
+    return certificate.subject == _name(login) and public == key_of(pem)
+
+
+def key_of(pem: str) -> bytes:
+    """SPKI in DER of a certificate's key. Raises `ValueError` for what is no certificate."""
+    public = read_certificate(pem).public_key()
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _signed(authority: Authority, builder: x509.CertificateBuilder) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from floe.check_papers import check_enrolled, check_logins
 from floe.cli import check_of, config_options
 from floe.errors import ConfigError, DamageError
 from floe.findings import Findings
@@ -29,7 +30,11 @@ def check(config: Config, as_json: bool) -> None:
     found = Findings()
     parts = _parts(config)
     _check_secret(config, found)
+    check_logins(config, config.path(config.security.access), found)
     for part, name in parts:
+        state = config.path(config.paths.state) / f"{part}-{name}"
+        check_enrolled(config, state, found)
+        check_logins(config, state / "access", found)
         check_of(part)(config, name, found)
     if as_json:
         told = {"ok": not found.damaged, "checked": dict(found.checked), "findings": msgspec.to_builtins(found.all)}

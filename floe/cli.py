@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 import tempfile
 import traceback
@@ -40,6 +41,15 @@ COMMANDS = {
 
 _ATTRIBUTES = {"round": "round_"}  # `round` is a built-in
 CHECKS = {"aggregator": "aggregator.check", "device": "edge_client.check"}
+
+
+class Numbers(click.FloatRange):
+    """A range of numbers for an option; `nan`, which is below nothing and above nothing, is none of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Raises `click.BadParameter`."""
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value}: no finite number")
 
 
 class _Commands(click.Group):

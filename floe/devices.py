@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from floe.cli import config_options
+from floe.cli import Numbers, config_options
 from floe.documents import Member
 from floe.errors import ConfigError, FloeError, Refused
 from floe.managing import REQUESTS, Managing, Shown, managing
@@ -20,6 +21,7 @@ from floe.roster import short_hash_of_card
 from floe.settings import Config
 from floe.sign_roster import Change, approve, check_rotation, number, revoke
 from floe.terminal import printable
+from floe.topics import NAME
 
 POLL_S = 1.0
 COLUMNS = ("NAME", "STATE", "VERSION", "SINCE", "FINGERPRINT", "NUMBER")
@@ -37,11 +39,11 @@ def _with_place(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _reply = click.option(
-    "--reply", "reply_s", type=click.FloatRange(0.1, 3600), default=15.0, show_default=True, metavar="S",
+    "--reply", "reply_s", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
     help="seconds to wait for each reply of the aggregator",
 )  # fmt: skip
 _wait = click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 86400), default=0.0, metavar="S",
+    "--wait", "wait_s", type=Numbers(0, 86400), default=0.0, metavar="S",
     help="wait up to S seconds for the request",
 )  # fmt: skip
 _names = click.argument("names", nargs=-1, metavar="NAME...")
@@ -54,7 +56,7 @@ _names = click.argument("names", nargs=-1, metavar="NAME...")
 def list_(config: Config, reply_s: float, as_json: bool) -> None:
     """All devices and requests, with the numbers to compare."""
     with managing(config, reply_s) as held:
-        members = list(held.list())
+        members = [row for member in held.list() for row in _rows(held, member)]
         _print(held.federation, members, as_json=as_json)
         if not members and not as_json:
             click.echo("no devices yet: `floe invite` makes a code, with which one can ask", err=True)
@@ -67,6 +69,7 @@ def list_(config: Config, reply_s: float, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON")
 def show(config: Config, name: str, reply_s: float, as_json: bool) -> None:
     """One device: its request, if it has one open, and its place in the roster."""
+    _checked([name])
     with managing(config, reply_s) as held:
         shown = held.show(name)
         if not shown.rows:
@@ -93,6 +96,7 @@ def approve_(
         raise ConfigError("name the devices to approve, or give --all-pending; `floe devices list` shows who asks")
     if given is not None and len(names) != 1:
         raise ConfigError("--number belongs to one device: name that one alone")
+    _checked(names)
     wanted = None if given is None else "".join(given.split())
     with managing(config, reply_s) as held:
         for name in names:
@@ -109,8 +113,9 @@ def approve_(
 @_names
 def reject(config: Config, names: Sequence[str], reply_s: float) -> None:
     """Turn requests down; the device is told."""
+    _some(names)
     with managing(config, reply_s) as held:
-        for name in _some(names):
+        for name in names:
             request = held.show(name).request
             if request is None:
                 raise FloeError(f"{name!r} has no open request; to turn out a member: `floe devices revoke {name}`")
@@ -124,8 +129,9 @@ def reject(config: Config, names: Sequence[str], reply_s: float) -> None:
 @_names
 def revoke_(config: Config, names: Sequence[str], reply_s: float) -> None:
     """Turn members out: nothing of theirs counts any more, and models have another key."""
+    _some(names)
     with managing(config, reply_s) as held:
-        for name in _some(names):
+        for name in names:
             shown = held.show(name)
             if shown.place.card is None:
                 raise FloeError(
@@ -151,15 +157,17 @@ def rotate(config: Config, names: Sequence[str], wait_s: float, reply_s: float) 
 
     Not after a theft: who has the old key vouches for its own. Then revoke the device, and invite it anew.
     """
+    _some(names)
     with managing(config, reply_s) as held:
-        for name in _some(names):
+        for name in names:
             shown = held.show(name)
             if shown.request is not None and wait_s:
                 raise FloeError(
                     f"{name!r} has a request open already ({shown.request.state}), which this command has not asked "
                     f"for: `floe devices approve {name}` if you know it, otherwise `floe devices reject {name}`"
                 )
-            card = shown.place.card
+            place = shown.place
+            card = place.card
             if card is None or card.state != "approved":
                 raise FloeError(
                     f"{name!r} is not approved, so it has no keys to change; `floe invite` lets it ask anew"
@@ -178,10 +186,21 @@ def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _some(names: Sequence[str]) -> Sequence[str]:
+def _rows(held: Managing, member: Member) -> Sequence[Member]:
+    """The card of a name, and the open request: beside a request, `list` has no card."""
+    return held.show(member.name).rows[::-1] if member.state in REQUESTS else (member,)
+
+
+def _some(names: Sequence[str]) -> None:
     if not names:
         raise ConfigError("name one device or more; `floe devices list` shows them")
-    return names
+    _checked(names)
+
+
+def _checked(names: Sequence[str]) -> None:
+    for name in names:
+        if not re.fullmatch(NAME, name):
+            raise ConfigError(f"{name!r}: no name of a device, which is [a-z0-9_-]{{1,64}}")
 
 
 def _pending(held: Managing, wait_s: float) -> list[str]:
@@ -238,9 +257,12 @@ def _approve(held: Managing, name: str, shown: Shown | None, wanted: str | None,
         except Refused as refusal:
             raise FloeError(f"{name!r} is not approved: {printable(refusal.detail)}") from None
 
+    card = shown.place.card
+    replaces = card is not None and card.state == "approved" and asked.state == "pending" and card.keys != asked.keys
     version = held.change(name, shown, make).version
     what = "approved" if asked.state == "pending" else "approved with its new keys"
-    click.echo(f"{name} {what}, version {version} of the roster")
+    place = ", in the place of the device that had this name" if replaces else ""
+    click.echo(f"{name} {what}{place}, version {version} of the roster")
 
 
 def _clock() -> int:
@@ -253,8 +275,9 @@ def _what_counts(request: Member) -> tuple[object, ...]:
 
 def _compare(name: str, shown: Shown, digits: str, wanted: str | None, *, yes: bool) -> None:
     spaced = f"{digits[:3]} {digits[3:]}"
-    if shown.place.card is not None:
-        click.echo(f"{name}: has a card of version {shown.place.card.seq}, {shown.place.card.state}", err=True)
+    if (card := shown.place.card) is not None:
+        place = ": this would take the place of the device that has the name" if card.state == "approved" else ""
+        click.echo(f"{name}: has a card of version {card.seq}, {card.state}{place}", err=True)
     if wanted is not None:
         if wanted != digits:
             raise FloeError(

@@ -10,7 +10,7 @@ import click
 
 from floe.anchor import read_anchor, write_anchor
 from floe.asker import newest_delegation
-from floe.cli import config_options
+from floe.cli import Numbers, config_options
 from floe.documents import ROOT, Aggregator, Delegation, Operator
 from floe.errors import ConfigError, FloeError, KeyFileError, Refused
 from floe.files import write_atomically
@@ -37,7 +37,7 @@ _root = click.option(
     "--root", "root_key", type=click.Path(path_type=Path), metavar="FILE", help=f"the root key (default: {ROOT_KEY})"
 )
 _reply = click.option(
-    "--reply", "reply_s", type=click.FloatRange(0.1, 3600), default=15.0, show_default=True, metavar="S",
+    "--reply", "reply_s", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
     help="seconds to wait for each reply of the aggregator",
 )  # fmt: skip
 _place = config_options(host="mqtt.host", port="mqtt.port", federation="federation.name", lineage="rounds.lineage")

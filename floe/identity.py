@@ -212,8 +212,11 @@ def write_private(path: Path, content: bytes) -> None:
 def read_private(path: Path) -> bytes:
     """A file that nobody else can read. Raises `KeyFileError`."""
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
+        found = path.stat().st_mode
+        if not stat.S_ISREG(found):
+            what = "a folder" if stat.S_ISDIR(found) else "no regular file"
+            raise KeyFileError(f"{path}: {what}, where a file is needed; restore the file, or move this away")
+        if (mode := stat.S_IMODE(found)) & 0o077:
             raise KeyFileError(f"{path}: mode {mode:04o} lets others read it; run `chmod 600 {path}`")
         return path.read_bytes()
     except OSError as error:

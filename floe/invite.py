@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from floe import qr
-from floe.cli import config_options
+from floe.cli import Numbers, config_options
 from floe.errors import ConfigError
 from floe.joincode import JoinCode, write_code
 from floe.managing import Managing, managing
@@ -27,13 +27,13 @@ TOKEN_BYTES = 16
 @click.command()
 @config_options(host="mqtt.host", port="mqtt.port", federation="federation.name", lineage="rounds.lineage")
 @click.option("--device", "devices", multiple=True, metavar="NAME", help="for this device only; may be given again")
-@click.option("--hours", type=click.FloatRange(0.01, 8760), default=24.0, show_default=True, metavar="H",
+@click.option("--hours", type=Numbers(0.01, 8760), default=24.0, show_default=True, metavar="H",
               help="how long it can be used")  # fmt: skip
 @click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="save the QR code; several: FILE-NAME")
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="save the QR code; several: FILE-NAME")
 @click.option("--qr", "always_qr", is_flag=True, help="draw the QR code also where stdout is no terminal")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a code")
-@click.option("--reply", "reply_s", type=click.FloatRange(0.1, 3600), default=15.0, show_default=True, metavar="S",
+@click.option("--reply", "reply_s", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
               help="seconds to wait for each reply of the aggregator")  # fmt: skip
 def invite(
     config: Config, devices: Sequence[str], hours: float, png: Path | None, svg: Path | None, always_qr: bool,
@@ -43,11 +43,11 @@ def invite(
 
     Whoever uses it first may ask; an operator compares the number before anybody is let in.
     """
+    for name in devices:
+        if fault := fault_of(name, certificate=config.mqtt.login == "certificates"):
+            raise ConfigError(f"--device {name!r}: {fault}")
     names = list(dict.fromkeys(devices)) or [""]
     pictures = _pictures(names, png, svg)
-    for name in names:
-        if name and (fault := fault_of(name, certificate=config.mqtt.login == "certificates")):
-            raise ConfigError(f"--device {name!r}: {fault}")
     expires = int(time.time() + hours * 3600)
     with managing(config, reply_s) as held:
         for name in names:

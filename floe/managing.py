@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from floe.asker import DELEGATE, Asker, KnownRoster, check_open, load_asker
+from floe.asker import DELEGATE, KnownRoster, anchor_here, check_open, load_asker
 from floe.asking import ROSTER, Asking, asking
 from floe.documents import Delegation, Member, RosterReply
 from floe.errors import BrokerError, FloeError, KeyFileError, Refused
@@ -33,16 +33,6 @@ class Shown:
     place: Place
     request: Member | None
     rows: tuple[Member, ...]
-
-
-def enrolled(asker: Asker, config: Config) -> KnownRoster:
-    """What an operator knows of the roster. Raises `KeyFileError` where there is no enrolment."""
-    if asker.known is None:
-        raise KeyFileError(
-            f"{config.path(config.security.federation)}: missing, so devices are not enrolled here; `floe federation "
-            "new` begins it, or bring the file from where it was run"
-        )
-    return asker.known
 
 
 class Managing:
@@ -178,8 +168,13 @@ class Managing:
 
 @contextmanager
 def managing(config: Config, wait_s: float) -> Iterator[Managing]:
-    """The hold of the roster for the block, over one connection."""
+    """The hold of the roster for the block, over one connection. Raises `KeyFileError` where there is no enrolment."""
+    if anchor_here(config) is None:
+        raise KeyFileError(
+            f"{config.path(config.security.federation)}: missing, so devices are not enrolled here; `floe federation "
+            "new` begins it, or bring the file from where it was run"
+        )
     asker = load_asker(config)
-    known = enrolled(asker, config)
+    assert asker.known is not None
     with asking(config, asker) as connection:
-        yield Managing(connection, known, wait_s)
+        yield Managing(connection, asker.known, wait_s)

@@ -18,8 +18,8 @@ MOST_WITH_CERTIFICATE = MAX_LOGIN - len("device.")
 
 def fault_of(name: str, *, certificate: bool) -> str:
     """What hinders a device to be called so, "" if nothing does. `certificate`: it logs in with one, which names it."""
-    if not re.fullmatch(NAME, name):
-        return "a device needs a name of [a-z0-9_-]{1,64}"
+    if not re.fullmatch(NAME, name) or name.startswith("-"):  # which would be taken for a flag
+        return "a device needs a name of [a-z0-9_-]{1,64} that does not begin with a hyphen"
     if name in RESERVED:
         return f"no device is called {', '.join(RESERVED[:-1])} or {RESERVED[-1]}: choose another name"
     if certificate and len(name) > MOST_WITH_CERTIFICATE:

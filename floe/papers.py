@@ -26,6 +26,7 @@ from floe.certificates import (
     Authority,
     belongs,
     client_certificate,
+    key_of,
     needs_renewal,
     read_certificate,
     server_certificate,
@@ -33,7 +34,7 @@ from floe.certificates import (
     tls_key,
 )
 from floe.errors import AccessError, KeyFileError
-from floe.files import write_atomically
+from floe.files import storing, write_atomically
 from floe.identity import check_folder, present, read_private, write_private
 from floe.logins import hash_of, is_hash, new_password
 from floe.next_authority import authority_here
@@ -81,9 +82,10 @@ class Papers:
             if not present(self.password):
                 raise KeyFileError(f"{self.password}: no password of {self.login!r} here; {self._way_out}")
             return Access(self.login, read_private(self.password).decode().strip(), Tls(authority))
-        if not present(self.certificate):
+        if not self._is_whole():
             raise AccessError(
-                "certificate", f"{self.certificate}: no certificate of {self.login!r} here; {self._way_out}"
+                "certificate",
+                f"{self.certificate}: no certificate of {self.login!r} here that goes with its key; {self._way_out}",
             )
         return Access(tls=Tls(authority, certificate=self.certificate, key=self.key))
 
@@ -94,7 +96,10 @@ class Papers:
         return "", to_text(self.public_key()) if mqtt.login == "certificates" else ""
 
     def public_key(self) -> bytes:
-        """SPKI in DER of the key, which is made at its first use."""
+        """SPKI in DER of the key, which is made at its first use; a certificate of one before is of no use then."""
+        if not present(self.key):
+            with storing(self.certificate):
+                self.certificate.unlink(missing_ok=True)
         return spki(tls_key(self.key))
 
     def hash(self) -> str:
@@ -128,6 +133,13 @@ class Papers:
         pem = client_certificate(authority, self.login, self.public_key(), now, SERVER_DAYS)
         write_atomically(self.certificate, pem.encode())
         return f"{self.certificate}: made, until {_until(pem)}"
+
+    def _is_whole(self) -> bool:
+        if not (present(self.certificate) and present(self.key)):
+            return False
+        with suppress(ValueError):
+            return key_of(_read(self.certificate)) == self.public_key()
+        return False
 
     @property
     def _way_out(self) -> str:
@@ -238,4 +250,5 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+        cause = getattr(error, "strerror", None) or "not UTF-8"
+        raise KeyFileError(f"{path}: cannot be read: {cause}; restore it, or move it away and start again") from None

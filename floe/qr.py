@@ -61,6 +61,8 @@ def read(path: Path) -> str:
             f"{path}: to read a QR code from a picture, {error.name} is needed: pip install 'floe[qr]'; or give the "
             "code as text"
         ) from None
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: no regular file; give a photograph or a screenshot of the code as PNG or JPEG")
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

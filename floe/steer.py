@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,8 @@ import msgspec
 
 from floe.asker import load_asker
 from floe.asking import ROUNDS, asking
-from floe.cli import config_options
-from floe.errors import ConfigError, FloeError
+from floe.cli import Numbers, config_options
+from floe.errors import FloeError
 from floe.messages import Reply
 from floe.settings import Config
 from floe.terminal import printable
@@ -34,7 +33,7 @@ def _command(action: str, meaning: str, *extra: Callable[[Any], Any]) -> None:
     for option in extra:
         run = option(run)
     run = click.option("--json", "as_json", is_flag=True, help="one JSON object")(run)
-    run = click.option("--wait", type=click.FloatRange(0.1, 3600), default=15.0, show_default=True, metavar="S",
+    run = click.option("--wait", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
                        help="seconds to wait for the reply")(run)  # fmt: skip
     given = config_options(host="mqtt.host", port="mqtt.port", federation="federation.name", lineage="rounds.lineage")(
         run
@@ -54,8 +53,6 @@ _command("status", "Show where the rounds stand.")
 
 
 def _steer(config: Config, action: str, rounds: int, wait_s: float, *, as_json: bool) -> None:
-    if not math.isfinite(wait_s):
-        raise ConfigError(f"--wait {wait_s}: allowed is a number of seconds from 0.1 to 3600")
     with asking(config, load_asker(config)) as connection:
         reply = connection.ask(ROUNDS, wait_s, action=action, rounds=rounds)
     shown = {"done": reply.done, "detail": reply.detail} | {name: getattr(reply, name) for name in SHOWN}

@@ -13,10 +13,15 @@ from helpers.wire import ANN, EVE
 
 from edge_client.asked import Asked, forget_asked, keep_asked, kept_asked
 from edge_client.joining import Joining
-from floe.anchor import read_anchor
+from edge_client.membership import Membership
+from floe.anchor import read_anchor, write_anchor
 from floe.cli import floe
+from floe.config import load
+from floe.documents import JoinReply
 from floe.errors import ConfigError, KeyFileError, StoreError
 from floe.joincode import JoinCode, write_code
+from floe.own_keys import load_keys
+from floe.roster import Anchor
 
 CODE = JoinCode(
     federation="ward", lineage="main", device="", root=ANN.key, sealing=EVE.key, token="ab" * 16,
@@ -87,10 +92,11 @@ def test_a_configuration_that_differs_is_left_alone_and_the_lines_are_named(monk
     monkeypatch.setenv("FLOE_MQTT_HOST", "elsewhere")
     before = Path("floe.toml").read_text()
     with pytest.raises(ConfigError) as error:
-        join("--id", "ann")
+        join("--id", "ann", login="passwords")
     said = str(error.value)
     assert '[federation] name = "ward" (now "other")' in said
     assert "[mqtt] port = 1884 (now 1)" in said
+    assert '[mqtt] login = "passwords" (not set; by itself "shared")' in said
     assert '[mqtt] host = "broker.example" (now "elsewhere", by FLOE_MQTT_HOST)' in said
     assert "lineage" not in said
     assert Path("floe.toml").read_text() == before
@@ -160,3 +166,54 @@ def test_what_was_asked_is_private_and_damage_is_told(tmp_path: Path) -> None:
     forget_asked(tmp_path)
     forget_asked(tmp_path)
     assert kept_asked(tmp_path) is None
+
+
+def test_with_nothing_at_all_a_code_is_asked_for_first() -> None:
+    with pytest.raises(ConfigError, match="which federation"):
+        join(code=None)
+
+
+def test_a_name_that_looks_like_an_option_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--id '-v': .* does not begin with a hyphen"):
+        join(device="-v")
+    assert list(Path().iterdir()) == []
+
+
+def test_where_another_federation_is_nothing_is_written() -> None:
+    write_anchor(Path("federation.pub"), Anchor("ward", EVE.key))
+    with pytest.raises(KeyFileError, match="belongs to another federation"):
+        join("--id", "ann")
+    assert [path.name for path in Path().iterdir()] == ["federation.pub"]
+    Path("federation.pub").unlink()
+    write_anchor(Path("state/device-ann/enrolled"), Anchor("ward", EVE.key))
+    with pytest.raises(KeyFileError, match="another root than before"):
+        join("--id", "ann")
+    assert [path.name for path in Path().iterdir()] == ["state"]
+
+
+def test_a_variable_that_contradicts_the_code_is_named_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLOE_MQTT_PORT", "7")
+    with pytest.raises(ConfigError, match=r"port = 1884 \(now 7, by FLOE_MQTT_PORT\)"):
+        join("--id", "ann")
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("state", ["refused", "rejected"])
+def test_what_was_refused_is_not_asked_again(folder: Path, monkeypatch: pytest.MonkeyPatch, state: Any) -> None:
+    join("--id", "ann")
+    place, anchor = folder / "state" / "device-ann", Anchor("ward", ANN.key)
+    keys = load_keys(place, "ann")
+    membership = Membership(place, anchor, "ann", "main", keys.sealing)
+    monkeypatch.setattr(membership, "check_key", lambda message: None)
+    joining = Joining(load(file=folder / "floe.toml"), keys, membership, asked(), place)
+    monkeypatch.setattr(joining, "_request", object())
+    answer = {"to": "ann", "to_key": keys.identity.key, "nonce": asked().nonce, "challenge": "", "version": 1}
+    reply = JoinReply(federation="ward", sender="main", key=EVE.key, proof="", seq=1, state=state, **answer)
+    with pytest.raises(KeyFileError, match=state[:6]):
+        joining._on_reply(reply)
+    assert kept_asked(place) is None
+    joining._wire.close()
+    with pytest.raises(KeyFileError, match="give the code"):
+        join(code=None)

@@ -63,7 +63,7 @@ def test_a_configuration_of_another_federation_is_named(tmp_path: Path, state: P
 
 def test_another_root_in_the_same_place_is_named(tmp_path: Path, state: Path) -> None:
     (tmp_path / "federation.pub").write_text(f"floe {EVE.key}\n")
-    with pytest.raises(KeyFileError, match="another root than before: restore it, or begin anew"):
+    with pytest.raises(KeyFileError, match=r"another root than before, by .*/enrolled: restore it, or begin anew"):
         load_anchor(config(tmp_path), state)
 
 
@@ -81,18 +81,27 @@ def test_what_is_no_name_and_key_is_named(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("damage", ["random", "folder", "unreadable"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, state: Path, damage: str) -> None:
     DAMAGE[damage](tmp_path / "federation.pub")
-    with pytest.raises(KeyFileError, match=r"federation\.pub: cannot be read: "):
+    with pytest.raises(KeyFileError, match=r"federation\.pub: cannot be read: .*; restore it: it is public"):
         load_anchor(config(tmp_path), state)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_witness_is_named_with_or_without_the_file(tmp_path: Path, state: Path, damage: str) -> None:
     DAMAGE[damage](state / "enrolled")
-    with pytest.raises(KeyFileError, match=str(state / "enrolled") if damage in UNREADABLE else "another root"):
+    said = "another root than before, by" if damage == "flipped" else "damaged: .*; remove it: it is written again"
+    with pytest.raises(KeyFileError, match=said) as error:
         load_anchor(config(tmp_path), state)
+    assert str(state / "enrolled") in str(error.value)
     (tmp_path / "federation.pub").unlink()
     with pytest.raises(KeyFileError, match="missing"):
         load_anchor(config(tmp_path), state)
 
 
-UNREADABLE = ("random", "folder", "unreadable")
+def test_a_witness_that_was_removed_is_written_again(tmp_path: Path, state: Path) -> None:
+    (state / "enrolled").unlink()
+    (state / "enrolled").symlink_to("nowhere")
+    with pytest.raises(KeyFileError, match="remove it"):
+        load_anchor(config(tmp_path), state)
+    (state / "enrolled").unlink()
+    assert load_anchor(config(tmp_path), state) == OURS
+    assert read_anchor(state / "enrolled") == OURS

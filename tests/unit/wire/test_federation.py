@@ -16,7 +16,6 @@ from floe.cli import floe
 from floe.errors import ConfigError, KeyFileError, Refused, StoreError
 from floe.files import write_atomically
 from floe.identity import load_identity, read_identity
-from floe.managing import enrolled
 from floe.roster import read_head
 from floe.settings import Config
 from floe.sign_roster import next_head
@@ -188,7 +187,8 @@ def test_a_head_may_know_a_newer_delegation_than_the_file() -> None:
     old = Path("operators.delegation").read_bytes()
     run("delegate", "bea", "--key", key_text(7))
     asker = load_asker(config())
-    known = enrolled(asker, config())
+    known = asker.known
+    assert known is not None
     roster = read_head(head_text(), known.anchor)
     newer = next_head(
         roster, asker.identity, int(time.time()), delegation=Path("operators.delegation").read_text().strip()
@@ -224,7 +224,8 @@ def test_an_operator_who_was_enrolled_is_not_without_federation_pub() -> None:
 def test_an_operator_does_not_take_an_older_roster_than_was_seen_before() -> None:
     run("new", "--operator", "opa")
     asker = load_asker(config())
-    known = enrolled(asker, config())
+    known = asker.known
+    assert known is not None
     first = known.take(head_text())
     second = next_head(first, asker.identity, int(time.time())).head
     assert known.take(second).version == 2
@@ -249,6 +250,7 @@ def test_nothing_is_signed_under_a_delegation_that_has_ended() -> None:
 
 
 def test_without_enrolment_the_commands_of_the_roster_say_how_it_begins() -> None:
-    CliRunner().invoke(floe, ["key", "operator", "opa"], catch_exceptions=False)
-    with pytest.raises(KeyFileError, match="`floe federation new` begins it"):
-        enrolled(load_asker(config()), config())
+    for command in (["invite"], ["devices", "list"], ["federation", "publish"]):
+        error = CliRunner().invoke(floe, command, standalone_mode=False).exception
+        assert isinstance(error, KeyFileError)
+        assert "devices are not enrolled here; `floe federation new` begins it" in str(error)

@@ -206,3 +206,21 @@ def test_what_a_broker_or_an_operator_elsewhere_needs_is_carried_there(tmp_path:
     (tmp_path / "access" / "ca.key").unlink()
     with pytest.raises(KeyFileError, match=r"ca\.key: missing"):
         carry(config, "broker", tmp_path / "y", [], NOW)
+
+
+def test_a_lost_key_takes_its_certificate_with_it(ann: Papers, here: Path) -> None:
+    authority = load_authority(here)
+    ann.public(mqtt())
+    mine = client_certificate(authority, "device.ann", ann.public_key(), NOW)
+    ann.take(authority.pem, mine)
+    ann.key.unlink()
+    with pytest.raises(AccessError, match="here that goes with its key"):
+        ann.access(mqtt())
+    ann.public(mqtt())
+    assert not ann.certificate.exists()
+    assert not ann.take(authority.pem, mine)
+    ann.certificate.write_text(mine)
+    with pytest.raises(AccessError, match="goes with its key"):
+        ann.access(mqtt())
+    assert ann.take(authority.pem, client_certificate(authority, "device.ann", ann.public_key(), NOW))
+    ann.access(mqtt())

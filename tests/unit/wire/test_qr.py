@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import sys
@@ -30,6 +31,12 @@ def picture(tmp_path: Path) -> Path:
 
 def test_what_is_saved_as_png_is_read_again(picture: Path) -> None:
     assert qr.read(picture) == TEXT
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.png")
+    with pytest.raises(ConfigError, match="no regular file"):
+        qr.read(tmp_path / "fifo.png")
 
 
 def tilted(picture: Image.Image) -> Image.Image:
@@ -143,7 +150,7 @@ def test_what_is_no_picture_is_told(content: bytes, tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_or_a_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         qr.read(tmp_path / "x.png")
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="no regular file"):
         qr.read(tmp_path)
 
 
