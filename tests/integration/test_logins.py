@@ -288,3 +288,22 @@ def test_what_is_missing_is_said_with_the_way_out(place: Callable[[Login], Place
     running = Process(["broker"], elsewhere, made.folder / "logs" / "elsewhere.log")
     made.processes.append(running)
     made.wait(lambda: "u'broker'" in running.said(), "it was to follow the roster")
+
+
+def test_a_device_that_lost_its_tls_key_says_so_and_comes_back_with_a_new_code(place: Callable[[Login], Place]) -> None:
+    made = place("certificates")
+    made.broker()
+    made.aggregator()
+    made.let_in("ann")
+    made.papers("ann").key.unlink()
+    ann = made.device("ann")
+    assert ann.wait() == 5
+    assert "is not what the roster has of device 'ann'" in ann.said()
+    assert "floe invite --device ann" in ann.said()
+    assert floe(made.at("ann"), "join").returncode == 5
+    well(made.at("ann"), "join", code_of(made, "--device", "ann"), "--no-wait")
+    said = well(made.folder, "devices", "approve", "ann", "--yes")
+    assert "in the place of the device that had this name" in said
+    well(made.at("ann"), "join")
+    made.device("ann")
+    made.until(CLOSED)
