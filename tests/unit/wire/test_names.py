@@ -16,7 +16,10 @@ from floe.names import MOST_WITH_CERTIFICATE, RESERVED, fault_of
 def test_a_name_is_one_level_of_a_topic_and_nobody_else_s() -> None:
     assert [fault_of(name, certificate=True) for name in ("ann", "chunks", "root-1", "a" * 57)] == [""] * 4
     for name in ("", "Ann", "a b", "a/b", "+", "a" * 65, "ann\n"):
-        assert fault_of(name, certificate=False) == "a device needs a name of [a-z0-9_-]{1,64}"
+        assert (
+            fault_of(name, certificate=False)
+            == "a device needs a name of [a-z0-9_-]{1,64} that does not begin with a hyphen"
+        )
     for name in ("root", "broker", "chunk"):
         assert "no device is called root, broker or chunk" in fault_of(name, certificate=False)
 
