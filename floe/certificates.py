@@ -64,8 +64,11 @@ def new_authority(folder: Path, federation: str, now: float) -> Authority:
         .add_extension(usage, critical=True)
         .sign(private, SHA256())
     )
+    if present(folder / AUTHORITY_KEY):
+        raise KeyFileError(f"{folder / AUTHORITY_KEY}: exists already, and is never overwritten")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomically(folder / AUTHORITY, _pem(certificate).encode())  # first: without the key there is no authority yet
     write_private(folder / AUTHORITY_KEY, _private_pem(private))
-    write_atomically(folder / AUTHORITY, _pem(certificate).encode())
     return Authority(certificate, private)
 
 
