@@ -134,7 +134,8 @@ class Enrolled:
         if has_next(self._state, name) and load_next(self._state, name).identity.key == card.keys.signing:
             self.changed_keys = True  # the device begins again with them, and reads this entry then
             return
-        if self.is_approved and own and card.seq > own.seq and card.keys.signing != own.keys.signing:
+        is_for_us = (entry.to, card.member) == (name, name)
+        if is_for_us and self.is_approved and own and card.seq > own.seq and card.keys.signing != own.keys.signing:
             raise KeyFileError(DISPLACED.format(name))
         self.membership.on_entry(payload)
         self._check_not_revoked()
