@@ -188,7 +188,7 @@ def test_attack_an_update_that_was_held_back_until_another_round(arena: Arena) -
     """What c made of an older model comes when a newer one is trained: signed by c, and never taken before."""
     attacker = arena.attacker("c", "c")
     counted = arena.counted("c", "round")
-    with arena.round() as number:
+    with arena.round(hold="b") as number:
         held = attacker.update(number)
     with arena.without("phase", "stale"), arena.round(hold="b"):
         answer = attacker.deliver(held)
