@@ -41,6 +41,14 @@ def parts(name: str) -> list[Steps]:
     return [{"start": start, **found[0]}, *found[1:]]
 
 
+def comes(process: Process) -> bool:
+    """Whether a process dies at a step that may not come, because that depends on who is faster."""
+    end = time.monotonic() + MAYBE_S
+    while process.running and time.monotonic() < end:
+        time.sleep(0.05)
+    return not process.running
+
+
 class Life:
     """A device from its invitation to its revocation; the aggregator or it dies at the steps that are left for that."""
 
@@ -84,8 +92,10 @@ class Life:
             return people.order(federation, *arguments)
         step = steps.pop(0)
         federation.processes[0].kill()
-        self.aggregator(aggregator_at(federation, step))
+        self.aggregator(aggregator_at(federation, step.removeprefix("? ")))
         command = people.ordered(federation, *arguments)
+        if step.startswith("? ") and not comes(federation.processes[0]):
+            federation.processes[0].kill()
         assert federation.processes[0].wait() == -signal.SIGKILL, f"{name}: {step}\n{federation.said()}"
         print(f"killed the aggregator at {name}: {step}")
         self.aggregator(federation.aggregator())
@@ -112,21 +122,13 @@ class Life:
     def revives(self, name: str) -> None:
         assert self.running is not None
         step = self.own[name].pop(0)
-        if step.startswith("? ") and not self.comes():
+        if step.startswith("? ") and not comes(self.running):
             self.running.kill()
         assert self.running.wait() == -signal.SIGKILL, f"{name}: {step}\n{self.federation.said()}"
         print(f"killed the device at {name}: {step}")
         self.federation.processes.remove(self.running)
         self.running = None
         self.runs()
-
-    def comes(self) -> bool:
-        """Whether a step comes that may not, because it depends on who is faster."""
-        assert self.running is not None
-        end = time.monotonic() + MAYBE_S
-        while self.running.running and time.monotonic() < end:
-            time.sleep(0.05)
-        return not self.running.running
 
     def runs(self) -> Process:
         if self.running is None:
