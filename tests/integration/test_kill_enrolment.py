@@ -18,6 +18,7 @@ from helpers.kills import Make, aggregator_at, device_at, table, unknown
 from helpers.process import Process
 
 ENDLESS = {"rounds": {"count": 100_001, "devices": 1, "quorum": 1, "grace_s": 2.0, "deadline_s": 20.0, "pause_s": 0.5}}
+pytestmark = pytest.mark.timeout(900)  # some dozens of processes in each
 PART = 6  # lives in one test
 MAYBE_S = 5.0
 Steps = dict[str, list[str]]
