@@ -78,7 +78,8 @@ class Aggregator:
         heard = (*(ENROLS if anchor else ()), *HEARS)
         self.wire = Wire(
             config.mqtt, self._federation, identity, keyring, Sequence(state / "sequence"), status,
-            [filter_of(kind, **self._levels(kind)) for kind in heard], entrance(config, f"lineage.{self._lineage}"),
+            [filter_of(kind, federation=self._federation, lineage=self._lineage) for kind in heard],
+            entrance(config, f"lineage.{self._lineage}"),
         )  # fmt: skip
         self._speakers: Speakers = Pins(log, keyring)
         self._desk: Desk | None = None
@@ -131,10 +132,6 @@ class Aggregator:
 
     def _epoch_by_roster(self) -> int:
         return self._members.roster.aggregator(self._lineage).epoch if self._members else 1
-
-    def _levels(self, kind: type[Topic]) -> dict[str, str]:
-        levels = {"federation": self._federation, "lineage": self._lineage}
-        return {name: value for name, value in levels.items() if name in kind.__dataclass_fields__}
 
     def _turn(self) -> None:
         now = time.monotonic()

@@ -112,10 +112,7 @@ class Device:
             keyring,
             Sequence(state / "sequence"),
             DeviceStatus(federation, self._id),
-            [
-                filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__})
-                for kind in (*LISTENS_TO, *(ROSTER if enrolled else ()))
-            ],
+            [filter_of(kind, **me) for kind in (*LISTENS_TO, *(ROSTER if enrolled else ()))],
             access,
         )
         self._worker = Worker(config, features, keyring, state, self.wire.session.post)

@@ -42,9 +42,7 @@ class Lobby:
         self._state = state
         self._place = f"the lobby, {self._mqtt.host}:{self._mqtt.port}"
         me = {"federation": self._federation, "lineage": config.rounds.lineage, "device": identity.name}
-        self._filters = [
-            filter_of(kind, **{k: v for k, v in me.items() if k in kind.__dataclass_fields__}) for kind in LISTENS_TO
-        ]
+        self._filters = [filter_of(kind, **me) for kind in LISTENS_TO]
         self._pause_s = FIRST_S
         self._said = ""
 

@@ -140,7 +140,6 @@ def revoke_(config: Config, names: Sequence[str], reply_s: float) -> None:
             if shown.place.card.state == "revoked":
                 click.echo(f"{name} is revoked already, since version {shown.place.card.seq}")
                 continue
-
             version = held.change(
                 name, shown, lambda now: revoke(now.roster, held.operator, now.place, _clock())
             ).version
@@ -166,8 +165,7 @@ def rotate(config: Config, names: Sequence[str], wait_s: float, reply_s: float) 
                     f"{name!r} has a request open already ({shown.request.state}), which this command has not asked "
                     f"for: `floe devices approve {name}` if you know it, otherwise `floe devices reject {name}`"
                 )
-            place = shown.place
-            card = place.card
+            card = shown.place.card
             if card is None or card.state != "approved":
                 raise FloeError(
                     f"{name!r} is not approved, so it has no keys to change; `floe invite` lets it ask anew"

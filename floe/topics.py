@@ -251,7 +251,10 @@ def parse(text: str) -> Topic:
 
 
 def filter_of(kind: type[Topic], **levels: str) -> str:
-    """The MQTT topic filter (MQTT 5, 4.7) for a kind of topic: levels that are not given become `+`."""
+    """The MQTT topic filter (MQTT 5, 4.7) for a kind of topic: levels that are not given become `+`.
+
+    Levels that this kind has not are passed over, so that one set of names does for many kinds.
+    """
     return kind.PATTERN.format(**{f.name: levels.get(f.name, "+") for f in fields(kind)})
 
 
