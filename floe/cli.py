@@ -108,6 +108,15 @@ def config_options(**flags: str) -> Callable[[F], F]:
     return decorate
 
 
+to_aggregator = config_options(
+    host="mqtt.host", port="mqtt.port", federation="federation.name", lineage="rounds.lineage"
+)
+reply_option = click.option(
+    "--reply", "reply_s", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
+    help="seconds to wait for each reply of the aggregator",
+)  # fmt: skip
+
+
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 

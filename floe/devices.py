@@ -7,13 +7,12 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 import msgspec
 
-from floe.cli import Numbers, config_options
+from floe.cli import Numbers, reply_option, to_aggregator
 from floe.documents import Member
 from floe.errors import ConfigError, FloeError, Refused
 from floe.managing import REQUESTS, Managing, Shown, managing
@@ -32,16 +31,6 @@ def devices() -> None:
     """Who belongs to the federation: list, approve, reject, revoke, rotate. Signed with the operator's key."""
 
 
-def _with_place(function: Callable[..., Any]) -> Callable[..., Any]:
-    return config_options(host="mqtt.host", port="mqtt.port", federation="federation.name", lineage="rounds.lineage")(
-        function
-    )
-
-
-_reply = click.option(
-    "--reply", "reply_s", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
-    help="seconds to wait for each reply of the aggregator",
-)  # fmt: skip
 _wait = click.option(
     "--wait", "wait_s", type=Numbers(0, 86400), default=0.0, metavar="S",
     help="wait up to S seconds for the request",
@@ -50,8 +39,8 @@ _names = click.argument("names", nargs=-1, metavar="NAME...")
 
 
 @devices.command("list")
-@_with_place
-@_reply
+@to_aggregator
+@reply_option
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a device")
 def list_(config: Config, reply_s: float, as_json: bool) -> None:
     """All devices and requests, with the numbers to compare."""
@@ -63,8 +52,8 @@ def list_(config: Config, reply_s: float, as_json: bool) -> None:
 
 
 @devices.command()
-@_with_place
-@_reply
+@to_aggregator
+@reply_option
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="JSON")
 def show(config: Config, name: str, reply_s: float, as_json: bool) -> None:
@@ -78,8 +67,8 @@ def show(config: Config, name: str, reply_s: float, as_json: bool) -> None:
 
 
 @devices.command("approve")
-@_with_place
-@_reply
+@to_aggregator
+@reply_option
 @_wait
 @_names
 @click.option("--number", "given", metavar="N", help="the number that the device shows: refused if it is not the same")
@@ -108,8 +97,8 @@ def approve_(
 
 
 @devices.command()
-@_with_place
-@_reply
+@to_aggregator
+@reply_option
 @_names
 def reject(config: Config, names: Sequence[str], reply_s: float) -> None:
     """Turn requests down; the device is told."""
@@ -124,8 +113,8 @@ def reject(config: Config, names: Sequence[str], reply_s: float) -> None:
 
 
 @devices.command("revoke")
-@_with_place
-@_reply
+@to_aggregator
+@reply_option
 @_names
 def revoke_(config: Config, names: Sequence[str], reply_s: float) -> None:
     """Turn members out: nothing of theirs counts any more, and models have another key."""
@@ -147,8 +136,8 @@ def revoke_(config: Config, names: Sequence[str], reply_s: float) -> None:
 
 
 @devices.command()
-@_with_place
-@_reply
+@to_aggregator
+@reply_option
 @_wait
 @_names
 def rotate(config: Config, names: Sequence[str], wait_s: float, reply_s: float) -> None:

@@ -10,7 +10,7 @@ import click
 
 from floe.anchor import read_anchor, write_anchor
 from floe.asker import newest_delegation
-from floe.cli import Numbers, config_options
+from floe.cli import config_options, reply_option, to_aggregator
 from floe.documents import ROOT, Aggregator, Delegation, Operator
 from floe.errors import ConfigError, FloeError, KeyFileError, Refused
 from floe.files import write_atomically
@@ -36,11 +36,6 @@ _days = click.option(
 _root = click.option(
     "--root", "root_key", type=click.Path(path_type=Path), metavar="FILE", help=f"the root key (default: {ROOT_KEY})"
 )
-_reply = click.option(
-    "--reply", "reply_s", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
-    help="seconds to wait for each reply of the aggregator",
-)  # fmt: skip
-_place = config_options(host="mqtt.host", port="mqtt.port", federation="federation.name", lineage="rounds.lineage")
 
 
 @click.group()
@@ -117,8 +112,8 @@ def delegate_(
 
 
 @federation.command()
-@_place
-@_reply
+@to_aggregator
+@reply_option
 def publish(config: Config, reply_s: float) -> None:
     """Tell the members of the newest delegation, by a head of the roster that carries it."""
     with managing(config, reply_s) as held:
@@ -131,8 +126,8 @@ def publish(config: Config, reply_s: float) -> None:
 
 
 @federation.command()
-@_place
-@_reply
+@to_aggregator
+@reply_option
 def restored(config: Config, reply_s: float) -> None:
     """After the aggregator was restored from a backup: its chain goes on in a new epoch, which the members accept."""
     lineage = config.rounds.lineage
@@ -145,8 +140,8 @@ def restored(config: Config, reply_s: float) -> None:
 
 
 @federation.command()
-@_place
-@_reply
+@to_aggregator
+@reply_option
 def rotate(config: Config, reply_s: float) -> None:
     """Have the aggregator make other keys; its old key signs for them, and the members follow."""
     lineage = config.rounds.lineage
@@ -164,8 +159,8 @@ def rotate(config: Config, reply_s: float) -> None:
 
 
 @federation.command()
-@_place
-@_reply
+@to_aggregator
+@reply_option
 def authority(config: Config, reply_s: float) -> None:
     """Put another authority in the place of the one that signs certificates here, and tell the members.
 

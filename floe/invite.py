@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from floe import qr
-from floe.cli import Numbers, config_options
+from floe.cli import Numbers, reply_option, to_aggregator
 from floe.errors import ConfigError
 from floe.joincode import JoinCode, write_code
 from floe.managing import Managing, managing
@@ -25,7 +25,7 @@ TOKEN_BYTES = 16
 
 
 @click.command()
-@config_options(host="mqtt.host", port="mqtt.port", federation="federation.name", lineage="rounds.lineage")
+@to_aggregator
 @click.option("--device", "devices", multiple=True, metavar="NAME", help="for this device only; may be given again")
 @click.option("--hours", type=Numbers(0.01, 8760), default=24.0, show_default=True, metavar="H",
               help="how long it can be used")  # fmt: skip
@@ -33,8 +33,7 @@ TOKEN_BYTES = 16
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="save the QR code; several: FILE-NAME")
 @click.option("--qr", "always_qr", is_flag=True, help="draw the QR code also where stdout is no terminal")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a code")
-@click.option("--reply", "reply_s", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
-              help="seconds to wait for each reply of the aggregator")  # fmt: skip
+@reply_option
 def invite(
     config: Config, devices: Sequence[str], hours: float, png: Path | None, svg: Path | None, always_qr: bool,
     as_json: bool, reply_s: float,
