@@ -11,7 +11,7 @@ import msgspec
 
 from floe.asker import load_asker
 from floe.asking import ROUNDS, asking
-from floe.cli import Numbers, config_options
+from floe.cli import Numbers, to_aggregator
 from floe.errors import FloeError
 from floe.messages import Reply
 from floe.settings import Config
@@ -35,10 +35,7 @@ def _command(action: str, meaning: str, *extra: Callable[[Any], Any]) -> None:
     run = click.option("--json", "as_json", is_flag=True, help="one JSON object")(run)
     run = click.option("--wait", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
                        help="seconds to wait for the reply")(run)  # fmt: skip
-    given = config_options(host="mqtt.host", port="mqtt.port", federation="federation.name", lineage="rounds.lineage")(
-        run
-    )
-    round_.command(action)(given)
+    round_.command(action)(to_aggregator(run))
 
 
 _command(
