@@ -78,7 +78,7 @@ def _check_state(state: Path, lineage: str, found: Findings) -> str | None:
 
 
 def _check_database(config: Config, path: Path, lineage: str, found: Findings, csv: Path | None) -> Snapshot | None:
-    way_out = "restore a backup; without one move it away: a new log begins a new epoch, and the models remain"
+    unreadable = "restore a backup; without one move it away: a new log begins a new epoch, and the models remain"
     with found.looking_at(path, "database"):
         try:
             with closing(read_log(path).conn) as connection:
@@ -87,12 +87,16 @@ def _check_database(config: Config, path: Path, lineage: str, found: Findings, c
                 check_roster(config, connection, path, lineage, found)
                 if snapshot is not None and csv is not None and present(csv):
                     found.count("CSV file")
-                    if difference(csv, snapshot.db):
-                        what = "not what the table updates says"
-                        found.damage(csv, what, "the database is the record: the next start writes it anew")
+                    way_out = "the database is the record: the next start writes it anew"
+                    # A kill between the commit and the line leaves the beginning: nothing is damaged.
+                    match difference(csv, snapshot.db):
+                        case "cut":
+                            found.note(csv, f"behind the table updates, as after a kill; {way_out}")
+                        case "other":
+                            found.damage(csv, "not what the table updates says", way_out)
                 return snapshot
         except (sqlite3.Error, json.JSONDecodeError) as error:
-            found.damage(path, f"cannot be read as Floe's log ({error})", way_out)
+            found.damage(path, f"cannot be read as Floe's log ({error})", unreadable)
     return None
 
 

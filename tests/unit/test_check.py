@@ -121,9 +121,11 @@ FILES = {
 }
 # What no hash is kept of: another key, text or weight is as good as the one that was there.
 UNSEEN = {("the shared key", "flipped"), ("the database", "flipped"), ("the global model", "flipped")}
+# What a kill leaves, too.
+HARMLESS = {("the CSV", "cut"), ("the CSV", "empty")}
 
 
-@pytest.mark.parametrize(("what", "damage"), [(w, d) for w in FILES for d in DAMAGE if (w, d) not in UNSEEN])
+@pytest.mark.parametrize(("what", "damage"), [(w, d) for w in FILES for d in DAMAGE if (w, d) not in UNSEEN | HARMLESS])
 def test_each_damage_is_one_finding_with_its_place_and_the_way_out(folder: Path, what: str, damage: str) -> None:
     path = place_of(folder, FILES[what])
     DAMAGE[damage](path)
@@ -136,6 +138,16 @@ def test_each_damage_is_one_finding_with_its_place_and_the_way_out(folder: Path,
     assert len(findings) == 1 or what in ("the database", "the aggregator's key")
     assert all("Traceback" not in finding["what"] and finding["what"] for finding in findings)
     assert tree(folder) == before, "a check repairs nothing"
+
+
+@pytest.mark.parametrize(("what", "damage"), sorted(HARMLESS))
+def test_what_a_kill_leaves_is_a_note(folder: Path, what: str, damage: str) -> None:
+    path = place_of(folder, FILES[what])
+    DAMAGE[damage](path)
+    well, text = check("--json")
+    [finding] = json.loads(text)["findings"]
+    assert (well, finding["level"], finding["place"]) == (True, "note", str(path))
+    assert "behind the table updates" in finding["what"]
 
 
 SQL = {
