@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from floe.errors import StoreError
-from floe.store import durably, migrations, now, open_log, read_log
+from floe.migrations import migrations
+from floe.store import durably, now, open_log, read_log
 
 
 def test_a_new_log_has_its_tables_in_wal_mode_and_syncs_what_is_promised(tmp_path: Path) -> None:
