@@ -32,6 +32,7 @@ COMMANDS = {
     "invite": ("floe.invite", "a code for a device that shall join"),
     "join": ("edge_client.join", "make this device's keys, and ask to be let in"),
     "devices": ("floe.devices", "who belongs: list, approve, reject, revoke, rotate"),
+    "ui": ("ui.command", "the page: watch and steer in a browser"),
     "round": ("floe.steer", "steer the rounds: start, stop, pause, resume, status"),
     "models": ("aggregator.models_command", "list, show and export global models"),
     "check": ("floe.check", "verify what is on disk: database, models, spool, outbox"),

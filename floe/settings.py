@@ -177,6 +177,18 @@ class Broker(Section, frozen=True):
     ] = 2
 
 
+class Ui(Section, frozen=True):
+    """The page that `floe ui` serves."""
+
+    bind: Annotated[
+        str, Meta(min_length=1, description="address of the page; beyond this machine only with a password")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port of the page; 0: one that is free")] = 8501
+    password: Annotated[
+        str, Meta(description="what the page asks for, hashed: the line that `floe ui --new-password` prints")
+    ] = ""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set. `folder` is where relative paths start, `file` what was read."""
 
@@ -188,6 +200,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan = Plan()
     device: Device = Device()
     broker: Broker = Broker()
+    ui: Ui = Ui()
     models: dict[str, str] = {}
     trainers: dict[str, str] = {}
     data: dict[str, str] = {}
@@ -208,6 +221,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "plan": Plan,
     "device": Device,
     "broker": Broker,
+    "ui": Ui,
 }
 ALIASES = {
     "models": 'your own models: mine = "package.module:function", called with (shape, classes, plan)',

@@ -1,0 +1,1 @@
+"""One page each: `show()` draws it, from what `ui.queries` reads."""

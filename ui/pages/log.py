@@ -1,0 +1,10 @@
+"""Log."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Log")
