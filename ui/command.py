@@ -1,4 +1,4 @@
-"""`floe ui`: serves the page until it is stopped. Streamlit runs in this process; the page itself is app.py."""
+"""`floe ui`: serves the page until it is stopped. Streamlit runs in this process; the page itself is entry/app.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from floe.settings import Config
 from ui.password import check_form, hashed
 from ui.serving import serve_for
 
-APP = Path(__file__).with_name("app.py")
+APP = Path(__file__).with_name("entry") / "app.py"
 # Nothing of Streamlit's own that talks to the outside, watches files, or shows its insides to a reader.
 OPTIONS = {
     "browser_gatherUsageStats": False,
