@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from floe.errors import StoreError
 from floe.identity import new_secret
 from floe.schema import Schema
 from floe.store import FILE, read_log
+from helpers.broker import broker_on, free
 from helpers.plain import SECTIONS
 from helpers.process import WAIT_S, Process
 
@@ -157,3 +159,21 @@ class Federation:
             process.end()
         print(self.said())
         assert "Traceback" not in self.said(), "a process showed a traceback"
+
+
+@contextmanager
+def a_federation(folder: Path) -> Iterator[Federation]:
+    """A sealed federation with the default plan; at the end every process is stopped and its log looked through."""
+    with broker_on(folder / "broker", free()) as broker, the_federation(folder / "federation", broker.port) as made:
+        yield made
+
+
+@contextmanager
+def the_federation(folder: Path, port: int) -> Iterator[Federation]:
+    """The same, on a broker that runs already."""
+    made = Federation(folder, port)
+    made.configure()
+    try:
+        yield made
+    finally:
+        made.close()

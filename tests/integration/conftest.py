@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 from helpers.arena import Arena, arena_on
 from helpers.broker import broker_on, free
 from helpers.enrolment import new_template
-from helpers.federation import BIG, Federation
+from helpers.federation import BIG, Federation, a_federation, the_federation
 
 from broker import run
 
 Make = Callable[[str], AbstractContextManager[Federation]]
-
-
-@contextmanager
-def a_federation(folder: Path) -> Iterator[Federation]:
-    """A sealed federation with the default plan; at the end every process is stopped and its log looked through."""
-    with broker_on(folder / "broker", free()) as broker, the_federation(folder / "federation", broker.port) as made:
-        yield made
-
-
-@contextmanager
-def the_federation(folder: Path, port: int) -> Iterator[Federation]:
-    made = Federation(folder, port)
-    made.configure()
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

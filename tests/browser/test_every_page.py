@@ -1,0 +1,33 @@
+"""Every page in a real browser: by its address and by the navigation, light and dark, on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from helpers.browser import Tab
+from helpers.page import Served
+
+from ui.frame import PAGES
+
+TITLES = [title for title, _, _ in PAGES]
+OpenTab = Callable[..., Tab]
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_a_page_opens_by_its_address(tab: Tab, title: str) -> None:
+    tab.open("" if title == "Overview" else title.lower())
+    assert tab.page.get_by_role("heading", level=1).all_inner_texts() == [title]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_page_opens_by_the_navigation(open_tab: OpenTab, served: Served, dark: bool) -> None:
+    tab = open_tab(served, dark=dark).open()
+    for title in [*TITLES[1:], TITLES[0]]:
+        tab.go(title)
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_no_page_is_wider_than_a_phone(open_tab: OpenTab, served: Served, title: str) -> None:
+    tab = open_tab(served, width=390).open("" if title == "Overview" else title.lower())
+    assert not tab.scrolls_sideways()

@@ -1,0 +1,175 @@
+"""A real Chromium, headless, that reads the page as a person does and forgives no error."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Dialog,
+    Locator,
+    Page,
+    Request,
+    Response,
+    TimeoutError,
+    sync_playwright,
+)
+
+from helpers.grid import Table
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WAIT_MS = 15_000  # for a page to be drawn, on two busy cores
+SOON_MS = 5_000  # what is told within two seconds, on two busy cores
+# Streamlit asks for its server below the page's own address first, and at the root when that is not found.
+KNOWN = re.compile(r"127\.0\.0\.1:\d+/[a-z]+/_stcore/(health|host-config)")
+_DRAWN = """() => {
+    const app = document.querySelector('[data-testid=stApp]');
+    return app && app.dataset.testScriptState === 'notRunning' && app.dataset.testConnectionState === 'CONNECTED'
+        && document.querySelector('[data-testid=stMain] h1')
+        && !document.querySelector('[data-testid=stSkeleton], [data-testid=stAppSkeleton]')
+}"""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A Chromium with a profile of its own. Skips where there is none."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("tests in a browser: no `chromium` here; sudo apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Watch:
+    """What went wrong in a tab: errors of the console and of scripts, requests that failed or left this machine."""
+
+    def __init__(self, page: Page) -> None:
+        self.faults: list[str] = []
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
+        page.on("dialog", self._dialog)
+        page.on("request", lambda request: self._leaves(request.url))
+        page.on("websocket", lambda socket: self._leaves(socket.url))
+        page.on("requestfailed", self._failed)
+        page.on("response", self._response)
+
+    @contextmanager
+    def excusing(self, pattern: str) -> Iterator[None]:
+        """Faults that match are expected while the block runs: of a page whose server is away, say."""
+        before = len(self.faults)
+        yield
+        self.faults[before:] = [fault for fault in self.faults[before:] if not re.search(pattern, fault)]
+
+    def _console(self, message: ConsoleMessage) -> None:
+        place = message.location.get("url", "")
+        if message.type == "error" and not KNOWN.search(place):
+            self.faults.append(f"console: {message.text} ({place})")
+
+    def _dialog(self, dialog: Dialog) -> None:
+        self.faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _leaves(self, url: str) -> None:
+        place = urlsplit(url)
+        if place.scheme not in {"data", "blob"} and place.hostname != "127.0.0.1":
+            self.faults.append(f"beyond this machine: {url}")
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the page was left while it loaded
+            self.faults.append(f"failed: {request.url} ({request.failure})")
+
+    def _response(self, response: Response) -> None:
+        if response.status >= 400 and not KNOWN.search(response.url):
+            self.faults.append(f"answered {response.status}: {response.url}")
+
+
+class Tab:
+    """One tab at the page of `address`. `page` is Playwright's own, for what has no word here."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.watch = Watch(page)
+        self.address = address
+        page.set_default_timeout(WAIT_MS)
+
+    def open(self, path: str = "") -> Tab:
+        """A page by its address (`devices`), once it is drawn."""
+        self.page.goto(f"{self.address}/{path}")
+        return self.drawn()
+
+    def go(self, title: str) -> Tab:
+        """A page by the navigation, once it is drawn."""
+        self.page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+        self.page.get_by_role("heading", level=1, name=title, exact=True).wait_for()
+        return self.drawn()
+
+    def drawn(self) -> Tab:
+        """Wait until Streamlit has drawn: connected, a title there, nothing running, no skeleton."""
+        try:
+            self.page.wait_for_function(_DRAWN, polling=50)
+        except TimeoutError:
+            raise AssertionError(f"not drawn: {self.text()} {self.watch.faults}") from None
+        return self
+
+    @property
+    def main(self) -> Locator:
+        """The page without its navigation."""
+        return self.page.get_by_test_id("stMain")
+
+    def text(self) -> str:
+        """All text of the page outside of tables, as it is seen."""
+        return self.main.inner_text()
+
+    def metrics(self) -> dict[str, str]:
+        """Every `st.metric` by its label."""
+        found = self.main.get_by_test_id("stMetric").evaluate_all(
+            """all => all.map(one => ['stMetricLabel', 'stMetricValue'].map(
+                part => one.querySelector(`[data-testid=${part}]`).innerText.trim()))"""
+        )
+        return dict(found)
+
+    def table(self, which: int | str = 0) -> Table:
+        """An `st.dataframe`: by its place on the page, or by its `key`."""
+        tables = self.main if isinstance(which, int) else self.main.locator(f".st-key-{which}")
+        found = tables.get_by_test_id("stDataFrame")
+        return Table(self.page, found.nth(which) if isinstance(which, int) else found)
+
+    def scrolls_sideways(self) -> bool:
+        """Whether the page is wider than the window."""
+        return bool(
+            self.main.evaluate(
+                "e => e.scrollWidth > e.clientWidth || document.documentElement.scrollWidth > window.innerWidth"
+            )
+        )
+
+    def close(self) -> None:
+        """Close it; fails if anything went wrong in it."""
+        self.page.context.close()
+        assert not self.watch.faults, "\n".join(self.watch.faults)
+
+
+def new_tab(browser: Browser, address: str, *, width: int, dark: bool, zone: str) -> Tab:
+    """A tab in a context of its own: nothing is left of one before."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", timezone_id=zone
+    )
+    return Tab(context.new_page(), address)
