@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import click
-import msgspec
 
 from floe.check_papers import check_enrolled, check_logins
 from floe.cli import check_of, config_options
@@ -27,18 +26,9 @@ def check(config: Config, as_json: bool) -> None:
     It changes nothing, may run at any time, and ends with 8 if something is damaged. Beside a process that is
     running it leaves out what moves, and says so.
     """
-    found = Findings()
-    parts = _parts(config)
-    _check_secret(config, found)
-    check_logins(config, config.path(config.security.access), found)
-    for part, name in parts:
-        state = config.path(config.paths.state) / f"{part}-{name}"
-        check_enrolled(config, state, found)
-        check_logins(config, state / "access", found)
-        check_of(part)(config, name, found)
+    found = look_through(config)
     if as_json:
-        told = {"ok": not found.damaged, "checked": dict(found.checked), "findings": msgspec.to_builtins(found.all)}
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(found.told()))
     else:
         for finding in found.all:
             click.echo(printable(str(finding)))
@@ -48,6 +38,20 @@ def check(config: Config, as_json: bool) -> None:
         raise DamageError(
             f"{found.damaged} of what is kept here is damaged; the lines above say where, and the way out"
         )
+
+
+def look_through(config: Config) -> Findings:
+    """All that `floe check` looks at. Raises `ConfigError` where nobody has anything."""
+    found = Findings()
+    parts = _parts(config)
+    _check_secret(config, found)
+    check_logins(config, config.path(config.security.access), found)
+    for part, name in parts:
+        state = config.path(config.paths.state) / f"{part}-{name}"
+        check_enrolled(config, state, found)
+        check_logins(config, state / "access", found)
+        check_of(part)(config, name, found)
+    return found
 
 
 def _parts(config: Config) -> list[tuple[str, str]]:

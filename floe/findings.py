@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -35,6 +35,10 @@ class Findings:
     @property
     def damaged(self) -> int:
         return sum(finding.level == "damaged" for finding in self.all)
+
+    def told(self) -> dict[str, Any]:
+        """All of it as one JSON object."""
+        return {"ok": not self.damaged, "checked": dict(self.checked), "findings": msgspec.to_builtins(self.all)}
 
     def damage(self, place: Path, what: str, way_out: str) -> None:
         self.all.append(Finding("damaged", str(place), what, way_out))

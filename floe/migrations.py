@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from floe.sqlite import Database, Migrations
 
-migrations = Migrations("floe")
+NAME = "floe"
+migrations = Migrations(NAME)
+
+
+def known() -> frozenset[str]:
+    """The names of all migrations that this Floe has."""
+    return frozenset(migration.name for migration in migrations._migrations)
 
 
 @migrations()

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from floe.errors import StoreError
-from floe.migrations import migrations
+from floe.migrations import known, migrations
 from floe.sqlite import Database
 
 FILE = "floe.sqlite"
@@ -45,8 +45,7 @@ def open_log(path: Path) -> Database:
         raise StoreError(
             f"{path}: cannot be opened as Floe's log ({error}); restore a backup, or move it away to begin a new one"
         ) from None
-    known = {migration.name for migration in migrations._migrations}
-    newer = {migration.name for migration in migrations.applied(db)} - known
+    newer = {migration.name for migration in migrations.applied(db)} - known()
     if newer:
         db.close()
         raise StoreError(f"{path}: written by a newer Floe ({', '.join(sorted(newer))}); update this one")
@@ -64,9 +63,12 @@ def durably(db: Database) -> Iterator[None]:
         db.execute("PRAGMA synchronous=NORMAL")
 
 
-def read_log(path: Path) -> Database:
-    """Open read-only while the aggregator writes. Raises `StoreError` where there is none."""
+def read_log(path: Path, *, timeout_s: float = 10.0) -> Database:
+    """Open read-only while the aggregator writes; for one thread. Raises `StoreError` where there is none.
+
+    `timeout_s`: how long a statement waits for a lock, in seconds, before it raises `sqlite3.OperationalError`.
+    """
     if not path.is_file():
         raise StoreError(f"{path}: no log there yet; is this the folder of the aggregator's [paths] log?")
-    connection = sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True, timeout=10)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_s)
     return Database(connection)

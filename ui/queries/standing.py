@@ -1,0 +1,170 @@
+"""Where the rounds stand: the open phase, what it waits for, and what each of its devices is doing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Literal
+
+STANDING = "SELECT * FROM standing WHERE lineage = :lineage"
+
+ROUND = """
+SELECT round, task, epoch, state, expected, opened_at, closed_at, seconds FROM rounds
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
+"""
+
+NEWEST_ROUND = """
+SELECT round, task, epoch, state, expected, opened_at, closed_at, seconds FROM rounds
+WHERE lineage = :lineage ORDER BY epoch DESC, round DESC, opened_at DESC LIMIT 1
+"""
+
+ENDED = """
+SELECT device, outcome FROM updates
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
+"""
+
+DOING = "SELECT device, state, round, task FROM devices"
+
+UPLOADS = "SELECT device, round, task, received, chunks, since FROM uploads ORDER BY since, device"
+
+STATES = "SELECT state, count(*) AS devices FROM devices GROUP BY state"
+
+Doing = Literal["done", "refused", "offline", "uploading", "late", "training", "waiting"]
+HERE = frozenset({"online", "training", "idle"})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The aggregator's own word on where the rounds stand; see table `standing` in floe/migrations.py.
+
+    `stage`: waiting | open | closing | finished. `held`: '' | paused | stopped. `last`: last round to train. `needed`:
+    updates still missing when open, devices needed when waiting. Times are UTC, as in the log.
+    """
+
+    epoch: int
+    round: int
+    task: str
+    stage: str
+    held: str
+    last: int
+    online: int
+    needed: int
+    quorum: int
+    deadline_at: str | None
+    changed_at: str
+
+
+@dataclass(frozen=True)
+class Round:
+    """A phase as it was opened. `expected`: the devices that it was opened for, sorted. `seconds`: of being open."""
+
+    epoch: int
+    round: int
+    task: str
+    state: str
+    expected: tuple[str, ...]
+    opened_at: str
+    closed_at: str | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A transfer on its way to the aggregator: `received` of `chunks` chunks."""
+
+    device: str
+    round: int
+    task: str
+    received: int
+    chunks: int
+    since: str
+
+
+@dataclass(frozen=True)
+class Now:
+    """All of it at one moment. `round` is the phase of `standing` (the newest where there is none yet), None before the
+    first. `doing`: what each expected device does, by `doing_of`. `states`: all devices of the log, by state.
+    """
+
+    standing: Standing | None
+    round: Round | None
+    uploads: tuple[Upload, ...]
+    doing: dict[str, Doing]
+    states: dict[str, int]
+
+
+def now(db: sqlite3.Connection, lineage: str, moment: str) -> Now:
+    """Where the rounds of a lineage stand. `moment`: the time now, as `floe.store.now` writes it."""
+    row = db.execute(STANDING, {"lineage": lineage}).fetchone()
+    standing = Standing(**{name: row[name] for name in Standing.__dataclass_fields__}) if row else None
+    open_ = _round(db, lineage, standing)
+    uploads = tuple(Upload(*found) for found in db.execute(UPLOADS))
+    states = {found["state"]: found["devices"] for found in db.execute(STATES)}
+    doing = _doing(db, lineage, open_, uploads, _is_over(standing, moment)) if open_ else {}
+    return Now(standing, open_, uploads, doing, states)
+
+
+def doing_of(
+    phase: tuple[int, str], state: str, at: tuple[int | None, str | None], outcomes: set[str],
+    upload: tuple[int, str] | None, *, over: bool,
+) -> Doing:  # fmt: skip
+    """What an expected device does about a phase; the first that holds:
+
+    - `done`: its update was accepted.
+    - `refused`: its update was rejected.
+    - `offline`: its state is not online, training or idle (unknown: it has not said since the aggregator's start).
+    - `uploading`: its transfer for this phase is on the way.
+    - `late`: it has none of these when the deadline is over, or its update came after the phase closed, or it still
+      trains or sends for another phase.
+    - `training`: it says that it trains, for this phase.
+    - `waiting`: it is there, and has not begun.
+
+    `phase`, `at`, `upload`: round and task asked for, of its status, of its transfer. `over`: the deadline is.
+    """
+    if "accepted" in outcomes:
+        return "done"
+    if "rejected" in outcomes:
+        return "refused"
+    if state not in HERE:
+        return "offline"
+    if upload == phase:
+        return "uploading"
+    if over or "late" in outcomes or upload is not None or (state == "training" and at != phase):
+        return "late"
+    return "training" if state == "training" else "waiting"
+
+
+def _round(db: sqlite3.Connection, lineage: str, standing: Standing | None) -> Round | None:
+    if standing is None:
+        row = db.execute(NEWEST_ROUND, {"lineage": lineage}).fetchone()
+    else:
+        phase = {"epoch": standing.epoch, "round": standing.round, "task": standing.task}
+        row = db.execute(ROUND, {"lineage": lineage, **phase}).fetchone()
+    if row is None:
+        return None
+    fields = {name: row[name] for name in Round.__dataclass_fields__}
+    return Round(**{**fields, "expected": tuple(sorted(json.loads(row["expected"])))})
+
+
+def _is_over(standing: Standing | None, moment: str) -> bool:
+    return standing is not None and standing.deadline_at is not None and standing.deadline_at < moment
+
+
+def _doing(
+    db: sqlite3.Connection, lineage: str, open_: Round, uploads: tuple[Upload, ...], over: bool
+) -> dict[str, Doing]:
+    phase = (open_.round, open_.task)
+    outcomes: dict[str, set[str]] = {}
+    about = {"lineage": lineage, "epoch": open_.epoch, "round": open_.round, "task": open_.task}
+    for row in db.execute(ENDED, about):
+        outcomes.setdefault(row["device"], set()).add(row["outcome"])
+    states = {row["device"]: (row["state"], (row["round"], row["task"])) for row in db.execute(DOING)}
+    sending = {upload.device: (upload.round, upload.task) for upload in uploads}
+    return {
+        device: doing_of(
+            phase, *states.get(device, ("unknown", (None, None))), outcomes.get(device, set()), sending.get(device),
+            over=over,
+        )
+        for device in open_.expected
+    }  # fmt: skip

@@ -1,0 +1,116 @@
+"""`floe status`: how the federation is, live in a terminal, or once."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from floe.cli import config_options
+from floe.errors import StoreError
+from floe.service import stopping
+from floe.settings import Config
+from floe.store import now
+from floe.terminal import printable
+from ui.queries.devices import Device
+from ui.reading import Reading, read
+from ui.status import Status, as_json, asking, health, round_words
+from ui.times import ago, local
+
+EVERY_S, POLL_S = 1.0, 0.1
+ROWS = 20
+TOPIC = "$SYS/broker/"
+
+
+@click.command()
+@config_options(lineage="rounds.lineage")
+@click.option("--json", "as_text", is_flag=True, help="one JSON object, with all devices, once")
+def status(config: Config, as_text: bool) -> None:
+    """Show how the federation is: the aggregator, the round, the devices, what went wrong lately.
+
+    Reads the aggregator's log, so it is for the machine that has that. In a terminal it goes on until Ctrl-C; else, and
+    with --json, it is shown once, and a log that cannot be read ends with 6.
+    """
+    if sys.stdout.isatty() and not as_text:
+        sys.exit(_live(config))
+    found = _read(config)
+    if as_text:
+        click.echo(json.dumps(as_json(found)))
+    else:
+        Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140, markup=False).print(screen(found))
+    if found.trouble:
+        raise StoreError(f"{found.path}: {found.trouble}")
+
+
+def screen(found: Reading[Status]) -> Group:
+    """What is shown: text from elsewhere is text, without colours or links of its own."""
+    status, moment = found.answer, now()
+    bad = found.trouble is not None or found.running is False
+    parts: list[Text | Table] = [_text(health(found, moment), "bold red" if bad else "bold")]
+    if status is None:
+        return Group(*parts)
+    parts += [_text(line) for line in round_words(status)]
+    parts += [_devices(status)] if status.devices else []
+    if len(status.devices) > ROWS:
+        parts.append(_text(f"and {len(status.devices) - ROWS} more, which do better; --json has all", "dim"))
+    if status.lately:
+        parts += [_text("\nwent wrong lately", "bold"), _lately(status)]
+    if status.broker:
+        figures = (f"{figure.topic.removeprefix(TOPIC)} {figure.value}" for figure in status.broker)
+        parts.append(_text("\nbroker   " + ", ".join(figures)))
+    return Group(*parts, _text(f"\nas of {local(status.time)}", "dim"))
+
+
+def _read(config: Config) -> Reading[Status]:
+    return read(config, asking(config.rounds.lineage))
+
+
+def _live(config: Config) -> int:
+    with stopping() as stop, Live(screen(_read(config)), auto_refresh=False) as live:
+        due = time.monotonic() + EVERY_S
+        while not stop():
+            if time.monotonic() >= due:
+                live.update(screen(_read(config)), refresh=True)
+                due = time.monotonic() + EVERY_S
+            time.sleep(POLL_S)
+    return stop.code
+
+
+def _devices(status: Status) -> Table:
+    table = Table("device", "state", "in this round", "last seen", box=None, padding=(0, 2, 0, 0))
+    for column in ("rounds", "accuracy", "CPU", "memory", "temp."):
+        table.add_column(column, justify="right")
+    for device in status.worst_first()[:ROWS]:
+        table.add_row(*(_text(cell) for cell in _cells(device, status)))
+    return table
+
+
+def _cells(device: Device, status: Status) -> list[str]:
+    return [
+        device.device, device.state, status.now.doing.get(device.device, "-"), ago(device.last_seen, status.time),
+        str(device.rounds), _number(device.accuracy, ".4f"), _number(device.cpu_percent, ".0f", " %"),
+        _number(device.memory_percent, ".0f", " %"), _number(device.temperature_c, ".0f", " °C"),
+    ]  # fmt: skip
+
+
+def _lately(status: Status) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for entry in status.lately:
+        cells = (local(entry.time), entry.level, entry.device or "-", entry.text)
+        table.add_row(*(_text(cell) for cell in cells))
+    return table
+
+
+def _text(text: str, style: str = "") -> Text:
+    head = "\n" if text.startswith("\n") else ""
+    return Text(head + printable(text.removeprefix("\n")), style=style, overflow="ellipsis")
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
