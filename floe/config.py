@@ -93,16 +93,17 @@ def _section(
     values = {}
     for key, hint in hints.items():
         if key in table:
-            values[key] = _convert(table[key], hint, f"{path}: [{section}] {key}", from_text=False)
+            values[key] = convert(table[key], hint, f"{path}: [{section}] {key}", from_text=False)
         if (name := variable(section, key)) in environ:
-            values[key] = _convert(environ[name], hint, f"environment {name}", from_text=True)
+            values[key] = convert(environ[name], hint, f"environment {name}", from_text=True)
         if f"{section}.{key}" in flags:
             flag, text = flags[f"{section}.{key}"]
-            values[key] = _convert(text, hint, flag, from_text=True)
+            values[key] = convert(text, hint, flag, from_text=True)
     return struct(**values)
 
 
-def _convert(value: Any, hint: Any, place: str, *, from_text: bool) -> Any:
+def convert(value: Any, hint: Any, place: str, *, from_text: bool) -> Any:
+    """A value as a key takes it. Raises `ConfigError` with the place, the value and what is allowed."""
     given = value
     if from_text and get_origin(bare(hint)) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]

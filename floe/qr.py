@@ -44,9 +44,14 @@ def save(text: str, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
         raise ConfigError(f"{path}: a QR code is saved as .png or .svg: let the name end in one of them")
-    picture = io.BytesIO()
-    _code(text).save(picture, kind=kind, scale=8, light="#fff")
-    write_atomically(path, picture.getvalue())
+    write_atomically(path, picture(text, kind))
+
+
+def picture(text: str, kind: str) -> bytes:
+    """The code as the content of a picture file, `png` or `svg`. Raises `ConfigError` as above."""
+    content = io.BytesIO()
+    _code(text).save(content, kind=kind, scale=8, light="#fff")
+    return content.getvalue()
 
 
 def read(path: Path) -> str:
