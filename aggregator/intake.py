@@ -14,7 +14,7 @@ from floe.messages import Core, Manifest, Phase
 from floe.plan import Plan
 from floe.report import Report
 from floe.schema import Schema
-from floe.topics import DeviceManifest
+from floe.topics import DeviceManifest, DeviceTelemetry
 from floe.transfer import check_core
 
 HEADER_ROOM = weights.MAX_HEADER_BYTES + 8
@@ -47,6 +47,22 @@ def check_manifest(manifest: Manifest, topic: DeviceManifest, expected: Expectat
     if core.base != expected.base:
         raise Refused("base", f"made from {core.base[:12] or 'nothing'}, the round starts from {expected.base[:12]}")
     check_core(core, _cap(expected))
+
+
+def check_telemetry(manifest: Manifest, topic: DeviceTelemetry, epoch: int) -> None:
+    """A device's telemetry for the epoch that is, and its topic; who may have sealed it has been checked."""
+    core = manifest.core
+    if (core.federation, core.sender, core.kind) != (manifest.federation, manifest.sender, "telemetry"):
+        raise Refused("malformed", "the core speaks of another federation, sender or kind than its manifest")
+    if core.lineage != topic.lineage:
+        raise Refused("malformed", f"the topic says lineage {topic.lineage!r}, the manifest {core.lineage!r}")
+    if manifest.envelope.to != topic.lineage:
+        raise Refused("not-for-us", f"sealed for {manifest.envelope.to!r}, this is {topic.lineage!r}")
+    if core.epoch != epoch:
+        raise Refused("round", f"telemetry of epoch {core.epoch}, this is {epoch}")
+    if core.base:
+        raise Refused("base", "telemetry that says which model it was made from")
+    check_core(core, 0)
 
 
 def check_report(report: Report, core: Core, plan: Plan) -> None:

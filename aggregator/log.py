@@ -11,9 +11,7 @@ import json
 import math
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +19,16 @@ from typing import Any
 import msgspec
 
 from aggregator import statements
+from aggregator.events import Events
 from aggregator.refusals import Refusals
 from aggregator.updates_csv import UpdatesCsv
 from floe.messages import Phase, Status
 from floe.plan import Plan
 from floe.report import Metrics, Report
-from floe.service import log
 from floe.store import CSV, FILE, durably, now, open_log
 
-REPEAT_S = 10.0  # an event like one of the last seconds is counted, not written
 NOTE_S = 5.0  # how long a round has been open is written so often
 FLUSH_S = 1.0  # what is no promise is written no more often
-STRANGERS = 16  # names without a key whose events are told apart
 
 
 @dataclass(frozen=True)
@@ -47,21 +43,18 @@ class Outcome:
     detail: str
 
 
-class Log:
+class Log(Events):
     """floe.sqlite and updates.csv in one folder.
 
     Raises `StoreError` when it cannot be opened, and `sqlite3.Error` when the disk refuses later: nothing was recorded.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path = folder / FILE
-        self.db = open_log(self.path)
+        super().__init__(folder / FILE, open_log(folder / FILE), clock)
         self._csv = UpdatesCsv(folder / CSV)
         self._refusals = Refusals()
         self._statuses: dict[str, Status] = {}
         self._flush_at = 0.0
-        self._clock = clock
-        self._told: dict[tuple[str, str | None, str | None], tuple[float, int]] = {}
         self._phase: Phase | None = None
         self._opened, self._noted_at = clock(), 0.0
         if aside := self._csv.restore(self.db):
@@ -100,10 +93,6 @@ class Log:
     def owners(self) -> list[tuple[str, str]]:
         """The federations and lineages that have written to this log."""
         return list(self.db.execute("SELECT DISTINCT federation, lineage FROM federations").fetchall())
-
-    def key_of(self, device: str) -> str | None:
-        """The key that is pinned for a device."""
-        return self._one("SELECT key FROM devices WHERE device = ?", device)
 
     def pin(self, device: str, key: str) -> None:
         """Remember the first key that was seen for a device."""
@@ -195,6 +184,7 @@ class Log:
             if model is not None:
                 self._add_model(model)
             self.db.execute(statements.MEASURE, key)
+            self.db.execute(statements.LOCAL, key)
 
     def extend_round(self, phase: Phase, bar: str, expected: list[str]) -> None:
         """Record whom an open round expects now."""
@@ -290,6 +280,8 @@ class Log:
         }  # fmt: skip
         with durably(self.db):
             new = self._insert("updates", row)
+            if new:
+                self.db.execute(statements.SUMS, row)
             if ended.outcome == "accepted" and report is not None:
                 self.db.execute(
                     "UPDATE devices SET threshold = coalesce(?, threshold), model_sha256 = coalesce(?, model_sha256) "
@@ -307,6 +299,7 @@ class Log:
                 "WHERE transfer = ?",
                 (" ".join(detail.split())[:500], transfer),
             )
+            self.db.execute(statements.SUMS_WITHOUT, [transfer])
         self._csv.renew(self.db)
 
     def refused(self, device: str | None, reason: str) -> None:
@@ -330,45 +323,6 @@ class Log:
                 self._noted_at = moment
         self._statuses.clear()
         self._refusals.new.clear()
-
-    def event(self, level: str, kind: str, text: str, *, device: str | None = None, reason: str | None = None) -> None:
-        """Print what happened, and record it; a warning like it, or the same error, is counted within ten seconds.
-
-        Never raises: what happened has happened, and must not be done again because its record found no room.
-        """
-        key, moment = (kind, self._place(device), text if level == "error" else reason), self._clock()
-        since, more = self._told.get(key, (-REPEAT_S, 0))
-        if level != "info" and moment - since < REPEAT_S:
-            self._told[key] = (since, more + 1)
-            return
-        if len(self._told) > 10_000:
-            self._told.clear()
-        self._told[key] = (moment, 0)
-        text = f"{text} (and {more} more like it)" if more else text
-        log(f"{level} {text}" if level != "info" else text)
-        row = {"time": now(), "level": level, "kind": kind, "device": device, "reason": reason, "text": text[:1000]}
-        try:
-            self._insert("events", row)
-        except sqlite3.Error as error:
-            self.complain(f"{self.path}: {error}; this event is not in the log")
-
-    def _place(self, device: str | None) -> str | None:
-        """What events are told apart by: a device that has a key; other names, of which anybody can make up millions,
-        share a few places."""
-        if device is None:
-            return None
-        with suppress(sqlite3.Error):
-            if self.key_of(device) is not None:
-                return device
-        return f"stranger {zlib.crc32(device.encode()) % STRANGERS}"
-
-    def complain(self, text: str) -> None:
-        """Print what cannot be recorded, because the disk refuses; the same once in ten seconds."""
-        moment = self._clock()
-        since, _ = self._told.get((text, None, None), (-REPEAT_S, 0))
-        if moment - since >= REPEAT_S:
-            self._told[(text, None, None)] = (moment, 0)
-            log(f"error {text}")
 
     def close(self) -> None:
         try:

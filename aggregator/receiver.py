@@ -123,6 +123,10 @@ class Receiver:
             self._complete(upload)
         self._uploads.tick(now)
 
+    def under_way(self) -> list[Upload]:
+        """The updates that are being received."""
+        return self._uploads.active()
+
     def next_due(self) -> float | None:
         """When `tick` has something to do."""
         return self._uploads.next_due()

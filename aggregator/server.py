@@ -16,9 +16,11 @@ from aggregator.chain import Chain
 from aggregator.conduct import Conductor
 from aggregator.desk import HEARS as ENROLS
 from aggregator.desk import Desk
+from aggregator.figures import FILTERS, ROOT
 from aggregator.limits import Limits
 from aggregator.log import Log, Outcome
 from aggregator.members import Members
+from aggregator.monitor import Monitor
 from aggregator.phases import Policy
 from aggregator.pins import Pins, Speakers
 from aggregator.publisher import Publisher
@@ -49,6 +51,7 @@ from floe.topics import (
     DeviceChunk,
     DeviceManifest,
     DeviceStatus,
+    DeviceTelemetry,
     DeviceWant,
     OperatorCommand,
     OperatorRoster,
@@ -57,9 +60,10 @@ from floe.topics import (
     filter_of,
     parse,
 )
+from floe.vitals import Sampler
 from floe.wire import Wire
 
-HEARS = (AggregatorStatus, DeviceStatus, DeviceManifest, DeviceChunk, DeviceWant, OperatorCommand)
+HEARS = (AggregatorStatus, DeviceStatus, DeviceManifest, DeviceChunk, DeviceWant, DeviceTelemetry, OperatorCommand)
 POLL_S = 0.5
 
 
@@ -78,7 +82,7 @@ class Aggregator:
         heard = (*(ENROLS if anchor else ()), *HEARS)
         self.wire = Wire(
             config.mqtt, self._federation, identity, keyring, Sequence(state / "sequence"), status,
-            [filter_of(kind, federation=self._federation, lineage=self._lineage) for kind in heard],
+            [*(filter_of(kind, federation=self._federation, lineage=self._lineage) for kind in heard), *FILTERS],
             entrance(config, f"lineage.{self._lineage}"),
         )  # fmt: skip
         self._speakers: Speakers = Pins(log, keyring)
@@ -101,6 +105,10 @@ class Aggregator:
         self._conductor = Conductor(
             self.wire, self._chain, self._publisher, log, keyring, self._policy, self._steering.control,
             self._receiver.close_round,
+        )  # fmt: skip
+        self._monitor = Monitor(
+            log, self._speakers, keyring, self._policy, Sampler(state), state=lambda: self._state,
+            uploads=self._receiver.under_way, model=lambda: self._chain.model.sha256 if self._chain.model else None,
         )  # fmt: skip
         self._limits = Limits()
         self._retry_at = 0.0
@@ -150,6 +158,7 @@ class Aggregator:
                     self._receive(event)
             self._receiver.tick(time.monotonic())
             self._log.flush(time.monotonic())
+            self._monitor.tick(time.monotonic())
             if self._desk is not None:
                 self._desk.tick(time.monotonic())
             if tick and time.monotonic() >= tick:
@@ -163,6 +172,10 @@ class Aggregator:
         self._publisher.run()
 
     def _receive(self, received: Received) -> None:
+        if received.topic.startswith(ROOT):  # the broker's own, and no topic of Floe
+            self._monitor.figures.hear(received.topic, received.payload)
+            self.wire.session.ack(received)
+            return
         self.wire.received_bytes += len(received.payload)
         device = None
         try:
@@ -183,6 +196,8 @@ class Aggregator:
                     self._on_aggregator(received)
                 case DeviceWant():
                     self._on_want(self.wire.read(received, Want, topic.device))
+                case DeviceTelemetry():
+                    self._monitor.hear(topic, self.wire.read(received, Manifest, topic.device))
                 case OperatorCommand():
                     self._on_command(self.wire.read(received, Command, topic.operator))
                 case _ if self._desk is not None:

@@ -16,7 +16,8 @@ UNKNOWN = "UPDATE devices SET state = 'unknown' WHERE state NOT IN ('unverified'
 ENROLLED = """
 INSERT INTO devices (device, key, state, seq, first_seen, last_seen)
 VALUES (:device, :key, iif(:state = 'approved', 'unknown', :state), 0, :now, :now)
-ON CONFLICT (device) DO UPDATE SET seq = iif(key = excluded.key, seq, 0), key = excluded.key, state = CASE
+ON CONFLICT (device) DO UPDATE SET seq = iif(key = excluded.key, seq, 0),
+    telemetry_seq = iif(key = excluded.key, telemetry_seq, 0), key = excluded.key, state = CASE
     WHEN :state != 'approved' THEN :state
     WHEN state IN ('unverified', 'rejected', 'revoked') THEN 'unknown'
     ELSE state END
@@ -25,6 +26,21 @@ ON CONFLICT (device) DO UPDATE SET seq = iif(key = excluded.key, seq, 0), key = 
 SPENT = """
 UPDATE rounds SET seconds = :seconds
 WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task AND state = 'open'
+"""
+
+# What a device's updates come to; run in the transaction that adds one.
+SUMS = """
+UPDATE devices SET bytes = bytes + :bytes,
+    rounds = rounds + (:outcome = 'accepted' AND :task = 'train'),
+    trained = iif(
+        :outcome = 'accepted' AND :task = 'train', (SELECT id FROM updates WHERE transfer = :transfer), trained)
+WHERE device = :device
+"""
+
+SUMS_WITHOUT = """
+UPDATE devices AS d SET (rounds, trained) = (
+    SELECT count(*), max(id) FROM updates u WHERE u.device = d.device AND task = 'train' AND outcome = 'accepted'
+) WHERE device = (SELECT device FROM updates WHERE transfer = ?)
 """
 
 PASS_ON = """
@@ -56,4 +72,14 @@ UPDATE models AS m SET (loss, accuracy, roc_auc, test_samples) = (
     SELECT r.base_sha256 FROM updates u JOIN rounds r USING (lineage, epoch, round, task)
     WHERE u.lineage = :lineage AND u.epoch = :epoch AND u.task = :task AND u.merged = :round AND u.base_loss IS NOT NULL
 )
+"""
+
+# The devices' own models after training, weighted by their test rows; a late update counts where it was merged.
+LOCAL = """
+UPDATE rounds AS r SET (local_loss, local_accuracy, local_roc_auc) = (
+    SELECT sum(loss * test_samples) / sum(test_samples), sum(accuracy * test_samples) / sum(test_samples),
+        sum(roc_auc * test_samples) / sum(iif(roc_auc IS NULL, NULL, test_samples))
+    FROM updates u WHERE (u.lineage, u.epoch, u.merged, u.task) = (r.lineage, r.epoch, r.round, r.task)
+        AND u.outcome = 'accepted' AND u.loss IS NOT NULL AND u.test_samples > 0)
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task AND task = 'train'
 """

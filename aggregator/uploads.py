@@ -7,11 +7,12 @@ however many announce an update. Of those that wait only the names are kept here
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from floe.messages import Manifest, Phase
 from floe.parcel import Incoming
 from floe.report import Report
+from floe.store import now
 from floe.transfer import Ranges
 
 REPAIR_S = 1.0  # silence after which what is missing is asked for again; doubles
@@ -33,6 +34,7 @@ class Upload:
     asked_to: int = -1
     due: float = 0.0
     tries: int = 0
+    since: str = field(default_factory=now)  # as it stands in the log
 
 
 class Uploads:
@@ -72,6 +74,10 @@ class Uploads:
     def get(self, device: str) -> Upload | None:
         """The upload of a device whose turn it is."""
         return self._active.get(device)
+
+    def active(self) -> list[Upload]:
+        """Those whose turn it is."""
+        return list(self._active.values())
 
     def devices(self) -> list[str]:
         return [*self._active, *self._waiting]

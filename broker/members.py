@@ -88,6 +88,7 @@ def _lineage(branch: str, name: str) -> Iterator[str]:
     yield f"readwrite {branch}/lineage/{name}/#"
     yield f"read {branch}/device/#"
     yield f"read {branch}/operator/#"
+    yield "read $SYS/#"
 
 
 def _operator(branch: str, name: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from edge_client.device import Device
 from edge_client.enrolled import Enrolled
 from edge_client.lobby import Lobby
 from edge_client.membership import Membership
+from edge_client.telemetry import Journal
 from floe.anchor import load_anchor
 from floe.cli import config_options
 from floe.errors import AccessError, ConfigError, KeyFileError
@@ -24,7 +25,7 @@ from floe.identity import load_identity
 from floe.keyring import WARNING, load_enrolled, load_keyring, suite_here
 from floe.own_keys import have_keys, load_keys, take_next
 from floe.roster import Anchor
-from floe.service import Stop, log, only_one, stopping
+from floe.service import Stop, log, only_one, overhearing, stopping
 from floe.settings import Config
 from floe.topics import NAME
 
@@ -50,18 +51,21 @@ def client(config: Config) -> None:
         raise ConfigError(f"--id {name!r}: a device needs a name of [a-z0-9_-]{{1,64}} ([device] id)")
     state = config.path(config.paths.state) / f"device-{name}"
     sys.path.append(str(config.folder))  # a model or data of the user's own may lie beside floe.toml
-    with stopping() as stop, only_one(state, "device"):
+    journal = Journal(config.device.journal if config.device.telemetry_s else "none")
+    with stopping() as stop, only_one(state, "device"), overhearing(journal.hear):
         features = load(config.device.data, config.data, config.folder)
         rows = f"{len(features.train_x)} training and {len(features.test_x)} test rows"
         anchor = load_anchor(config, state)
-        while _run(config, features, anchor, state, stop, rows):
+        while _run(config, features, anchor, state, stop, rows, journal):
             take_next(state, name)
     if threading.active_count() > 1:
         os._exit(stop.code)  # the worker is inside something that cannot be interrupted, such as torch's import
     sys.exit(stop.code)
 
 
-def _run(config: Config, features: Features, anchor: Anchor | None, state: Path, stop: Stop, rows: str) -> bool:
+def _run(
+    config: Config, features: Features, anchor: Anchor | None, state: Path, stop: Stop, rows: str, journal: Journal
+) -> bool:
     name, lineage = config.device.id, config.rounds.lineage
     about = f"device {name!r} of {config.federation.name!r}: {rows}"
     if anchor is None:
@@ -70,7 +74,7 @@ def _run(config: Config, features: Features, anchor: Anchor | None, state: Path,
         if keyring.suite == "plaintext":
             log(f"warning: {WARNING}")
         identity = load_identity(state / "keys", name, config.security.signatures)
-        return Device(config, features, identity, keyring, state).run(stop)
+        return Device(config, features, identity, keyring, state, journal=journal).run(stop)
     if not have_keys(state, name):
         raise KeyFileError(
             f"{state / 'keys'}: device {name!r} has not joined yet, or its keys are not all there: ask an operator for "
@@ -86,7 +90,8 @@ def _run(config: Config, features: Features, anchor: Anchor | None, state: Path,
         since = time.monotonic()
         try:
             access = enrolled.papers.access(config.mqtt)
-            return Device(config, features, keys.identity, enrolled_keyring, state, enrolled, access).run(stop)
+            device = Device(config, features, keys.identity, enrolled_keyring, state, enrolled, access, journal)
+            return device.run(stop)
         except AccessError as error:
             lobby.wait(error, since, stop)
     return enrolled.changed_keys

@@ -1,6 +1,6 @@
 """The device's loop: a round comes, its base is fetched, the work is done, the result is announced until answered.
 
-`decide` says what to do next and is pure; the rest carries it out.
+What to do next is said by `orders.decide`; this carries it out.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from edge_client.data.features import Features
 from edge_client.download import Download
 from edge_client.enrolled import LISTENS_TO as ROSTER
 from edge_client.enrolled import Enrolled
 from edge_client.memory import Memory
+from edge_client.orders import Action, decide, follow
 from edge_client.outbox import Outbox
+from edge_client.telemetry import Journal, Reporter
 from edge_client.work import Done, Failed, Worker
 from floe.access import Access
 from floe.errors import AccessError, KeyFileError, Refused, StoreError
@@ -48,6 +49,7 @@ from floe.topics import (
     parse,
 )
 from floe.transfer import from_ranges
+from floe.vitals import Sampler
 from floe.wire import Wire
 
 POLL_S = 0.5
@@ -56,33 +58,6 @@ LISTENS_TO = (
     *(AggregatorStatus, WantTo, AnswerTo, ModelManifestTo, ModelChunkTo),
     *(ModelManifest, ModelChunk, CurrentRound, DeviceStatus),
 )
-Action = Literal["nothing", "fetch", "work", "cancel"]
-
-
-def decide(order: Round | None, *, selected: bool, done: bool, base: str, working_on: Phase | None) -> Action:
-    """What a device does next.
-
-    `done`: its result of this phase is in the outbox or was answered. `base`: the SHA-256 of the model it holds.
-    `working_on`: the phase that its worker is busy with.
-    """
-    if order is None:
-        return "nothing" if working_on is None else "cancel"
-    asked = order.state == "open" and selected and not done
-    if working_on is not None:
-        return "nothing" if asked and working_on == order.phase else "cancel"
-    if order.base is not None and order.base.sha256 != base and (asked or order.state != "open"):
-        return "fetch"  # also between rounds, and after the last: every device ends with the newest model
-    return "work" if asked else "nothing"
-
-
-def follow(newest: Round | None, begun: Round | None, *, under_way: bool) -> Round | None:
-    """The order to follow: the newest, unless one before it is under way whose update will still be merged."""
-    if newest is None or begun is None or not under_way:
-        return newest
-    now, then = newest.phase, begun.phase
-    same_chain = (then.lineage, then.epoch, then.task, now.task) == (now.lineage, now.epoch, "train", "train")
-    late = same_chain and newest.state != "finished" and 1 <= now.round - then.round <= newest.staleness
-    return begun if late else newest
 
 
 class Device:
@@ -90,7 +65,7 @@ class Device:
 
     def __init__(
         self, config: Config, features: Features, identity: Identity, keyring: Keyring, state: Path,
-        enrolled: Enrolled | None = None, access: Access | None = None,
+        enrolled: Enrolled | None = None, access: Access | None = None, journal: Journal | None = None,
     ) -> None:  # fmt: skip
         self._config = config
         self._id = config.device.id
@@ -117,6 +92,8 @@ class Device:
         )
         self._worker = Worker(config, features, keyring, state, self.wire.session.post)
         self._pump = Pump(self.wire)
+        journal = journal or Journal(config.device.journal)
+        self._reporter = Reporter(config.device, keyring, journal, Sampler(state), time.monotonic())
         self._newest: Round | None = None
         self._order: Round | None = None  # the one that is followed
         self._retry_at = 0.0
@@ -153,10 +130,10 @@ class Device:
                 case Connected():
                     self._greet()
                 case Disconnected(reason):
-                    log(f"connection lost: {reason}; trying again")
+                    log(f"warning: connection lost: {reason}; trying again")
                 case Published(refusal) if refusal:
                     self._check_rights(refusal)
-                    log(f"the broker refused a message: {refusal}; check its ACL and limits")
+                    log(f"warning: the broker refused a message: {refusal}; check its ACL and limits")
                 case Received():
                     self._receive(event)
                 case Posted(Done() | Failed() as result):
@@ -203,7 +180,7 @@ class Device:
                 case _ if self._enrolled is not None:
                     self._on_roster(self._enrolled, topic, received)
         except Refused as refusal:
-            log(f"refused {received.topic}: {refusal}")
+            log(f"warning: refused {received.topic}: {refusal}")
         finally:
             self.wire.session.ack(received)
 
@@ -289,8 +266,8 @@ class Device:
         if want.to != self._id or parcel is None:
             return  # answered meanwhile
         phase, name = parcel.core.phase, parcel.name
-        self._outbox.heard(name, time.monotonic())
-        indices = from_ranges(want.ranges, len(parcel.core.chunks))
+        indices = list(from_ranges(want.ranges, len(parcel.core.chunks)))
+        self._outbox.heard(name, indices, time.monotonic())
         self._pump.add(
             name,
             parcel,
@@ -347,12 +324,19 @@ class Device:
         if self.wire.session.connected:
             if now >= self._speak_at:
                 self._say("training" if self._worker.busy else "idle")
-            may_announce = self._enrolled is None or self._enrolled.may_announce
-            for parcel in self._outbox.due(now) if may_announce else ():
-                phase = parcel.core.phase
-                topic_of = DeviceManifest(self._federation, self._id, phase.lineage, phase.round)
-                envelope = parcel.envelope(self._keyring, phase.lineage)
-                self.wire.send(topic_of, Manifest, core=parcel.core, envelope=envelope, roster=self._keyring.version)
+            if self._enrolled is None or self._enrolled.may_announce:
+                self._announce(now)
+
+    def _announce(self, now: float) -> None:
+        """What waits in the outbox; then, if it is time, how we are."""
+        for parcel in self._outbox.due(now):
+            phase = parcel.core.phase
+            topic_of = DeviceManifest(self._federation, self._id, phase.lineage, phase.round)
+            envelope = parcel.envelope(self._keyring, phase.lineage)
+            self.wire.send(topic_of, Manifest, core=parcel.core, envelope=envelope, roster=self._keyring.version)
+        if self._newest is not None and self._reporter.is_due(now):
+            retries, model = self._outbox.retries, self._download.sha256
+            self._reporter.send(self.wire, self._newest.phase, now, retries=retries, model_sha256=model)
 
     def _under_way(self, now: float) -> bool:
         """Whether what the followed order asks for has been begun, and not been done."""

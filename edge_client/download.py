@@ -157,5 +157,6 @@ def _hash_of_kept(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        log(f"{path}: {error.strerror or error}; set aside as {set_aside(path).name}, the model is fetched again")
+        aside = f"set aside as {set_aside(path).name}, the model is fetched again"
+        log(f"warning: {path}: {error.strerror or error}; {aside}")
         return ""

@@ -57,7 +57,8 @@ class Lobby:
         if time.monotonic() - since > WELL_S:
             self._pause_s, self._said = FIRST_S, ""
         if str(error) != self._said or self._pause_s == LONGEST_S:
-            log(f"{error}; looking for news in {self._place}, trying again with pauses of up to {LONGEST_S:g} s")
+            pauses = f"trying again with pauses of up to {LONGEST_S:g} s"
+            log(f"warning: {error}; looking for news in {self._place}, {pauses}")
         self._said, self._enrolled.new_papers = str(error), False
         until = time.monotonic() + self._pause_s
         self._look(min(until, time.monotonic() + STAY_S), stop)
@@ -87,7 +88,7 @@ class Lobby:
                 if wire.session.connected and not self._has_lost():
                     self._enrolled.go_on(wire)
         except BrokerError as fault:
-            log(f"{self._place}: {fault}")
+            log(f"warning: {self._place}: {fault}")
         finally:
             wire.close()
 
@@ -105,4 +106,4 @@ class Lobby:
         try:
             self._enrolled.receive(wire, parse(received.topic), received)
         except Refused as refusal:
-            log(f"refused {received.topic}: {refusal}")
+            log(f"warning: refused {received.topic}: {refusal}")

@@ -29,7 +29,7 @@ class LocalModels:
             if place < (phase.epoch, phase.round):
                 if not (fault := fault_of(path)):
                     return path
-                log(f"{path}: {fault}; set aside as {set_aside(path).name}")
+                log(f"warning: {path}: {fault}; set aside as {set_aside(path).name}")
         return None
 
     def keep(self, phase: Phase, arrays: Mapping[str, weights.AnyArray], metadata: Mapping[str, str]) -> None:

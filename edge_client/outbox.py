@@ -6,7 +6,8 @@ One that the disk has damaged is set aside and told of: its phase, if it is stil
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from floe.files import storing
@@ -22,16 +23,23 @@ class _Pending:
     parcel: Parcel
     due: float = 0.0
     pause: float = FIRST_S
+    announced: bool = False
+    asked: set[int] = field(default_factory=set)
 
 
 class Outbox:
-    """Parcels that wait for their answer, and when each is to be announced again (doubling pauses, with jitter)."""
+    """Parcels that wait for their answer, and when each is to be announced again (doubling pauses, with jitter).
+
+    `retries`: announcements that were made, and chunks that were asked for, again.
+    """
 
     def __init__(self, folder: Path) -> None:
         with storing(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
-        self._pending = {parcel.name: _Pending(parcel) for parcel in saved_parcels(folder, log)}
+        self.retries = 0
+        found = saved_parcels(folder, lambda text: log(f"warning: {text}"))
+        self._pending = {parcel.name: _Pending(parcel) for parcel in found}
 
     def put(self, parcel: Parcel) -> None:
         """A parcel that `parcel.pack` has saved in `folder`: to be announced at once."""
@@ -55,12 +63,17 @@ class Outbox:
         for pending in found:
             pending.due = now + pending.pause * random.uniform(0.75, 1.25)  # noqa: S311 (jitter)
             pending.pause = min(pending.pause * 2, LONGEST_S)
+            self.retries += pending.announced
+            pending.announced = True
         return [pending.parcel for pending in found]
 
-    def heard(self, transfer: str, now: float) -> None:
-        """The aggregator is at it: no need to announce again soon."""
+    def heard(self, transfer: str, indices: Iterable[int], now: float) -> None:
+        """The aggregator is at it, and asks for these chunks: no need to announce again soon."""
         if pending := self._pending.get(transfer):
             pending.due, pending.pause = now + 2 * FIRST_S, FIRST_S
+            asked = set(indices)
+            self.retries += len(asked & pending.asked)
+            pending.asked |= asked
 
     def hurry(self) -> None:
         """The link is back: announce all at once."""

@@ -1,7 +1,7 @@
 """Local policy on sealing: which suite, which keys, what is accepted from others. Never decided by a message.
 
-Enrolled: an update opens for its aggregator, a model for those who have the group key. Shared-key mode: whoever has
-`secret.key` can open every transfer. With no key at all, plaintext.
+Enrolled: an update or telemetry opens for its aggregator, a model for those who have the group key. Shared-key mode:
+whoever has `secret.key` can open every transfer. With no key at all, plaintext.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class EnrolledKeyring(Keyring):
         mixed = self.secret or b""
         if core.kind == "model" and self.ring.group_key:
             return wrap_group(core, content_key, mixed, self.ring.group_key, self.ring.group, to)
-        if core.kind == "update" and to in self.ring.recipients:
+        if core.kind != "model" and to in self.ring.recipients:
             return wrap_hpke(core, content_key, os.urandom(KEY_BYTES), mixed, self.ring.recipients[to], to)
         raise Refused("roster", f"version {self.version} of the roster has no key for {to!r} yet")
 

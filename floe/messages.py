@@ -33,7 +33,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
 Suite = Literal["chacha20-poly1305", "aes-256-gcm", "fernet", "plaintext"]
 Task = Literal["sums", "init", "train", "evaluate"]
-Kind = Literal["update", "model"]
+Kind = Literal["update", "model", "telemetry"]
 Outcome = Literal["accepted", "late", "superseded", "rejected"]
 Reason = Literal[
     "",

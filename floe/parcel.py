@@ -54,6 +54,25 @@ class Saved(msgspec.Struct, frozen=True):
     content_key: bytes
 
 
+def seal_meta(
+    meta: str, keyring: Keyring, *, federation: str, phase: Phase, kind: Kind, sender: str, base: str, size: int = 0
+) -> tuple[Core, bytes]:
+    """The core of a new transfer with its report sealed, and its fresh content key. Writes nothing.
+
+    Of size 0 it has no chunks, and is whole; otherwise the hashes of its chunks are still to be put in.
+    """
+    chunk_bytes = chunk_bytes_for(size)
+    draft = msgspec.convert(
+        {"federation": federation, "kind": kind, "sender": sender, "base": base, "suite": keyring.suite_for(kind),
+         "salt": os.urandom(16).hex(), "commitment": "", "size": size, "chunk_size": chunk_bytes,
+         "chunks": ["0" * 64] * chunk_count(size, chunk_bytes), "meta": "", **msgspec.structs.asdict(phase)},
+        Core,
+    )  # fmt: skip
+    content_key = keyring.new_content_key()
+    seal = sealer(draft, content_key)
+    return msgspec.structs.replace(draft, commitment=seal.commitment, meta=seal.seal_meta(meta)), content_key
+
+
 def pack(
     folder: Path, source: Path | Buffers | None, meta: str, keyring: Keyring, *, federation: str, phase: Phase,
     kind: Kind, sender: str, base: str, sync: bool = True,
@@ -65,16 +84,10 @@ def pack(
     Raises `StoreError`.
     """
     size = source.stat().st_size if isinstance(source, Path) else sum(len(buffer) for buffer in source or ())
-    chunk_bytes = chunk_bytes_for(size)
-    draft = msgspec.convert(
-        {"federation": federation, "kind": kind, "sender": sender, "base": base, "suite": keyring.suite_for(kind),
-         "salt": os.urandom(16).hex(), "commitment": "", "size": size, "chunk_size": chunk_bytes,
-         "chunks": ["0" * 64] * chunk_count(size, chunk_bytes), "meta": "", **msgspec.structs.asdict(phase)},
-        Core,
-    )  # fmt: skip
-    content_key = keyring.new_content_key()
+    draft, content_key = seal_meta(
+        meta, keyring, federation=federation, phase=phase, kind=kind, sender=sender, base=base, size=size
+    )
     seal = sealer(draft, content_key)
-    draft = msgspec.structs.replace(draft, commitment=seal.commitment, meta=seal.seal_meta(meta))
     packing = folder / f"{draft.salt}.packing"
     core = msgspec.structs.replace(draft, chunks=_seal_chunks(source, packing, draft, seal))
     parcel = Parcel(core, content_key, folder / f"{name_of(core)}.chunks")

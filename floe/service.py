@@ -113,4 +113,20 @@ def _is_other_than_folder(path: Path) -> bool:
 
 def log(text: str) -> None:
     """One line for the journal: local time and the text. What a peer wrote cannot steer the terminal."""
-    print(f"{time.strftime('%H:%M:%S')} {printable(text)}", file=sys.stderr, flush=True)
+    line = printable(text)
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+    for hear in _listeners:
+        hear(line)
+
+
+_listeners: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def overhearing(hear: Callable[[str], None]) -> Iterator[None]:
+    """Tell `hear` every line that is logged during the block; in the thread that logs it."""
+    _listeners.append(hear)
+    try:
+        yield
+    finally:
+        _listeners.remove(hear)

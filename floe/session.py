@@ -333,7 +333,8 @@ class Session:
         self, client: Client, userdata: Any, mid: int, codes: list[ReasonCode], properties: Properties | None
     ) -> None:
         filters = self._filters if len(codes) == len(self._filters) else self._filters[-1:]  # one more, by `listen`
-        refused = [f for f, code in zip(filters, codes, strict=False) if code.is_failure]
+        # Below $ a broker speaks of itself, if it likes: nothing depends on it.
+        refused = [f for f, code in zip(filters, codes, strict=False) if code.is_failure and not f.startswith("$")]
         if refused:
             words = f"the broker refused the subscription to {refused[0]}: check its ACL"
             self._events.put(Fatal(BrokerError(words)))

@@ -165,6 +165,13 @@ class Device(Section, frozen=True):
         Meta(description="accuracy: weights never leave this device, whatever the plan says"),
     ] = "weights"
     threads: Annotated[int, Meta(ge=0, le=1024, description="threads for training; 0: as torch chooses")] = 0
+    telemetry_s: Annotated[
+        float, Meta(ge=0, le=1e6, description="seconds between two reports of how this machine is; 0: none")
+    ] = 60.0
+    journal: Annotated[
+        Literal["info", "warning", "none"],
+        Meta(description="which lines of its own log a device reports; warning: those, and errors"),
+    ] = "info"
 
 
 class Broker(Section, frozen=True):

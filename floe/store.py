@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from floe.errors import StoreError
@@ -19,9 +19,9 @@ FILE = "floe.sqlite"
 CSV = "updates.csv"
 
 
-def now() -> str:
-    """The time as it stands in the log: 2026-11-21T23:46:07.123Z."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def now(after_s: float = 0.0) -> str:
+    """The time as it stands in the log, or so many seconds after it: 2026-11-21T23:46:07.123Z."""
+    return (datetime.now(UTC) + timedelta(seconds=after_s)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def open_log(path: Path) -> Database:

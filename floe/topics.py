@@ -73,6 +73,15 @@ class DeviceWant(Topic):
 
 
 @dataclass(frozen=True)
+class DeviceTelemetry(Topic):
+    """`Manifest` of a device's telemetry, which has no chunks."""
+
+    PATTERN = "floe/{federation}/device/{device}/{lineage}/telemetry"
+    device: str
+    lineage: str
+
+
+@dataclass(frozen=True)
 class AggregatorStatus(Topic):
     """`Status` of an aggregator, retained; also its last will."""
 
@@ -222,6 +231,7 @@ ALL: tuple[type[Topic], ...] = (
     DeviceManifest,
     DeviceChunk,
     DeviceWant,
+    DeviceTelemetry,
     AggregatorStatus,
     CurrentRound,
     ModelManifest,

@@ -85,6 +85,8 @@ class _Link:
 class Proxy:
     """Listens on `port` of 127.0.0.1 for the broker on `broker_port`; `rule` may be replaced at any time.
 
+    What the broker tells of itself, below `$SYS/`, goes by: it is no message of Floe.
+
     `seen` has every PUBLISH that came with its verdict, in order, without the payload; `overtaken` counts messages that
     another has overtaken. With `keep`, `kept` has every PUBLISH as it came, and `tape` every byte of every packet.
     """
@@ -195,6 +197,9 @@ class Proxy:
 
     def _publish(self, packet: Packet, link: _Link, *, upward: bool) -> None:
         found = take_apart(packet, link.level)
+        if found.topic.startswith("$SYS/"):
+            link.writer(upward=upward).write(packet.to_bytes())
+            return
         message = Message(upward, found.topic, found.payload, link.name)
         if self._keep:
             self.kept.append(message)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from helpers.federation import Federation
+from helpers.listening import heard, listening
 from helpers.process import Process
 
 from floe.identity import new_secret
@@ -18,26 +15,6 @@ from floe.keyring import suite_here
 
 WARNING = "weights and metrics travel in PLAINTEXT"
 SAMPLES = 137  # of device a: a number that stands nowhere else
-
-
-@contextmanager
-def listening(federation: Federation, out: Path) -> Iterator[None]:
-    """`mosquitto_sub -v -t 'floe/#'`, payloads in hexadecimal so that a chunk cannot end a line."""
-    with out.open("wb") as file:
-        command = ["mosquitto_sub", "-p", str(federation.port), "-t", "floe/#", "-F", "%t %x"]
-        process = subprocess.Popen(command, stdout=file)
-    time.sleep(0.3)
-    try:
-        yield
-        time.sleep(0.3)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def heard(out: Path) -> list[tuple[str, bytes]]:
-    lines = [line.split(" ") for line in out.read_text().splitlines()]
-    return [(topic, bytes.fromhex(payload)) for topic, payload in lines]
 
 
 def run_with(federation: Federation, suite: str, out: Path) -> list[tuple[str, bytes]]:

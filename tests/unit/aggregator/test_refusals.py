@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.log import STRANGERS, Log
+from aggregator.events import STRANGERS
+from aggregator.log import Log
 from floe.messages import Status
 
 

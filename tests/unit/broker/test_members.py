@@ -72,9 +72,10 @@ def test_a_device_reads_what_is_for_all_and_what_is_for_it() -> None:
     assert allowed("device.ann", "read") == for_all | below("lineage/main/to/ann/", "device/ann/status")
 
 
-def test_a_lineage_writes_its_own_branch_alone_and_reads_devices_and_operators() -> None:
+def test_a_lineage_writes_its_own_branch_alone_and_reads_devices_operators_and_the_brokers_figures() -> None:
     assert allowed("lineage.main", "write") == below("lineage/main/")
-    assert allowed("lineage.main", "read") == below("lineage/main/", "device/", "operator/")
+    read = below("lineage/main/", "device/", "operator/")
+    assert allowed("lineage.main", "read") == read | {"$SYS/broker/version"}
 
 
 def test_an_operator_writes_commands_and_reads_what_it_needs_to_judge() -> None:

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from helpers.wire import ANN, EVE, keyring
 
 from edge_client.data.features import Features
-from edge_client.device import Device, decide, follow
+from edge_client.device import Device
+from edge_client.orders import decide, follow
 from floe.errors import KeyFileError
 from floe.identity import Identity
 from floe.keyring import EnrolledKeyring, Keyring, Ring

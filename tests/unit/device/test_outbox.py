@@ -51,7 +51,7 @@ def test_after_a_want_it_is_quiet_and_after_a_reconnect_it_is_not(tmp_path: Path
     outbox = Outbox(tmp_path)
     parcel = _put(outbox)
     outbox.due(0.0)
-    outbox.heard(parcel.name, 1.0)
+    outbox.heard(parcel.name, [], 1.0)
     assert outbox.due(1.0 + 2 * FIRST_S - 0.01) == []
     outbox.hurry()
     assert outbox.due(1.0) == [parcel]
@@ -59,7 +59,7 @@ def test_after_a_want_it_is_quiet_and_after_a_reconnect_it_is_not(tmp_path: Path
 
 def test_a_want_for_what_is_not_there_changes_nothing(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
-    outbox.heard("0" * 32, 1.0)
+    outbox.heard("0" * 32, [], 1.0)
     assert outbox.due(1.0) == []
 
 

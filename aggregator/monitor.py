@@ -1,0 +1,161 @@
+"""What is watched: vitals and log lines of the devices, the aggregator's own, where the rounds stand, the broker.
+
+For people alone: no round waits for any of it, and nothing is decided by it. It is collected, and written at most once
+a second, together; what the disk refuses is lost.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aggregator.figures import Figures
+from aggregator.intake import check_telemetry
+from aggregator.log import Log
+from aggregator.phases import Policy
+from aggregator.pins import Speakers
+from aggregator.standing import deadline_of, standing_of
+from aggregator.states import State
+from aggregator.uploads import Upload
+from floe.errors import Refused
+from floe.keyring import Keyring, open_meta
+from floe.messages import Manifest
+from floe.store import now
+from floe.telemetry import Telemetry, Vitals
+from floe.topics import DeviceTelemetry
+from floe.vitals import Sampler
+
+FLUSH_S = 1.0  # nothing is written more often
+BEAT_S = 10.0  # the standing is written so often at least, the broker's figures at most
+OWN_S = 60.0  # between two samples of the aggregator itself
+BURST = 4  # reports of one device that may wait for the next write
+VITALS, LINES = 200, 500  # rows of a member, and lines of a device, that are kept
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A report that waits to be written."""
+
+    key: str
+    seq: int
+    time: str
+    told: Telemetry
+
+
+class Monitor:
+    """One lineage, watched. `state` gives the rounds', `uploads` what is being received, `model` the newest's hash."""
+
+    def __init__(
+        self, log: Log, speakers: Speakers, keyring: Keyring, policy: Policy, sampler: Sampler, *,
+        state: Callable[[], State], uploads: Callable[[], list[Upload]], model: Callable[[], str | None],
+    ) -> None:  # fmt: skip
+        self._log = log
+        self._speakers = speakers
+        self._keyring = keyring
+        self._policy = policy
+        self._sampler = sampler
+        self._state = state
+        self._uploads = uploads
+        self._model = model
+        self.figures = Figures()
+        self._heard: dict[str, list[_Heard]] = {}
+        self._stands: dict[str, object] = {}
+        self._shown: list[tuple[object, ...]] | None = None  # of uploads; None: what a process before us has left
+        self._flush_at = self._beat_at = self._own_at = 0.0
+
+    def hear(self, topic: DeviceTelemetry, manifest: Manifest) -> None:
+        """Telemetry of a device; its signature has been verified. Raises `Refused`, `sqlite3.Error`."""
+        self._speakers.check_key(manifest)
+        check_telemetry(manifest, topic, self._state().phase.epoch)
+        device, waiting = manifest.sender, self._heard.get(manifest.sender, [])
+        newest = max((one.seq for one in waiting if one.key == manifest.key), default=self._newest(device))
+        if manifest.seq <= newest:
+            raise Refused("duplicate", "telemetry that was seen before, or is older than that")
+        if len(waiting) >= BURST:
+            self._log.refused(device, "flood")
+            return
+        told = open_meta(self._keyring.open(manifest.core, manifest.envelope), manifest.core, Telemetry)
+        self._heard.setdefault(device, []).append(_Heard(manifest.key, manifest.seq, now(), told))
+
+    def tick(self, moment: float) -> None:
+        """Write what is due. Never raises: a full disk must not harm the rounds."""
+        if moment < self._flush_at:
+            return
+        self._flush_at = moment + FLUSH_S
+        state, uploads = self._state(), [_row_of(upload) for upload in self._uploads()]
+        stands = standing_of(state, self._policy)
+        beats = moment >= self._beat_at
+        if not (beats or self._heard or stands != self._stands or uploads != self._shown):
+            return
+        try:
+            self.flush(state, stands, uploads, moment)
+        except sqlite3.Error as error:
+            self._log.complain(f"{self._log.path}: {error}; what is watched is not in the log")
+        else:
+            self._stands, self._shown = stands, uploads
+            self._beat_at = moment + BEAT_S if beats else self._beat_at
+        self._heard.clear()
+
+    def flush(self, state: State, stands: dict[str, object], uploads: list[tuple[object, ...]], moment: float) -> None:
+        """All that there is to write, in one transaction. Raises `sqlite3.Error`."""
+        db = self._log.db
+        with db.atomic():
+            for device, reports in self._heard.items():
+                self._write_reports(device, reports)
+            if moment >= self._own_at:
+                own = self._sampler.sample(model_sha256=self._model())
+                self._write_vitals(f"lineage/{state.phase.lineage}", now(), own)
+            row = {**stands, "deadline_at": deadline_of(state, moment), "changed_at": now()}
+            columns, places = ", ".join(row), ", ".join("?" * len(row))
+            db.execute(f"INSERT OR REPLACE INTO standing ({columns}) VALUES ({places})", tuple(row.values()))  # noqa: S608 (names of ours)
+            if uploads != self._shown:
+                db.execute("DELETE FROM uploads")
+                for shown in uploads:
+                    db.execute("INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?)", shown)
+            if moment >= self._beat_at:
+                for topic, value in self.figures.changed.items():
+                    db.execute("INSERT OR REPLACE INTO broker VALUES (?, ?, ?)", (topic, value, now()))
+        if moment >= self._own_at:
+            self._own_at = moment + OWN_S
+        if moment >= self._beat_at:
+            self.figures.changed.clear()
+
+    def _newest(self, device: str) -> int:
+        row = self._log.db.execute("SELECT telemetry_seq FROM devices WHERE device = ?", [device]).fetchone()
+        return int(row[0]) if row else 0
+
+    def _write_reports(self, device: str, reports: list[_Heard]) -> None:
+        for one in reports:
+            row = self._write_vitals(device, one.time, one.told)
+            self._log.db.execute(_NEWEST, (row, one.seq, device, one.key))
+            if one.told.dropped:
+                self._write_line(device, one.time, "warning", f"{one.told.dropped} lines before this found no place")
+            for line in one.told.lines:
+                self._write_line(device, now(-line.age_s), line.level, " ".join(line.text.split()))
+        self._log.db.execute(_PRUNE.format("journal", "device"), (device, device, LINES))
+
+    def _write_line(self, *row: str) -> None:
+        self._log.db.execute("INSERT INTO journal (device, time, level, text) VALUES (?, ?, ?, ?)", row)
+
+    def _write_vitals(self, member: str, time: str, vitals: Vitals) -> int:
+        """The id of the row."""
+        values = [getattr(vitals, name) for name in Vitals.__struct_fields__]
+        row = self._log.db.execute(_ADD, (member, time, *values)).lastrowid
+        self._log.db.execute(_PRUNE.format("vitals", "member"), (member, member, VITALS))
+        return int(row or 0)
+
+
+def _row_of(upload: Upload) -> tuple[object, ...]:
+    have, of = len(upload.incoming.assembly.have), len(upload.incoming.core.chunks)
+    return (upload.device, upload.phase.round, upload.phase.task, have, of, upload.since)
+
+
+_ADD = (
+    f"INSERT INTO vitals (member, time, {', '.join(Vitals.__struct_fields__)}) "  # noqa: S608 (names of ours)
+    f"VALUES (?, ?{', ?' * len(Vitals.__struct_fields__)})"
+)
+_NEWEST = "UPDATE devices SET vitals = ?, telemetry_seq = ? WHERE device = ? AND key = ?"
+_PRUNE = """
+DELETE FROM {0} WHERE {1} = ? AND id <= (SELECT id FROM {0} WHERE {1} = ? ORDER BY id DESC LIMIT 1 OFFSET ?)
+"""
