@@ -89,7 +89,7 @@ class Monitor:
         if not (beats or self._heard or stands != self._stands or uploads != self._shown):
             return
         try:
-            self.flush(state, stands, uploads, moment)
+            self._write_down(state, stands, uploads, moment)
         except sqlite3.Error as error:
             self._log.complain(f"{self._log.path}: {error}; what is watched is not in the log")
         else:
@@ -97,8 +97,10 @@ class Monitor:
             self._beat_at = moment + BEAT_S if beats else self._beat_at
         self._heard.clear()
 
-    def flush(self, state: State, stands: dict[str, object], uploads: list[tuple[object, ...]], moment: float) -> None:
-        """All that there is to write, in one transaction. Raises `sqlite3.Error`."""
+    def _write_down(
+        self, state: State, stands: dict[str, object], uploads: list[tuple[object, ...]], moment: float
+    ) -> None:
+        """All that there is, in one transaction. Raises `sqlite3.Error`."""
         db = self._log.db
         with db.atomic():
             for device, reports in self._heard.items():

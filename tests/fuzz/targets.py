@@ -65,6 +65,7 @@ TARGETS: dict[str, Target] = {
     "ranges": Target(wire.ranges, of_json("valid/ranges")),
     "chunk": Target(wire.chunk, wire.chunk_seeds),
     "report": Target(wire.report, texts_of("valid/transfers", "report")),
+    "telemetry": Target(wire.telemetry, texts_of("valid/transfers", "report")),
     "weights": Target(files.on_disk(files.model), files.model_seeds, frame=files.header),
     "npy": Target(files.on_disk(files.npy, ".npy"), files.npy_seeds, (DataError,)),
     "npz": Target(files.on_disk(files.npz, ".npz"), files.npz_seeds, (DataError,)),

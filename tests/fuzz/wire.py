@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 from helpers.wire import ANN, KINDS, SEALED, SECRET, core, golden, least, right_or_refused
@@ -19,9 +20,11 @@ from floe.report import Report
 from floe.schema import Schema
 from floe.session import Received
 from floe.tail import _text
+from floe.telemetry import MAX_LINE, MAX_LINES, Telemetry
 from floe.watch import Watch
 
 KEY = bytes(range(64, 96))
+T = TypeVar("T")
 SCHEMA = b'{"shape":[2],"classes":2,"features":["a","b"]}'
 
 
@@ -164,12 +167,22 @@ def chunk_seeds() -> list[bytes]:
     ]  # fmt: skip
 
 
-def report(data: bytes) -> None:
-    """A report that its device has sealed: any bytes at all."""
-    mine = core()
-    opener = seal.sealer(mine, KEY)
+def _sealed_as(data: bytes, kind: type[T]) -> T:
+    """What a device has sealed in `Core.meta`: any bytes at all."""
+    opener = seal.sealer(core(), KEY)
     meta = signing.to_text(opener._seal(opener.meta_key, seal.META_INDEX, data))
-    found = open_meta(opener, core(meta=meta), Report)
+    return open_meta(opener, core(meta=meta), kind)
+
+
+def telemetry(data: bytes) -> None:
+    found = _sealed_as(data, Telemetry)
+    assert msgspec.convert(msgspec.to_builtins(found), Telemetry) == found
+    assert len(found.lines) <= MAX_LINES
+    assert all(len(line.text) <= MAX_LINE for line in found.lines)
+
+
+def report(data: bytes) -> None:
+    found = _sealed_as(data, Report)
     assert msgspec.convert(msgspec.to_builtins(found), Report) == found
     for task in ("train", "evaluate", "sums"):
         with suppress(Refused):

@@ -36,6 +36,7 @@ PROCESSES = ("/aggregator/", "/edge_client/")
 SHARED = {"_save", "_forget", "_drop", "_insert"}  # helpers of many: their callers say more
 HERE = f"{Path.cwd()}/"
 CHANGES = re.compile(r"\s*(?i:INSERT(?: OR \w+)? INTO|UPDATE|DELETE FROM|CREATE TABLE(?: IF NOT EXISTS)?)\s+\W?(\w+)")
+TOGETHER = {"flush": "what waited", "_write_down": "what is watched"}  # in them tables come as it happens
 PROBE = re.compile("t[0-9a-f]{32}")  # by which sqlite-utils finds out, once, what SQLite can do
 
 
@@ -175,7 +176,7 @@ class _Connection(sqlite3.Connection):
         if (found := CHANGES.match(sql)) and not PROBE.fullmatch(found[1]):
             self._changed[found[1].lower()] = None
         ends = self._changed and (sql.upper().startswith("COMMIT") or (found and self.isolation_level is None))
-        what = ", ".join(self._changed) if _function() != "flush" else "what waited"
+        what = TOGETHER.get(_function()) or ", ".join(self._changed)
         if ends:
             STEPS.reach(f"before commit {what}")
         cursor = super().execute(sql, *parameters)

@@ -17,7 +17,10 @@ from helpers.federation import Federation
 from helpers.kills import Make, aggregator_at, device_at, table, unknown
 from helpers.process import Process
 
-ENDLESS = {"rounds": {"count": 100_001, "devices": 1, "quorum": 1, "grace_s": 2.0, "deadline_s": 20.0, "pause_s": 0.5}}
+ENDLESS = {
+    "rounds": {"count": 100_001, "devices": 1, "quorum": 1, "grace_s": 2.0, "deadline_s": 20.0, "pause_s": 0.5},
+    "device": {"telemetry_s": 0.0},
+}
 pytestmark = pytest.mark.timeout(900)  # some dozens of processes in each
 PART = 6  # lives in one test
 MAYBE_S = 5.0

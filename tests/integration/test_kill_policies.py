@@ -26,11 +26,13 @@ LATE: Sections = {
     },
     "plan": {"model": "late", "scaling": "none"},
     "trainers": TRAINERS,
+    "device": {"telemetry_s": 0.0},
 }  # fmt: skip
 ASYNCHRONOUS: Sections = {
     "rounds": {"count": MANY, "devices": 2, "mode": "asynchronous", "deadline_s": 3600.0, "mixing": 0.6},
     "plan": {"model": "journaling", "scaling": "none"},
     "trainers": TRAINERS,
+    "device": {"telemetry_s": 0.0},
 }
 
 

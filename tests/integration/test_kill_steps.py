@@ -22,6 +22,7 @@ from floe.topics import (
     ALL,
     CurrentRoster,
     DeviceJoin,
+    DeviceTelemetry,
     EntryTo,
     JoinReplyTo,
     ModelManifest,
@@ -37,9 +38,13 @@ PLAN = {
     "rounds": {"count": ROUNDS, "devices": 2, "quorum": 2, "grace_s": 3600.0, "deadline_s": 3600.0},
     "plan": {**SECTIONS["plan"], "scaling": "standard", "hidden": [80]},  # 5 chunks
     "trainers": SECTIONS["trainers"],
+    "device": {"telemetry_s": 0.0},  # it comes by the clock, and is not repeated: no step of a round
 }
-# Not a person's, who sees whether it was answered, nor of enrolment, which does without rounds.
-LEFT_OUT = (OperatorCommand, ReplyTo, CurrentRoster, EntryTo, DeviceJoin, JoinReplyTo, OperatorRoster, RosterReplyTo)
+# Not a person's, who sees whether it was answered, nor of enrolment, which does without rounds; nor telemetry.
+LEFT_OUT = (
+    *(OperatorCommand, ReplyTo, CurrentRoster, EntryTo, DeviceJoin, JoinReplyTo, OperatorRoster, RosterReplyTo),
+    DeviceTelemetry,
+)
 KINDS = [kind for kind in ALL if kind not in LEFT_OUT]
 PART = 18
 

@@ -90,6 +90,8 @@ def transfers(case: Json) -> None:
     opened = b"".join(unseal(core, chunk_key, i, chunk, bound) for i, chunk in enumerate(sealed))
     assert opened == payload, "payload"
     assert unseal(core, meta_key, 2**64 - 1, decode64(core["meta"]), bound).decode() == case["report"], "report"
+    if core["kind"] != "model":
+        check_struct(parse(case["report"].encode()), report_of(core))
 
 
 def changed_transfer(case: Json) -> None:
@@ -100,12 +102,17 @@ def changed_transfer(case: Json) -> None:
     _, chunk_key, meta_key = keys_of(case)
     bound = binding(core)
     report = unseal(core, meta_key, 2**64 - 1, decode64(core["meta"]), bound)
-    check_struct(parse(report), "Report")
+    check_struct(parse(report), report_of(core))
     sealed = bytes.fromhex(case.get("sealed", ""))
     assert hashlib.sha256(sealed).hexdigest() == core["chunks"][0], "chunk hash"
     length = min(core["size"], core["chunk_size"])
     assert len(sealed) == sealed_length(core["suite"], length), "chunk length"
     assert len(unseal(core, chunk_key, 0, sealed, bound)) == length
+
+
+def report_of(core: Json) -> str:
+    """Section 9: which table `meta` is read by."""
+    return {"update": "Report", "telemetry": "Telemetry"}[core["kind"]]
 
 
 def binding(core: Json) -> bytes:
@@ -130,7 +137,7 @@ def unwrap(case: Json, bound: bytes) -> bytes:
     """Section 7.5: by what the receiver has, not by what the envelope says."""
     core, envelope, secret = case["core"], case["envelope"], bytes.fromhex(case["secret"])
     enrolled = "private" in case
-    wrap = {"update": "hpke", "model": "group"}[core["kind"]] if enrolled else "shared"
+    wrap = {"update": "hpke", "telemetry": "hpke", "model": "group"}[core["kind"]] if enrolled else "shared"
     assert envelope["wrap"] == wrap, "wrap"
     assert core["suite"] in (AEADS if enrolled else (*AEADS, "fernet")), "suite"
     info, key = f"floe-v1 wrap {wrap}\n".encode() + bound + envelope["to"].encode(), decode64(envelope["key"])

@@ -23,6 +23,7 @@ from material import (
     OPA,
     ROB,
     SECRET,
+    TOLD,
     UPDATE,
     UPDATES,
     Json,
@@ -218,7 +219,12 @@ def documents() -> dict[str, str]:
 
 def transfers() -> list[Json]:
     """Transfers whose content key is sealed to the aggregator, or under the group key."""
-    found = []
+    core, chunks, _, derived = TOLD
+    name, keys = "telemetry, hpke", {"secret": "", "private": sealing("main").private_bytes_raw().hex()}
+    with sealing_fixed(name):
+        content, fresh = bytes.fromhex(derived["content_key"]), fixed(f"fresh {name}")
+        wrapped = seal.wrap_hpke(core, content, fresh, b"", AGGREGATOR.sealing, "main")
+    found = [transfer_of(name, (core, chunks, wrapped, derived), b"") | keys]
     for suite in ("chacha20-poly1305", "aes-256-gcm"):
         for secret in (b"", SECRET):
             mixed = ", secret mixed in" if secret else ""

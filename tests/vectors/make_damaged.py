@@ -8,6 +8,7 @@ import struct
 import msgspec
 from material import UPDATES, Json, draft, fixed, flipped, raw_weights, sealed, weights_file
 
+EMPTY_LINE = '{"age_s":0,"level":"info","text":""}'
 SEALED = ("chacha20-poly1305", "aes-256-gcm", "fernet")
 
 
@@ -73,6 +74,28 @@ def _reports() -> list[Json]:
         core, _, envelope, _ = sealed(draft(suite), b"", report)
         changed = {"core": msgspec.to_builtins(core), "envelope": msgspec.to_builtins(envelope)}
         found.append(_case(f"report: {name}", suite, "report", reason, **changed))
+    return found + _telemetry()
+
+
+def _telemetry() -> list[Json]:
+    reports = [
+        ("an update's report", '{"samples":40}', "metrics"),
+        ("more than 100 per cent", '{"cpu_percent":100.5}', "metrics"),
+        ("bytes below 0", '{"disk_free_bytes":-1}', "metrics"),
+        ("bytes in halves", '{"process_bytes":1.5}', "metrics"),
+        ("infinite rate", '{"sent_bytes_s":1e999}', "metrics"),
+        ("a model that is no hash", '{"model_sha256":"0"}', "metrics"),
+        ("an unknown level", '{"lines":[{"age_s":0,"level":"fatal","text":""}]}', "metrics"),
+        ("a line from the future", '{"lines":[{"age_s":-1,"level":"info","text":""}]}', "metrics"),
+        ("a long line", f'{{"lines":[{{"age_s":0,"level":"info","text":"{"a" * 501}"}}]}}', "metrics"),
+        ("101 lines", f'{{"lines":[{",".join([EMPTY_LINE] * 101)}]}}', "metrics"),
+        ("NaN", '{"temperature_c":NaN}', "malformed"),
+    ]
+    found: list[Json] = []
+    for name, report, reason in reports:
+        core, _, envelope, _ = sealed(draft(SEALED[0], "telemetry"), b"", report)
+        changed = {"core": msgspec.to_builtins(core), "envelope": msgspec.to_builtins(envelope)}
+        found.append({"name": f"telemetry: {name}", "of": "telemetry", "step": "report", "reason": reason, **changed})
     return found
 
 

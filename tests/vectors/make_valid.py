@@ -21,6 +21,7 @@ from material import (
     ROB,
     SCHEMA,
     SECRET,
+    TOLD,
     UPDATE,
     UPDATES,
     Json,
@@ -55,6 +56,7 @@ def transfers() -> list[Json]:
     found = [transfer_of(f"update, {suite}", made, UPDATE) for suite, made in UPDATES.items()]
     found.append(transfer_of("global model", GLOBAL, MODEL))
     found.append(transfer_of("two chunks", sealed(draft("chacha20-poly1305"), two, REPORT), two))
+    found.append(transfer_of("telemetry", TOLD, b""))
     found.append(transfer_of("a report alone", sealed(draft("aes-256-gcm"), b"", REPORT), b""))
     return found
 

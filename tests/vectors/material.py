@@ -139,7 +139,7 @@ def sealed(core: m.Core, payload: bytes, report: str) -> tuple[m.Core, list[byte
     chunks = [keys.seal(i, payload[i * size : (i + 1) * size]) for i in range(count)]
     hashes = tuple(hashlib.sha256(chunk).hexdigest() for chunk in chunks)
     core = msgspec.structs.replace(core, chunks=hashes, meta=keys.seal_meta(report), commitment=keys.commitment)
-    to = "main" if core.kind == "update" else "*"
+    to = "*" if core.kind == "model" else "main"
     envelope = m.Envelope(to=to, wrap="none", key="")
     if content_key:
         envelope = seal.wrap_shared(core, content_key, SECRET, to)
@@ -151,9 +151,10 @@ def sealed(core: m.Core, payload: bytes, report: str) -> tuple[m.Core, list[byte
 
 
 def draft(suite: str, kind: str = "update", sender: str = "ann", base: bytes = MODEL) -> m.Core:
+    started = "" if kind == "telemetry" else hashlib.sha256(base).hexdigest()
     return msgspec.convert(
-        {"federation": "floe", "lineage": "main", "epoch": 1, "round": 1 if kind == "update" else 0, "task": "train",
-         "kind": kind, "sender": sender, "base": hashlib.sha256(base).hexdigest(), "suite": suite, "salt": "0" * 32,
+        {"federation": "floe", "lineage": "main", "epoch": 1, "round": 0 if kind == "model" else 1, "task": "train",
+         "kind": kind, "sender": sender, "base": started, "suite": suite, "salt": "0" * 32,
          "commitment": "", "size": 0, "chunk_size": 1, "chunks": [], "meta": ""},
         m.Core,
     )  # fmt: skip
@@ -163,6 +164,12 @@ UPDATES = {
     suite: sealed(draft(suite), UPDATE, REPORT) for suite in ("chacha20-poly1305", "aes-256-gcm", "fernet", "plaintext")
 }
 GLOBAL = sealed(draft("chacha20-poly1305", "model", "main"), MODEL, "{}")
+TELEMETRY = (
+    '{"cpu_percent":12.5,"memory_percent":40.0,"process_bytes":61000000,"disk_percent":71.5,"disk_free_bytes":8500000000,'
+    '"sent_bytes_s":1200.5,"received_bytes_s":0.0,"temperature_c":54.5,"uptime_s":3600.0,"retries":2,"model_sha256":null,'
+    '"lines":[{"age_s":1.5,"level":"warning","text":"connection lost: café; trying again"}],"dropped":3}'
+)
+TOLD = sealed(draft("chacha20-poly1305", "telemetry"), b"", TELEMETRY)
 BASE = m.Base(sha256=GLOBAL[0].base, transfer=transfer.name_of(GLOBAL[0]))
 NAME = transfer.name_of(UPDATES["chacha20-poly1305"][0])
 
@@ -189,6 +196,7 @@ def signed() -> dict[str, bytes]:
                                base=None, plan=Plan(), devices=("ann", "bob"), bar="8000000000000000"),
         "manifest-model": message(MAIN, m.Manifest, session + 2, core=GLOBAL[0], envelope=GLOBAL[2]),
         "manifest-update": message(ANN, m.Manifest, session + 3, core=core, envelope=envelope),
+        "manifest-telemetry": message(ANN, m.Manifest, session + 5, core=TOLD[0], envelope=TOLD[2]),
         "want": message(MAIN, m.Want, session + 4, to="ann", transfer=NAME, ranges=((0, 1),)),
         "want-manifest": message(ANN, m.Want, session + 4, to="main", transfer=BASE.transfer, ranges=()),
         "want-rsa": message(ROB, m.Want, session + 4, to="main", transfer=BASE.transfer, ranges=((0, 1),)),

@@ -22,6 +22,7 @@ from floe import (
     seal,
     sequence,
     session,
+    telemetry,
     topics,
     transfer,
     weights,
@@ -59,6 +60,8 @@ HEADINGS: dict[str, type[msgspec.Struct]] = {
     "### Schema": schema.Schema,
     "### Report": report.Report,
     "### Metrics": report.Metrics,
+    "### Telemetry": telemetry.Telemetry,
+    "### Line": telemetry.Line,
 }
 
 
@@ -111,7 +114,7 @@ def test_the_outcomes_of_the_reasons_are_outcomes_of_the_code() -> None:
 
 
 def test_the_limits_are_the_constants_of_the_code() -> None:
-    modules = (messages, transfer, seal, weights, schema, session, sequence, documents, hpke, roster)
+    modules = (messages, transfer, seal, weights, schema, session, sequence, documents, hpke, roster, telemetry)
     for name, value, _ in tables_under("## 11. Limits")[0]:
         found = {getattr(module, name) for module in modules if hasattr(module, name)}
         assert found == {int(value)}, name

@@ -27,6 +27,7 @@ from floe.report import Report
 from floe.seal import sealer, unwrap_shared
 from floe.selection import bar_for, rank, takes_part
 from floe.signing import verify
+from floe.telemetry import Telemetry
 
 KINDS: dict[str, type[m.Message]] = {
     "status": m.Status,
@@ -154,7 +155,7 @@ def _receive(core: m.Core, envelope: m.Envelope, keyring: Keyring, sealed: bytes
     steps.append("key")
     opened = keyring.open(core, envelope)
     steps.append("report")
-    open_meta(opened, core, Report)
+    open_meta(opened, core, Telemetry if core.kind == "telemetry" else Report)
     steps.append("chunk")
     transfer.Assembly(core).check(0, sealed)
     steps.append("open")
