@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from floe.identity import Identity, load_identity
 from floe.keyring import EnrolledKeyring, Keyring, Ring
 from floe.messages import Core, Envelope, Kind, M, Manifest, Round, Suite
 from floe.own_keys import load_keys
-from floe.parcel import Parcel, pack
+from floe.parcel import Parcel, pack, seal_meta
 from floe.report import Metrics, Report
 from floe.seal import wrap_shared
 from floe.signing import to_text
+from floe.telemetry import Telemetry
 from floe.topics import DeviceChunk, DeviceManifest, Topic
 from helpers.enrolment import Enrolled
 from helpers.federation import LINEAGE, NAME
@@ -96,6 +98,16 @@ class Attacker:
             self.folder, source, msgspec.json.encode(GOOD).decode(), keyring or self.keyring(), federation=NAME,
             phase=order.phase, kind="update", sender=self.name, base=order.base.sha256,
         )  # fmt: skip
+
+    def telemetry(self, told: Telemetry, seq: int, wrap: Callable[[Core, bytes], Envelope] | None = None) -> bytes:
+        """A message that says how this device is; `wrap` seals its content key, otherwise to the aggregator."""
+        keyring, order = self.keyring(), self.arena.read(Round, "/main/round")
+        core, content_key = seal_meta(
+            msgspec.json.encode(told).decode(), keyring, federation=NAME, phase=order.phase, kind="telemetry",
+            sender=self.name, base="",
+        )  # fmt: skip
+        envelope = wrap(core, content_key) if wrap else keyring.envelope(core, content_key, LINEAGE)
+        return self.sign(Manifest, core=core, envelope=envelope, seq=seq)
 
     def announce(self, parcel: Parcel, keyring: Keyring | None = None, place: str = "") -> None:
         """Say what will come, on the topic of device `place`, or one's own."""

@@ -240,6 +240,7 @@ DEFENCES = {
     "operator": nothing("aggregator.members:Members._check_operator"),
     "steersman": Defence(_anybody, ("aggregator.members:Members.operators",)),
     "status-order": prepared(_newest, "aggregator.log:Log.status"),
+    "telemetry-order": nothing("aggregator.monitor:Monitor._newest", result=-1),
     "command-order": prepared(_no_orders, "aggregator.steering:Steering.handle"),
     "suite": Defence(_open, ("floe.keyring:EnrolledKeyring.open",)),
     "group-key": Defence(_renew, ("aggregator.entries:Entries.renew",)),

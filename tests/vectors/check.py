@@ -119,6 +119,7 @@ PATTERNS = {
     "DeviceManifest": DEVICE + "/{lineage}/{round}/manifest",
     "DeviceChunk": DEVICE + "/{lineage}/{round}/chunk/{transfer}/{index}",
     "DeviceWant": DEVICE + "/{lineage}/want",
+    "DeviceTelemetry": DEVICE + "/{lineage}/telemetry",
     "AggregatorStatus": LINEAGE + "/status",
     "CurrentRound": LINEAGE + "/round",
     "ModelManifest": LINEAGE + "/model",

@@ -44,6 +44,7 @@ def test_a_manifest_that_fits_the_open_phase_passes() -> None:
         ({"federation": "other"}, "malformed"),
         ({"sender": "bob"}, "malformed"),
         ({"kind": "model"}, "malformed"),
+        ({"kind": "telemetry"}, "malformed"),
         ({"lineage": "other"}, "malformed"),
         ({"topic_round": 4}, "malformed"),
         ({"to": "other"}, "not-for-us"),
