@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from helpers.arena import arena_on
 from helpers.federation import Federation, Sections
 from helpers.listening import heard, listening
+
+from broker.render import ACL
+from broker.run import Mosquitto
 
 OFTEN: Sections = {"device": {"telemetry_s": 1.0}, "rounds": {"count": 1}}
 DONE = "SELECT * FROM journal WHERE device = ? AND text LIKE 'train 1 done: 40 rows%'"
@@ -85,3 +90,20 @@ def test_a_warning_of_a_device_is_in_the_log_although_its_lines_are_not_wanted(f
     federation.client("a")
     federation.until("SELECT * FROM journal WHERE device = 'a' AND level = 'warning' AND text LIKE '%PLAINTEXT%'")
     assert federation.query("SELECT * FROM journal WHERE level = 'info'") == []
+
+
+def test_a_broker_that_keeps_its_own_figures_to_itself_changes_nothing(
+    broker: Mosquitto, federation: Federation
+) -> None:
+    acl = broker.folder / ACL
+    acl.write_text("".join(line for line in acl.read_text().splitlines(keepends=True) if "$SYS" not in line))
+    os.kill(broker.pid, signal.SIGHUP)
+    federation.configure(OFTEN)
+    federation.aggregator()
+    for device in ("a", "b"):
+        federation.client(device)
+    federation.finish()
+    federation.until(DONE, "a")
+    federation.until("SELECT * FROM standing WHERE stage = 'finished'")
+    assert federation.query("SELECT * FROM broker") == []
+    assert federation.query("SELECT * FROM events WHERE level != 'info' AND kind != 'late'") == []

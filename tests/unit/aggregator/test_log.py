@@ -122,6 +122,47 @@ def test_the_metrics_of_a_model_are_measured_by_the_phase_that_starts_from_it(tm
     assert log.open_phase("main", 1) is None
 
 
+def sums(log: Log, device: str) -> tuple[int, int, str | None]:
+    """Rounds, bytes and the transfer of the newest train update of a device, as `devices` has them."""
+    sql = (
+        "SELECT d.rounds, d.bytes, u.transfer FROM devices d LEFT JOIN updates u ON u.id = d.trained WHERE d.device = ?"
+    )
+    rounds, bytes_, trained = log.db.execute(sql, [device]).fetchone()
+    return rounds, bytes_, trained
+
+
+def test_a_devices_sums_grow_with_each_update_once_and_a_lost_one_is_taken_back(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.pin("a", "k")
+    assert sums(log, "a") == (0, 0, None)
+    init, second = Phase("main", 1, 0, "init"), Phase("main", 1, 2, "train")
+    record(log, (outcome("t0", phase=init), report(0.5, 10)), (outcome("t1"), report(0.5, 10)))
+    record(log, (outcome("t1"), report(0.5, 10)))
+    assert sums(log, "a") == (1, 20, "t1")
+    record(log, (outcome("t2", phase=second), report(0.5, 10)), (outcome("t3", result="late"), report(0.5, 10)))
+    assert sums(log, "a") == (2, 40, "t2")
+    log.lost("t2", "damaged")
+    assert sums(log, "a") == (1, 40, "t1")
+    log.close()
+
+
+def test_a_round_has_the_devices_own_metrics_weighted_by_test_rows_also_of_late_updates(tmp_path: Path) -> None:
+    log, second = Log(tmp_path), Phase("main", 1, 2, "train")
+    log.open_round(TRAIN, None, Plan(), "f" * 16, ["a", "b", "c"])
+    own = [(1.0, 10, 0.9), (0.5, 30, None)]
+    for device, (accuracy, rows_, auc) in zip("ab", own, strict=True):
+        told = Report(test_samples=rows_, after=Metrics(loss=accuracy, accuracy=accuracy, roc_auc=auc))
+        log.update(outcome(f"t{device}", device), told, bytes_=1, sha256=None, suite="plaintext")
+    log.close_round(TRAIN, up=0, down=0, model=None)
+    log.open_round(second, None, Plan(), "f" * 16, ["a", "b", "c"])
+    late = Report(test_samples=5, after=Metrics(loss=0.25, accuracy=0.25))
+    log.update(outcome("tc", "c"), late, bytes_=1, sha256=None, suite="plaintext", merged=2)
+    log.close_round(second, up=0, down=0, model=None)
+    found = log.db.execute("SELECT local_loss, local_accuracy, local_roc_auc FROM rounds ORDER BY round").fetchall()
+    assert found == [(0.625, 0.625, 0.9), (0.25, 0.25, None)]
+    log.close()
+
+
 def test_a_model_is_measured_again_with_each_device_s_newest_measurement(tmp_path: Path) -> None:
     log = Log(tmp_path)
     row = {"lineage": "main", "epoch": 1, "bytes": 1, "devices": 1, "samples": 0, "signature": "s"}

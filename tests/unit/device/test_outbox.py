@@ -57,6 +57,19 @@ def test_after_a_want_it_is_quiet_and_after_a_reconnect_it_is_not(tmp_path: Path
     assert outbox.due(1.0) == [parcel]
 
 
+def test_what_is_announced_or_asked_for_again_is_counted_and_the_first_time_is_not(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    parcel = _put(outbox)
+    outbox.due(0.0)
+    outbox.heard(parcel.name, [0, 1, 2], 1.0)
+    assert outbox.retries == 0
+    outbox.heard(parcel.name, [1, 2, 3], 2.0)
+    assert outbox.retries == 2
+    outbox.hurry()
+    outbox.due(2.0)
+    assert outbox.retries == 3
+
+
 def test_a_want_for_what_is_not_there_changes_nothing(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     outbox.heard("0" * 32, [], 1.0)

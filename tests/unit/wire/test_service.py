@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from floe.errors import StoreError
-from floe.service import only_one
+from floe.service import log, only_one, overhearing
 
 
 def _told(state: Path) -> str:
@@ -38,3 +38,14 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
 def test_a_folder_where_the_lock_is_to_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "lock").mkdir()
     assert _told(tmp_path).startswith(f"{tmp_path / 'lock'}: a folder")
+
+
+def test_what_is_logged_is_overheard_as_it_is_printed_and_only_during_the_block(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    heard: list[str] = []
+    with overhearing(heard.append):
+        log("a \x1b[2J line")
+    log("after")
+    assert heard == ["a \\x1b[2J line"]
+    assert [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()] == ["a \\x1b[2J line", "after"]

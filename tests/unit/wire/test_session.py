@@ -12,7 +12,7 @@ import pytest
 from helpers.packets import Packet
 
 from broker.run import Mosquitto
-from floe.errors import Refused
+from floe.errors import BrokerError, Refused
 from floe.session import Connected, Disconnected, Event, Published, Received, Session
 from floe.settings import Mqtt
 from floe.topics import parse
@@ -128,6 +128,49 @@ def test_a_broker_of_mqtt_3_1_1_is_spoken_to_in_its_version(older: tuple[int, li
         found.publish("floe/floe/device/a/status", b"new")
         events = until(found, lambda event: isinstance(event, Received))
         assert [event.payload for event in events if isinstance(event, Received)] == [b"new"]
+
+
+SUBSCRIBE = 0x82
+
+
+@contextmanager
+def refusing_broker(codes: bytes) -> Iterator[int]:
+    """The port of a broker that answers a subscription with these reason codes, and then sends a message."""
+
+    def serve() -> None:
+        with suppress(OSError), server.accept()[0] as client:
+            client.recv(1000)
+            client.sendall(CONNACK_5)
+            packet = client.recv(1000)
+            assert packet[0] == SUBSCRIBE
+            client.sendall(Packet(0x90, packet[2:4] + b"\x00" + codes).to_bytes())
+            client.sendall(Packet(0x30, b"\x00\x06floe/a\x00good").to_bytes())
+            client.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.close()
+            thread.join()
+
+
+def test_a_broker_that_keeps_its_own_figures_to_itself_is_good_enough() -> None:
+    with refusing_broker(b"\x01\x87\x87") as port:
+        with session(port, ("floe/#", "$SYS/broker/uptime", "$SYS/broker/version")) as found:
+            connected(found)
+            events = until(found, lambda event: isinstance(event, Received))
+        assert [event.payload for event in events if isinstance(event, Received)] == [b"good"]
+
+
+def test_a_broker_that_refuses_a_topic_of_floe_is_not() -> None:
+    with refusing_broker(b"\x87\x01\x01") as port:
+        with session(port, ("floe/#", "$SYS/broker/uptime", "$SYS/broker/version")) as found:
+            connected(found)
+            with pytest.raises(BrokerError, match="refused the subscription to floe/#: check its ACL"):
+                until(found, lambda event: isinstance(event, Received))
 
 
 CONNACK_5 = b"\x20\x03\x00\x00\x00"
