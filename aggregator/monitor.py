@@ -60,7 +60,8 @@ class Monitor:
         self._model = model
         self.figures = Figures()
         self._heard: dict[str, list[_Heard]] = {}
-        self._stands: dict[str, object] = {}
+        self._stands: dict[str, object] = {}  # as it is written
+        self._stood: tuple[dict[str, object], str] = ({}, "")  # as it is, and since when
         self._shown: list[tuple[object, ...]] | None = None  # of uploads; None: what a process before us has left
         self._flush_at = self._beat_at = self._own_at = 0.0
 
@@ -85,43 +86,52 @@ class Monitor:
         self._flush_at = moment + FLUSH_S
         state, uploads = self._state(), [_row_of(upload) for upload in self._uploads()]
         stands = standing_of(state, self._policy)
-        beats = moment >= self._beat_at
-        if not (beats or self._heard or stands != self._stands or uploads != self._shown):
+        if stands != self._stood[0]:
+            self._stood = stands, now()
+        if not (moment >= self._beat_at or self._heard or stands != self._stands or uploads != self._shown):
             return
         try:
             self._write_down(state, stands, uploads, moment)
         except sqlite3.Error as error:
             self._log.complain(f"{self._log.path}: {error}; what is watched is not in the log")
-        else:
-            self._stands, self._shown = stands, uploads
-            self._beat_at = moment + BEAT_S if beats else self._beat_at
         self._heard.clear()
 
     def _write_down(
         self, state: State, stands: dict[str, object], uploads: list[tuple[object, ...]], moment: float
     ) -> None:
         """All that there is, in one transaction. Raises `sqlite3.Error`."""
-        db = self._log.db
-        with db.atomic():
+        beats, samples = moment >= self._beat_at, moment >= self._own_at
+        with self._log.db.atomic():
             for device, reports in self._heard.items():
                 self._write_reports(device, reports)
-            if moment >= self._own_at:
+            if samples:
                 own = self._sampler.sample(model_sha256=self._model())
                 self._write_vitals(f"lineage/{state.phase.lineage}", now(), own)
-            row = {**stands, "deadline_at": deadline_of(state, moment), "changed_at": now()}
-            columns, places = ", ".join(row), ", ".join("?" * len(row))
-            db.execute(f"INSERT OR REPLACE INTO standing ({columns}) VALUES ({places})", tuple(row.values()))  # noqa: S608 (names of ours)
+            self._write_standing({**stands, "deadline_at": deadline_of(state, moment), "changed_at": self._stood[1]})
             if uploads != self._shown:
-                db.execute("DELETE FROM uploads")
-                for shown in uploads:
-                    db.execute("INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?)", shown)
-            if moment >= self._beat_at:
-                for topic, value in self.figures.changed.items():
-                    db.execute("INSERT OR REPLACE INTO broker VALUES (?, ?, ?)", (topic, value, now()))
-        if moment >= self._own_at:
+                self._write_uploads(uploads)
+            if beats:
+                self._write_figures()
+        self._stands, self._shown = stands, uploads
+        if samples:
             self._own_at = moment + OWN_S
-        if moment >= self._beat_at:
+        if beats:
+            self._beat_at = moment + BEAT_S
             self.figures.changed.clear()
+
+    def _write_standing(self, row: dict[str, object]) -> None:
+        columns, places = ", ".join(row), ", ".join("?" * len(row))
+        sql = f"INSERT OR REPLACE INTO standing ({columns}) VALUES ({places})"  # noqa: S608 (names of ours)
+        self._log.db.execute(sql, tuple(row.values()))
+
+    def _write_uploads(self, uploads: list[tuple[object, ...]]) -> None:
+        self._log.db.execute("DELETE FROM uploads")
+        for row in uploads:
+            self._log.db.execute("INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def _write_figures(self) -> None:
+        for topic, value in self.figures.changed.items():
+            self._log.db.execute("INSERT OR REPLACE INTO broker VALUES (?, ?, ?)", (topic, value, now()))
 
     def _newest(self, device: str) -> int:
         row = self._log.db.execute("SELECT telemetry_seq FROM devices WHERE device = ?", [device]).fetchone()

@@ -209,9 +209,10 @@ def test_where_the_rounds_stand_is_written_when_it_changes_and_every_ten_seconds
     }  # fmt: skip
     assert row["deadline_at"] > row["changed_at"]
     for seconds, written in ((1.0, False), (9.5, True)):
-        watched.log.db.execute("UPDATE standing SET changed_at = 'before'")
+        watched.log.db.execute("UPDATE standing SET changed_at = 'before', deadline_at = 'never'")
         watched.tick(seconds)
-        assert (watched.rows("SELECT changed_at FROM standing") != [("before",)]) == written
+        assert (watched.rows("SELECT changed_at FROM standing") == [(row["changed_at"],)]) == written, "the change's"
+    assert watched.rows("SELECT deadline_at FROM standing") != [("never",)]
     watched.state = State(PHASE, stage="finished", last=3)
     watched.tick()
     assert watched.rows("SELECT stage, needed, deadline_at FROM standing") == [("finished", 0, None)]

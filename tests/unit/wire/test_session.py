@@ -157,20 +157,21 @@ def refusing_broker(codes: bytes) -> Iterator[int]:
             thread.join()
 
 
+FILTERS = ("floe/#", "$SYS/broker/uptime", "$SYS/broker/version")
+
+
 def test_a_broker_that_keeps_its_own_figures_to_itself_is_good_enough() -> None:
-    with refusing_broker(b"\x01\x87\x87") as port:
-        with session(port, ("floe/#", "$SYS/broker/uptime", "$SYS/broker/version")) as found:
-            connected(found)
-            events = until(found, lambda event: isinstance(event, Received))
-        assert [event.payload for event in events if isinstance(event, Received)] == [b"good"]
+    with refusing_broker(b"\x01\x87\x87") as port, session(port, FILTERS) as found:
+        connected(found)
+        events = until(found, lambda event: isinstance(event, Received))
+    assert [event.payload for event in events if isinstance(event, Received)] == [b"good"]
 
 
 def test_a_broker_that_refuses_a_topic_of_floe_is_not() -> None:
-    with refusing_broker(b"\x87\x01\x01") as port:
-        with session(port, ("floe/#", "$SYS/broker/uptime", "$SYS/broker/version")) as found:
-            connected(found)
-            with pytest.raises(BrokerError, match="refused the subscription to floe/#: check its ACL"):
-                until(found, lambda event: isinstance(event, Received))
+    with refusing_broker(b"\x87\x01\x01") as port, session(port, FILTERS) as found:
+        connected(found)
+        with pytest.raises(BrokerError, match="refused the subscription to floe/#: check its ACL"):
+            until(found, lambda event: isinstance(event, Received))
 
 
 CONNACK_5 = b"\x20\x03\x00\x00\x00"
