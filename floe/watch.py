@@ -46,6 +46,7 @@ from floe.transfer import name_of
 EVERY_S = 1.0
 MAX_KNOWN = 1000  # names and transfers remembered, so that made-up ones cost no memory
 SHOWN_RANGES = 4
+SHOWN_REPORT = 500  # characters: telemetry in plaintext may be a hundred lines
 T = TypeVar("T")
 
 KINDS: dict[type[Topic], type[Message]] = {
@@ -221,7 +222,8 @@ class Watch:
                 transfer = name_of(core)
                 _remember(self._totals, transfer, len(core.chunks))
                 size = f"{size_words(core.size)} in {len(core.chunks)} chunks"
-                report = f", {core.meta}" if core.suite == "plaintext" else ""
+                shown = core.meta if len(core.meta) <= SHOWN_REPORT else f"{core.meta[:SHOWN_REPORT]}..."
+                report = f", {shown}" if core.suite == "plaintext" else ""
                 return f"{core.kind} {transfer[:12]}, {_phase(core.phase)}, {size}, {core.suite}{report}"
         raise AssertionError(message)
 

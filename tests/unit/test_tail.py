@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
@@ -30,6 +31,7 @@ from floe.topics import (
     DeviceChunk,
     DeviceManifest,
     DeviceStatus,
+    DeviceTelemetry,
     Topic,
     WantTo,
 )
@@ -55,6 +57,18 @@ def made(identity: Identity, kind: type[Message], **fields: Any) -> bytes:
 
 def heard(watch: Watch, topic: Topic | str, payload: bytes, now: float = 0.0, *, retained: bool = False) -> list[Line]:
     return watch.message(Received(str(topic), payload, 1, 1, retained), now)
+
+
+def test_telemetry_is_told_by_its_kind_and_in_plaintext_by_its_beginning() -> None:
+    fields = {"kind": "telemetry", "suite": "plaintext", "size": 0, "chunks": (), "meta": "{" + "a" * 60_000}
+    told = Manifest(
+        federation="floe", sender="pump-1", key=DEVICE.key, proof="", seq=1,
+        core=msgspec.structs.replace(CORE, **fields), envelope=Envelope(to="main", wrap="none", key=""),
+    )  # fmt: skip
+    [line] = heard(Watch("floe"), DeviceTelemetry("floe", "pump-1", "main"), DEVICE.sign(told))
+    assert line.text.startswith("telemetry ")
+    assert line.text.endswith(", plaintext, {" + "a" * 499 + "...")
+    assert line.signature.startswith("ok ")
 
 
 def test_a_status_says_state_and_phase_and_that_the_key_is_new() -> None:
