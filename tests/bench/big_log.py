@@ -2,8 +2,8 @@
 
 Every row of rounds, updates, models, devices and events is written by `aggregator.log.Log`, as the aggregator does it;
 vitals, journal and what stands about the rounds by `aggregator.monitor` where that is, and else by the same columns.
-Only three things differ: ten rounds are one transaction without syncing, there is no updates.csv, and the clock is ours (a
-round takes 90 s of the log's time, and the last one ends now). The same seed gives the same log but for those times.
+Only three things differ: ten rounds are one transaction without syncing, there is no updates.csv, and the clock is ours
+(a round takes 90 s of the log's time, and the last one ends now). The same seed gives the same log but for those times.
 
 In a round 2 of 100 updates are refused or late; 1 of 50 devices has been away for long, 1 of 200 was just lost; twenty
 say things that terminals, HTML and Markdown would obey. A folder with a log of an earlier run is gone on with.
