@@ -16,9 +16,10 @@ import hashlib
 import json
 import random
 import resource
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import click
 
 from aggregator import log as log_module
 from aggregator.log import Log, Outcome
+from floe import service, store
 from floe.messages import Phase, Status
 from floe.plan import Plan
 from floe.report import Metrics, Report
@@ -56,8 +58,9 @@ class Clock:
     def __call__(self) -> float:
         return self.seconds
 
-    def now(self) -> str:
-        moment = self._began + timedelta(seconds=self.seconds)
+    def now(self, shift: float = 0.0) -> str:
+        """As `floe.store.now`, so many seconds later."""
+        moment = self._began + timedelta(seconds=self.seconds + shift)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -78,13 +81,23 @@ def joined(db: Database) -> Iterator[None]:
 
 
 @contextmanager
+def replaced(function: Callable[..., Any], other: Callable[..., Any]) -> Iterator[None]:
+    """The aggregator's modules that have imported a function have another one."""
+    with ExitStack() as stack:
+        for module in [found for name, found in sys.modules.items() if name.startswith("aggregator.")]:
+            if vars(module).get(function.__name__) is function:
+                stack.enter_context(mock.patch.object(module, function.__name__, other))
+        yield
+
+
+@contextmanager
 def fast_log(folder: Path, clock: Clock) -> Iterator[Log]:
     """A log as the aggregator's, but for what the top of this file says."""
     with (
         mock.patch.object(log_module, "UpdatesCsv", return_value=NoCsv()),
-        mock.patch.object(log_module, "durably", joined),
-        mock.patch.object(log_module, "now", clock.now),
-        mock.patch.object(log_module, "log"),
+        replaced(store.durably, joined),
+        replaced(store.now, clock.now),
+        replaced(service.log, lambda text: None),
         closing(Log(folder, clock)) as log,
     ):
         log.db.execute("PRAGMA synchronous=OFF")
@@ -129,6 +142,7 @@ class BigLog:
         self._log.flush(self._clock() + 10)
         size = 33_344 * len(self._expected)
         self._log.close_round(phase, up=size, down=size, model=self._model(number))
+        self._log.db.execute(SHARES, {"lineage": LINEAGE, "round": number})
         self._log.event("info", "closed", f"train {number} closed with {len(self._expected)} updates")
         self._clock.seconds = number * ROUND_S
 
@@ -170,16 +184,15 @@ class BigLog:
             for table in ("vitals", "journal"):
                 db.execute(f"DELETE FROM {table}")
             for back in range(VITALS_KEPT, 0, -1):
-                moment = _before(self._clock, back * 60)
+                moment = self._clock.now(-60 * back)
                 for name in [*self._names, f"lineage/{LINEAGE}"]:
                     _insert(db, "vitals", self._vitals(name, moment, back, chance))
             for back in range(LINES_KEPT, 0, -1):
-                moment = _before(self._clock, back * 25)
+                moment = self._clock.now(-25 * back)
                 for name in self._names:
                     _insert(db, "journal", self._line(name, moment, chance))
             db.execute(NEWEST_VITALS)
             db.execute(SUMS)
-            db.execute(WEIGHTS, {"last": rounds})
             _insert(db, "standing", self._standing(rounds))
             for topic, value in (("clients/connected", len(self._expected)), ("messages/received", 10**9)):
                 _insert(db, "broker", {"topic": f"$SYS/broker/{topic}", "value": str(value), "time": self._clock.now()})
@@ -218,10 +231,10 @@ UPDATE devices SET
     trained = (SELECT max(id) FROM updates u WHERE u.device = devices.device AND task = 'train'
         AND outcome = 'accepted')
 """
-WEIGHTS = """
-UPDATE updates SET weight = samples * 1.0 / (SELECT sum(samples) FROM updates u WHERE u.lineage = updates.lineage
-    AND u.epoch = 1 AND u.round = updates.round AND u.task = 'train' AND u.outcome = 'accepted')
-WHERE weight IS NULL AND outcome = 'accepted' AND lineage = 'main' AND epoch = 1 AND task = 'train' AND round = :last
+SHARES = """
+UPDATE updates SET weight = samples * 1.0 / (SELECT sum(samples) FROM updates WHERE lineage = :lineage AND epoch = 1
+    AND merged = :round AND task = 'train' AND outcome = 'accepted')
+WHERE lineage = :lineage AND epoch = 1 AND merged = :round AND task = 'train' AND outcome = 'accepted'
 """
 
 
@@ -237,14 +250,6 @@ def _metrics(learned: float, chance: random.Random) -> Metrics:
 
 def _hash(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _before(clock: Clock, seconds: float) -> str:
-    end = clock.seconds
-    clock.seconds = end - seconds
-    moment = clock.now()
-    clock.seconds = end
-    return moment
 
 
 def make(folder: Path, devices: int, rounds: int, seed: int = 1, *, tell: Any = None) -> Path:
