@@ -1,4 +1,4 @@
-"""The script that makes a big log makes one that holds together, and that the aggregator and the page take for theirs."""
+"""The script that makes a big log makes one that holds together, and that the aggregator takes for its own."""
 
 from __future__ import annotations
 
