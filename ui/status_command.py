@@ -105,8 +105,9 @@ def _devices(status: Status, rows: int) -> Table:
 def _cells(device: Device, status: Status) -> list[str]:
     return [
         device.device, device.state, status.now.doing.get(device.device, "-"),
-        how_long_ago(device.last_seen, status.time), str(device.rounds), _number(device.accuracy, ".4f"), _number(device.cpu_percent, ".0f", " %"),
-        _number(device.memory_percent, ".0f", " %"), _number(device.temperature_c, ".0f", " °C"),
+        how_long_ago(device.last_seen, status.time), str(device.rounds), _number(device.accuracy, ".4f"),
+        _number(device.cpu_percent, ".0f", " %"), _number(device.memory_percent, ".0f", " %"),
+        _number(device.temperature_c, ".0f", " °C"),
     ]  # fmt: skip
 
 
