@@ -22,6 +22,7 @@ from floe.identity import load_identity
 from floe.store import FILE
 from ui.diag import write
 
+HASH = "$7$1001$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA=="
 PASSWORD = "correct horse battery staple 7319"
 
 
@@ -39,6 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run("federation", "new", "--operator", "opa")
     (tmp_path / "floe.toml").write_text(
         f'[mqtt]\nhost = "broker.example"\nlogin = "shared"\nusername = "all"\npassword = "{PASSWORD}"\n'
+        f'[ui]\npassword = "{HASH}"\n'
     )
     load_identity(tmp_path / "state" / "aggregator-main" / "keys", "main")
     (tmp_path / "access").mkdir(exist_ok=True)
@@ -55,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def secrets_of(folder: Path) -> set[str]:
     """Everything that no archive may hold: passwords, and every line of every file that is a key."""
-    found = {PASSWORD, "pass-of-the-aggregator-5521", "pem-of-a-device"}
+    found = {PASSWORD, HASH, "pass-of-the-aggregator-5521", "pem-of-a-device"}
     for path in folder.rglob("*"):
         if path.is_file() and (path.suffix in (".pem", ".password") or path.name == "secret.key"):
             lines = path.read_text().splitlines()

@@ -159,6 +159,18 @@ def test_a_file_without_the_right_to_read_is_unreadable(
     assert trouble(config).kind == "unreadable"
 
 
+@pytest.mark.parametrize("code", ["SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR"])
+def test_what_sqlite_may_not_do_beside_the_file_is_unreadable(config: Config, path: Path, code: str) -> None:
+    def ask(db: sqlite3.Connection) -> int:
+        error = sqlite3.OperationalError("attempt to write a readonly database")
+        error.sqlite_errorcode = getattr(sqlite3, code) | 1 << 8  # an extended code
+        raise error
+
+    found = read(config, ask).trouble
+    assert found is not None
+    assert found.kind == "unreadable"
+
+
 def test_a_question_that_is_wrong_is_not_the_files_fault(config: Config, path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         read(config, lambda db: db.execute("SELECT * FROM pumps"))
