@@ -224,12 +224,10 @@ NEWEST_VITALS = "UPDATE devices SET vitals = (SELECT max(id) FROM vitals v WHERE
 
 # The seam: until `Log.update` and `Log.close_round` keep these, they are counted here as migration m006 does.
 SUMS = """
-UPDATE devices SET
-    rounds = (SELECT count(*) FROM updates u WHERE u.device = devices.device AND task = 'train'
-        AND outcome = 'accepted'),
-    bytes = (SELECT coalesce(sum(bytes), 0) FROM updates u WHERE u.device = devices.device),
-    trained = (SELECT max(id) FROM updates u WHERE u.device = devices.device AND task = 'train'
-        AND outcome = 'accepted')
+UPDATE devices SET rounds = s.rounds, bytes = s.bytes, trained = s.trained FROM (
+    SELECT device, sum(outcome = 'accepted') AS rounds, sum(bytes) AS bytes, max(iif(outcome = 'accepted', id, NULL))
+        AS trained FROM updates NOT INDEXED WHERE task = 'train' GROUP BY device) s
+WHERE s.device = devices.device
 """
 SHARES = """
 UPDATE updates SET weight = samples * 1.0 / (SELECT sum(samples) FROM updates WHERE lineage = :lineage AND epoch = 1
