@@ -59,12 +59,14 @@ WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
 """
 
 # The newest measurement of every device that started from a model counts, also of one whose update came late.
+# CROSS JOIN keeps SQLite to this order (https://www.sqlite.org/optoverview.html): a model's rounds first. The other
+# one, which it chose, walks through all updates of the epoch at every close.
 MEASURE = """
 UPDATE models AS m SET (loss, accuracy, roc_auc, test_samples) = (
     SELECT sum(base_loss * test_samples) / sum(test_samples), sum(base_accuracy * test_samples) / sum(test_samples),
         sum(base_roc_auc * test_samples) / sum(iif(base_roc_auc IS NULL, NULL, test_samples)), sum(test_samples)
     FROM updates WHERE id IN (
-        SELECT max(u.id) FROM rounds r JOIN updates u USING (lineage, epoch, round, task)
+        SELECT max(u.id) FROM rounds r CROSS JOIN updates u USING (lineage, epoch, round, task)
         WHERE r.lineage = m.lineage AND r.epoch = m.epoch AND r.base_sha256 = m.sha256
             AND u.outcome = 'accepted' AND u.base_loss IS NOT NULL AND u.test_samples > 0
         GROUP BY u.device)

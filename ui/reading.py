@@ -145,5 +145,7 @@ def _trouble_of_error(error: sqlite3.Error) -> Trouble:
 
 
 def _unreadable(why: str) -> Trouble:
-    way_out = "give this account the right to read it and its folder; see [paths] log"
+    way_out = (
+        "run this as the account that writes it; it must be able to read it and, as SQLite does, to write beside it"
+    )
     return Trouble("unreadable", f"the log cannot be read ({why})", way_out)

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from floe.store import now
+from ui.parts.text import duration
 from ui.queries import devices, events, standing, vitals
 from ui.queries.devices import Device
 from ui.reading import Reading
-from ui.times import ago, local, seconds_since, span
+from ui.times import how_long_ago, local, seconds_since
 
 LATELY = 8
 ORDER = ("refused", "late", "offline")  # what an expected device does wrong, worst first
@@ -91,7 +92,7 @@ def health(reading: Reading[Any], moment: str) -> str:
     if reading.last_event is None:
         return f"{runs[reading.running]}; no event yet"
     last = reading.last_event
-    return f"{runs[reading.running]}; last event {ago(last, moment)}, {local(last)}"
+    return f"{runs[reading.running]}; last event {how_long_ago(last, moment)}, {local(last)}"
 
 
 def round_words(status: Status) -> list[str]:
@@ -127,4 +128,4 @@ def _deadline(stands: standing.Standing, moment: str) -> str:
         return "no deadline"
     left = -seconds_since(stands.deadline_at, moment)
     when = local(stands.deadline_at, day=False)
-    return f"deadline in {span(left)}, {when}" if left >= 0 else f"deadline over since {span(-left)}, {when}"
+    return f"deadline in {duration(left)}, {when}" if left >= 0 else f"deadline over since {duration(-left)}, {when}"

@@ -21,10 +21,12 @@ from floe.terminal import printable
 from ui.queries.devices import Device
 from ui.reading import Reading, read
 from ui.status import Status, as_json, asking, health, round_words
-from ui.times import ago, local
+from ui.times import how_long_ago, local
 
 EVERY_S, POLL_S = 1.0, 0.1
 ROWS = 20
+WIDTH = 400
+OTHER_LINES = 22  # of a screen, beside the devices
 TOPIC = "$SYS/broker/"
 
 
@@ -43,22 +45,22 @@ def status(config: Config, as_text: bool) -> None:
     if as_text:
         click.echo(json.dumps(as_json(found)))
     else:
-        Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140, markup=False).print(screen(found))
+        _print(found)
     if found.trouble:
         raise StoreError(f"{found.path}: {found.trouble}")
 
 
-def screen(found: Reading[Status]) -> Group:
-    """What is shown: text from elsewhere is text, without colours or links of its own."""
+def screen(found: Reading[Status], rows: int = ROWS) -> Group:
+    """What is shown, with so many devices: text from elsewhere is text, without colours or links of its own."""
     status, moment = found.answer, now()
     bad = found.trouble is not None or found.running is False
     parts: list[Text | Table] = [_text(health(found, moment), "bold red" if bad else "bold")]
     if status is None:
         return Group(*parts)
     parts += [_text(line) for line in round_words(status)]
-    parts += [_devices(status)] if status.devices else []
-    if len(status.devices) > ROWS:
-        parts.append(_text(f"and {len(status.devices) - ROWS} more, which do better; --json has all", "dim"))
+    parts += [_devices(status, rows)] if status.devices else []
+    if len(status.devices) > rows:
+        parts.append(_text(f"and {len(status.devices) - rows} more, which do better; --json has all", "dim"))
     if status.lately:
         parts += [_text("\nwent wrong lately", "bold"), _lately(status)]
     if status.broker:
@@ -67,35 +69,45 @@ def screen(found: Reading[Status]) -> Group:
     return Group(*parts, _text(f"\nas of {local(status.time)}", "dim"))
 
 
+def _print(found: Reading[Status]) -> None:
+    """Once, for a file or a pipe: nothing is folded at the edge of a screen that is not there."""
+    console = Console(width=WIDTH, markup=False)
+    with console.capture() as shown:
+        console.print(screen(found))
+    click.echo("\n".join(line.rstrip() for line in shown.get().splitlines()))
+
+
 def _read(config: Config) -> Reading[Status]:
     return read(config, asking(config.rounds.lineage))
 
 
 def _live(config: Config) -> int:
-    with stopping() as stop, Live(screen(_read(config)), auto_refresh=False) as live:
-        due = time.monotonic() + EVERY_S
+    with stopping() as stop, Live(auto_refresh=False) as live:
+        due = time.monotonic()
         while not stop():
             if time.monotonic() >= due:
-                live.update(screen(_read(config)), refresh=True)
+                rows = max(min(live.console.height - OTHER_LINES, ROWS), 1)
+                live.update(screen(_read(config), rows), refresh=True)
                 due = time.monotonic() + EVERY_S
             time.sleep(POLL_S)
     return stop.code
 
 
-def _devices(status: Status) -> Table:
+def _devices(status: Status, rows: int) -> Table:
     table = Table("device", "state", "in this round", "last seen", box=None, padding=(0, 2, 0, 0))
     for column in ("rounds", "accuracy", "CPU", "memory", "temp."):
         table.add_column(column, justify="right")
-    for device in status.worst_first()[:ROWS]:
+    for device in status.worst_first()[:rows]:
         table.add_row(*(_text(cell) for cell in _cells(device, status)))
     return table
 
 
 def _cells(device: Device, status: Status) -> list[str]:
     return [
-        device.device, device.state, status.now.doing.get(device.device, "-"), ago(device.last_seen, status.time),
-        str(device.rounds), _number(device.accuracy, ".4f"), _number(device.cpu_percent, ".0f", " %"),
-        _number(device.memory_percent, ".0f", " %"), _number(device.temperature_c, ".0f", " °C"),
+        device.device, device.state, status.now.doing.get(device.device, "-"),
+        how_long_ago(device.last_seen, status.time), str(device.rounds), _number(device.accuracy, ".4f"),
+        _number(device.cpu_percent, ".0f", " %"), _number(device.memory_percent, ".0f", " %"),
+        _number(device.temperature_c, ".0f", " °C"),
     ]  # fmt: skip
 
 

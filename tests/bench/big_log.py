@@ -2,8 +2,8 @@
 
 Every row of rounds, updates, models, devices and events is written by `aggregator.log.Log`, as the aggregator does it;
 vitals, journal and what stands about the rounds by `aggregator.monitor` where that is, and else by the same columns.
-Only three things differ: a round is one transaction without syncing, there is no updates.csv, and the clock is ours (a
-round takes 90 s of the log's time, and the last one ends now). The same seed gives the same log but for those times.
+Only three things differ: ten rounds are one transaction without syncing, there is no updates.csv, and the clock is ours
+(a round takes 90 s of the log's time, and the last one ends now). The same seed gives the same log but for those times.
 
 In a round 2 of 100 updates are refused or late; 1 of 50 devices has been away for long, 1 of 200 was just lost; twenty
 say things that terminals, HTML and Markdown would obey. A folder with a log of an earlier run is gone on with.
@@ -11,13 +11,15 @@ say things that terminals, HTML and Markdown would obey. A folder with a log of 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import random
 import resource
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import click
 
 from aggregator import log as log_module
 from aggregator.log import Log, Outcome
+from floe import service, store
 from floe.messages import Phase, Status
 from floe.plan import Plan
 from floe.report import Metrics, Report
@@ -36,6 +39,7 @@ from floe.store import FILE
 
 LINEAGE, SUITE = "main", "chacha20-poly1305"
 ROUND_S = 90.0
+AT_ONCE = 10  # rounds in a transaction
 VITALS_KEPT, LINES_KEPT = 200, 500
 HOSTILE = (
     "<script>alert(1)</script>", "**bold** [here](javascript:alert(1))", "\x1b[2J\x1b[31mgone", "=cmd|' /C calc'!A0",
@@ -54,8 +58,9 @@ class Clock:
     def __call__(self) -> float:
         return self.seconds
 
-    def now(self) -> str:
-        moment = self._began + timedelta(seconds=self.seconds)
+    def now(self, shift: float = 0.0) -> str:
+        """As `floe.store.now`, so many seconds later."""
+        moment = self._began + timedelta(seconds=self.seconds + shift)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -76,19 +81,33 @@ def joined(db: Database) -> Iterator[None]:
 
 
 @contextmanager
+def replaced(function: Callable[..., Any], other: Callable[..., Any]) -> Iterator[None]:
+    """The aggregator's modules that have imported a function have another one."""
+    with ExitStack() as stack:
+        for module in [found for name, found in sys.modules.items() if name.startswith("aggregator.")]:
+            if vars(module).get(function.__name__) is function:
+                stack.enter_context(mock.patch.object(module, function.__name__, other))
+        yield
+
+
+@contextmanager
 def fast_log(folder: Path, clock: Clock) -> Iterator[Log]:
     """A log as the aggregator's, but for what the top of this file says."""
     with (
         mock.patch.object(log_module, "UpdatesCsv", return_value=NoCsv()),
-        mock.patch.object(log_module, "durably", joined),
-        mock.patch.object(log_module, "now", clock.now),
-        mock.patch.object(log_module, "log"),
+        replaced(store.durably, joined),
+        replaced(store.now, clock.now),
+        replaced(service.log, lambda text: None),
         closing(Log(folder, clock)) as log,
     ):
         log.db.execute("PRAGMA synchronous=OFF")
-        log.db.execute("PRAGMA cache_size=-500000")
+        log.db.execute("PRAGMA cache_size=-1000000")
         log.db.execute("PRAGMA wal_autocheckpoint=50000")
-        yield log
+        gc.disable()  # a quarter of the time, and there are no cycles
+        try:
+            yield log
+        finally:
+            gc.enable()
 
 
 class BigLog:
@@ -115,16 +134,16 @@ class BigLog:
     def round(self, number: int) -> None:
         """One round with an update of everybody who is there."""
         phase, chance = Phase(LINEAGE, 1, number, "train"), random.Random(self._seed * 1_000_003 + number)
-        with self._log.db.atomic():
-            self._log.open_round(phase, _hash("model", number - 1), self._plan, EVERYBODY, self._expected)
-            self._log.event("info", "opened", f"train {number} with {len(self._expected)} devices")
-            for place, name in enumerate(self._expected):
-                self._clock.seconds += ROUND_S / len(self._expected) * 0.9
-                self._ended(phase, name, chance, number - place / len(self._expected))
-            self._log.flush(self._clock() + 10)
-            size = 33_344 * len(self._expected)
-            self._log.close_round(phase, up=size, down=size, model=self._model(number))
-            self._log.event("info", "closed", f"train {number} closed with {len(self._expected)} updates")
+        self._log.open_round(phase, _hash("model", number - 1), self._plan, EVERYBODY, self._expected)
+        self._log.event("info", "opened", f"train {number} with {len(self._expected)} devices")
+        for place, name in enumerate(self._expected):
+            self._clock.seconds += ROUND_S / len(self._expected) * 0.9
+            self._ended(phase, name, chance, number - place / len(self._expected))
+        self._log.flush(self._clock() + 10)
+        size = 33_344 * len(self._expected)
+        self._log.close_round(phase, up=size, down=size, model=self._model(number))
+        self._log.db.execute(SHARES, {"lineage": LINEAGE, "round": number})
+        self._log.event("info", "closed", f"train {number} closed with {len(self._expected)} updates")
         self._clock.seconds = number * ROUND_S
 
     def _ended(self, phase: Phase, name: str, chance: random.Random, learned: float) -> None:
@@ -165,16 +184,15 @@ class BigLog:
             for table in ("vitals", "journal"):
                 db.execute(f"DELETE FROM {table}")
             for back in range(VITALS_KEPT, 0, -1):
-                moment = _before(self._clock, back * 60)
+                moment = self._clock.now(-60 * back)
                 for name in [*self._names, f"lineage/{LINEAGE}"]:
                     _insert(db, "vitals", self._vitals(name, moment, back, chance))
             for back in range(LINES_KEPT, 0, -1):
-                moment = _before(self._clock, back * 25)
+                moment = self._clock.now(-25 * back)
                 for name in self._names:
                     _insert(db, "journal", self._line(name, moment, chance))
             db.execute(NEWEST_VITALS)
             db.execute(SUMS)
-            db.execute(WEIGHTS, {"last": rounds})
             _insert(db, "standing", self._standing(rounds))
             for topic, value in (("clients/connected", len(self._expected)), ("messages/received", 10**9)):
                 _insert(db, "broker", {"topic": f"$SYS/broker/{topic}", "value": str(value), "time": self._clock.now()})
@@ -206,17 +224,15 @@ NEWEST_VITALS = "UPDATE devices SET vitals = (SELECT max(id) FROM vitals v WHERE
 
 # The seam: until `Log.update` and `Log.close_round` keep these, they are counted here as migration m006 does.
 SUMS = """
-UPDATE devices SET
-    rounds = (SELECT count(*) FROM updates u WHERE u.device = devices.device AND task = 'train'
-        AND outcome = 'accepted'),
-    bytes = (SELECT coalesce(sum(bytes), 0) FROM updates u WHERE u.device = devices.device),
-    trained = (SELECT max(id) FROM updates u WHERE u.device = devices.device AND task = 'train'
-        AND outcome = 'accepted')
+UPDATE devices SET rounds = s.rounds, bytes = s.bytes, trained = s.trained FROM (
+    SELECT device, sum(outcome = 'accepted') AS rounds, sum(bytes) AS bytes, max(iif(outcome = 'accepted', id, NULL))
+        AS trained FROM updates NOT INDEXED WHERE task = 'train' GROUP BY device) s
+WHERE s.device = devices.device
 """
-WEIGHTS = """
-UPDATE updates SET weight = samples * 1.0 / (SELECT sum(samples) FROM updates u WHERE u.lineage = updates.lineage
-    AND u.epoch = 1 AND u.round = updates.round AND u.task = 'train' AND u.outcome = 'accepted')
-WHERE weight IS NULL AND outcome = 'accepted' AND lineage = 'main' AND epoch = 1 AND task = 'train' AND round = :last
+SHARES = """
+UPDATE updates SET weight = samples * 1.0 / (SELECT sum(samples) FROM updates WHERE lineage = :lineage AND epoch = 1
+    AND merged = :round AND task = 'train' AND outcome = 'accepted')
+WHERE lineage = :lineage AND epoch = 1 AND merged = :round AND task = 'train' AND outcome = 'accepted'
 """
 
 
@@ -234,14 +250,6 @@ def _hash(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _before(clock: Clock, seconds: float) -> str:
-    end = clock.seconds
-    clock.seconds = end - seconds
-    moment = clock.now()
-    clock.seconds = end
-    return moment
-
-
 def make(folder: Path, devices: int, rounds: int, seed: int = 1, *, tell: Any = None) -> Path:
     """Write the log of so many devices and rounds, or go on with one; where it is. `tell` is called with progress."""
     clock = Clock(datetime.now(UTC) - timedelta(seconds=rounds * ROUND_S))
@@ -251,8 +259,10 @@ def make(folder: Path, devices: int, rounds: int, seed: int = 1, *, tell: Any = 
         clock.seconds = done * ROUND_S
         if not log.owners():
             big.found()
-        for number in range(done + 1, rounds + 1):
-            big.round(number)
+        for first in range(done + 1, rounds + 1, AT_ONCE):
+            with log.db.atomic():
+                for number in range(first, min(first + AT_ONCE, rounds + 1)):
+                    big.round(number)
             if tell:
                 tell(number)
         big.watch(rounds)

@@ -8,7 +8,7 @@ The rule, which `tests/unit/ui/test_query_plans.py` holds every module here to:
   by an index or by ids, not SCAN; the one exception is a statement of that table alone that reads along its ids or an
   index and ends with a LIMIT, without a condition that could keep it from filling up. The small tables (`devices`,
   `rounds`, `models`, `standing`, `uploads`, `broker`, `control`, `roster`, ...) may be scanned.
-- A temporary B-tree (ORDER BY, GROUP BY without an index) over one of the four is refused as well.
+- A statement that names one of the four sorts and groups by an index only: a temporary B-tree is refused as well.
 - What breaks the rule for a reason stands in that test's list, with the reason.
 
 Functions take an open connection with rows by name first (`ui.reading.read` gives it). Text that came from devices is

@@ -9,9 +9,9 @@ import msgspec
 from floe.plan import Plan
 from floe.sqlite import Database
 
-STANDING = "SELECT * FROM standing WHERE lineage = ?"
-ORDERED = "SELECT plan FROM control WHERE lineage = ? AND plan != ''"
-NEWEST = "SELECT plan FROM rounds WHERE lineage = ? ORDER BY epoch DESC, round DESC, opened_at DESC LIMIT 1"
+STANDING = "SELECT * FROM standing WHERE lineage = :lineage"
+ORDERED = "SELECT plan FROM control WHERE lineage = :lineage AND plan != ''"
+NEWEST = "SELECT plan FROM rounds WHERE lineage = :lineage ORDER BY epoch DESC, round DESC, opened_at DESC LIMIT 1"
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Standing:
 
 def standing(db: Database, lineage: str) -> Standing | None:
     """None: no aggregator of this lineage has written here yet."""
-    row = next(iter(db.query(STANDING, [lineage])), None)
+    row = next(iter(db.query(STANDING, {"lineage": lineage})), None)
     return Standing(**{name: row[name] for name in Standing.__dataclass_fields__}) if row else None
 
 
 def plan_in_force(db: Database, lineage: str) -> Plan | None:
     """The operator's plan, else that of the newest round; None: no round was opened yet."""
     for query in (ORDERED, NEWEST):
-        if found := db.execute(query, [lineage]).fetchone():
+        if found := db.execute(query, {"lineage": lineage}).fetchone():
             return msgspec.json.decode(found[0], type=Plan)
     return None

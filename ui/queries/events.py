@@ -147,7 +147,7 @@ def page(db: sqlite3.Connection, filter_: Filter = ALL, *, before: Cursor | None
     events = _events(db, filter_, start.event, limit)
     journal = _journal(db, filter_, start.journal, limit)
     horizon = max(events.horizon, journal.horizon)
-    both = heapq.merge(events.rows, journal.rows, key=lambda entry: entry.time, reverse=True)
+    both = heapq.merge(journal.rows, events.rows, key=lambda entry: entry.time, reverse=True)
     shown = tuple(islice(takewhile(lambda entry: entry.time >= horizon, both), limit))
     own = sum(entry.kind == JOURNAL_KIND for entry in shown)
     place = Cursor(events.after(len(shown) - own), journal.after(own))
