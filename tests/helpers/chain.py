@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from aggregator.chain import Chain
+from aggregator.control import Control
 from aggregator.log import Log, Outcome
 from aggregator.states import State
-from aggregator.steering import Control
 from floe import weights
 from floe.files import hash_of
 from floe.identity import load_identity

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from aggregator import chain as chain_module
 from aggregator.chain import Chain
+from aggregator.control import Control
 from aggregator.log import Log, Outcome
 from aggregator.registry import Registry
 from aggregator.states import State
-from aggregator.steering import Control
 from floe import weights
 from floe.errors import StoreError
 from floe.identity import load_identity
