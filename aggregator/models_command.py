@@ -1,4 +1,4 @@
-"""`floe models list|show|export|promote`: the global models. Reads the log and the model files; writes what is exported.
+"""`floe models list|show|export|promote`: the global models. Reads log and model files; writes what is exported.
 
 `promote` alone asks the aggregator for something, by an operator's command.
 """
@@ -44,19 +44,18 @@ def models() -> None:
 @config_options(lineage="rounds.lineage")
 @click.option("--json", "as_json", is_flag=True, help="a JSON list on stdout")
 def list_command(config: Config, as_json: bool) -> None:
-    """All global models, with the figures that the devices measured. `*`: the present one, which training goes on from."""
+    """All global models, with the figures that the devices measured; the next round starts from the present one."""
     found = _rows(config)
     if as_json:
         click.echo(json.dumps(found))
         return
-    columns = ("", "epoch", "round", "sha256", "devices", "samples", "loss", "accuracy", "ROC-AUC", "size", "created")
+    columns = ("epoch", "round", "sha256", "devices", "samples", "loss", "accuracy", "ROC-AUC", "size", "created", "")
     table = Table(*columns, box=None, pad_edge=False)
     for row in found:
         table.add_row(
-            *("*" if row["present"] else "", str(row["epoch"]), str(row["round"]), row["sha256"][:12]),
-            *(str(row["devices"]), str(row["samples"])),
+            *(str(row["epoch"]), str(row["round"]), row["sha256"][:12], str(row["devices"]), str(row["samples"])),
             *(_number(row[name]) for name in ("loss", "accuracy", "roc_auc")),
-            *(size_words(row["bytes"]), row["created_at"]),
+            *(size_words(row["bytes"]), row["created_at"], "present" if row["present"] else ""),
         )
     # Wide enough for every column also where a pipe has no width.
     Console(width=max(Console().width, 120)).print(table)
