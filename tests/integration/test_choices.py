@@ -193,3 +193,20 @@ def test_a_stranger_with_the_shared_key_changes_neither_plan_nor_model(steered: 
         assert "'eve' with this key is no operator here" in done.stderr
     assert steered.query("SELECT * FROM control") == []
     assert asked(steered, "plan", "show")["plan"]["epochs"] == 1
+
+
+def test_enrolled_too_only_the_operators_whom_the_roster_names_are_followed(federation: Federation) -> None:
+    (federation.folder / "secret.key").unlink()
+    federation.configure({"rounds": {"count": 3, "devices": 1}})
+    assert floe(federation, "federation", "new", "--operator", "opa").returncode == 0
+    federation.aggregator()
+    federation.until("SELECT * FROM heads")
+    assert asked(federation, "plan", "set", "epochs=4")["plan"]["epochs"] == 4
+    keys = {"FLOE_SECURITY_OPERATOR_KEY": "eve.pem", "FLOE_SECURITY_OPERATORS": "eve.pub"}
+    assert floe(federation, "key", "operator", "eve", variables=keys).returncode == 0
+    key = (federation.folder / "eve.pub").read_text().split()[-1]
+    assert floe(federation, "federation", "delegate", "eve", "--key", key).returncode == 0  # and not published
+    done = floe(federation, "plan", "set", "epochs=9", variables=keys)
+    assert done.returncode == 1
+    assert "'eve' with this key is no operator here" in done.stderr
+    assert asked(federation, "plan", "show")["plan"]["epochs"] == 4
