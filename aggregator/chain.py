@@ -9,12 +9,14 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from aggregator import mend, results
+from aggregator.control import Control
 from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
 from aggregator.phases import Policy, first_phase, phase_after, reason_to_stop
@@ -22,7 +24,6 @@ from aggregator.progress import read_progress
 from aggregator.registry import Model, Registry, base_of
 from aggregator.spool import Spool
 from aggregator.states import State
-from aggregator.steering import Control
 from floe import kept, weights
 from floe.errors import ConfigError, Refused, StoreError
 from floe.files import set_aside, storing, write_atomically
@@ -34,6 +35,7 @@ from floe.plan import Plan
 from floe.schema import Schema
 from floe.selection import takes_part
 from floe.settings import Config, Rounds
+from floe.store import present_model
 
 
 class Chain:
@@ -57,11 +59,10 @@ class Chain:
         text = log.schema(self._lineage, self._epoch)
         self.schema = Schema.from_json(text) if text else None
         self._registry.check_age(self._epoch, log.last_round(self._lineage, self._epoch), log.path)
-        newest = log.newest_model(self._lineage, self._epoch)
-        self.model = self._registry.load(newest, identity) if newest else None
-        self._layout = self._read_layout()
+        self.model: Model | None = None
+        self._layout: weights.Layout | None = None
         self._parcel: Parcel | None = None
-        self.plan = config.plan
+        self.take_present()
 
     def restore(self, now: float, control: Control) -> State:
         """Where the rounds were when the last process ended, without what the disk has damaged since."""
@@ -71,7 +72,6 @@ class Chain:
         if row is None:
             return self._between_phases(now, control, last)
         phase = Phase(self._lineage, self._epoch, row["round"], row["task"])
-        self.plan = plan_of(row)
         ended = self._log.ended(phase)
         accepted = frozenset(u["device"] for u in ended if u["outcome"] == "accepted")
         refused = frozenset(u["device"] for u in ended if u["outcome"] == "rejected") - accepted
@@ -89,7 +89,19 @@ class Chain:
             merged=self._merged(phase),
             # A round that all have refused is not waited for again: the plan may have been mended meanwhile.
             deadline=now if expected <= refused else now + _time_left(row, self._policy.rounds),
+            plan=plan_of(row),
         )
+
+    def take_present(self) -> None:
+        """The present model is what the log says it is: the newest, or an operator's choice. Raises `StoreError`."""
+        row = present_model(self._log.db, self._lineage, self._epoch)
+        if row is not None and (self.model is None or self.model.sha256 != row["sha256"]):
+            self.model = self._registry.load(row, self._identity)
+            self._layout = trainable(weights.read_layout_of(self.model.path))
+
+    def check_model(self, row: Mapping[str, Any]) -> None:
+        """Whether a model of the log can be the present one. Raises `Refused`."""
+        self._registry.check(row, self._identity)
 
     def enough(self, closed: Phase, control: Control) -> str:
         """Why no more rounds are needed after a phase; empty if they are."""
@@ -108,7 +120,7 @@ class Chain:
         cap = self._config.security.max_transfer_mb * 1_000_000
         layout = self._layout if phase.task in ("train", "evaluate") else None
         row = self._log.round(phase)
-        base, plan = ((row["base_sha256"] or ""), plan_of(row)) if row else ("", self.plan)
+        base, plan = ((row["base_sha256"] or ""), plan_of(row)) if row else ("", self._config.plan)
         return Expectation(phase, base, plan, layout, self.schema, cap)
 
     def accept_schema(self, schema: Schema) -> None:
@@ -118,7 +130,7 @@ class Chain:
             self.schema = schema
 
     def parcel(self) -> Parcel | None:
-        """The transfer of the newest model, None while there is none."""
+        """The transfer of the present model, None while there is none."""
         if self.model is None:
             return None
         if self._parcel is None or self._parcel.core.base != self.model.sha256:
@@ -137,13 +149,8 @@ class Chain:
         for left in self.spool.ended():
             self._registry.keep_uploads(left, keep=left.name.endswith("-train"))
         base = self.base()
-        self._log.open_round(
-            state.phase, base.sha256 if base else None, self._config.plan, state.bar, sorted(state.expected)
-        )
-        # A plan that was changed while the process was down holds from the next phase on.
-        row = self._log.open_phase(self._lineage, self._epoch)
-        assert row is not None
-        self.plan = plan_of(row)
+        sha256, expected = base.sha256 if base else None, sorted(state.expected)
+        self._log.open_round(state.phase, sha256, state.plan, state.bar, expected)
 
     def extend(self, state: State) -> None:
         """Record that an open phase goes on, maybe with more devices."""
@@ -169,7 +176,8 @@ class Chain:
             samples = sum(item.samples for item in spooled)
             row = self._registry.row(made, phase, self._identity, devices=len(devices), samples=samples)
         model, layout = (made, trainable(weights.read_layout_of(made.path))) if made else (self.model, self._layout)
-        self._log.close_round(phase, up=up, down=down, model=row)
+        shares = self._shares(spooled) if phase.task == "train" and made is not None else {}
+        self._log.close_round(phase, up=up, down=down, model=row, weights=shares)
         self.model, self._layout = model, layout
         with suppress(StoreError):  # the round is closed: `open` tries again
             self._registry.keep_uploads(self.spool.folder(phase), keep=phase.task == "train")
@@ -263,6 +271,12 @@ class Chain:
             return None
         return Model(phase.round, out, sha256)
 
+    def _shares(self, spooled: list[results.Spooled]) -> dict[str, float]:
+        rounds = self._policy.rounds
+        if self._policy.asynchronous:
+            return results.shares_at_once(spooled, mixing=rounds.mixing, power=rounds.staleness_power)
+        return results.shares_of_mean(spooled, rounds.staleness_power)
+
     @property
     def _scaling(self) -> Path:
         return self._state / f"scaling-{self._epoch}.safetensors"
@@ -282,9 +296,6 @@ class Chain:
                     "choose other folders for this one ([paths] log, models, state)"
                 )
 
-    def _read_layout(self) -> weights.Layout | None:
-        return trainable(weights.read_layout_of(self.model.path)) if self.model else None
-
     def _begin_epoch(self, least: int) -> int:
         # A log that was lost begins a new epoch: devices remember what they did in the old one.
         known = self._log.known_epoch(self._lineage)
@@ -297,10 +308,11 @@ class Chain:
         return self._next_epoch(max(epoch, least))
 
     def _carry_over(self, old: int, new: int) -> None:
-        """The newest model and the schema of an epoch are the next one's first."""
-        row = self._log.newest_model(self._lineage, old)
+        """The present model and the schema of an epoch are the next one's first; its rounds are counted on."""
+        row = present_model(self._log.db, self._lineage, old)
         if row is not None:
-            model = self._registry.load(row, self._identity)
+            newest = self._log.newest_model(self._lineage, old)
+            model = replace(self._registry.load(row, self._identity), round=newest)
             phase = Phase(self._lineage, new, model.round, "train")
             counts = {"devices": row["devices"], "samples": row["samples"]}
             row = self._registry.row(model, phase, self._identity, **counts)

@@ -106,8 +106,8 @@ def _check_models(models: Path, snapshot: Snapshot, public: str | None, found: F
         path = models / row["file"]
         known.add(path)
         found.count("model")
-        newest = "the next start makes it again if it is still published; else restore a backup"
-        way_out = newest if row is snapshot.models[-1] else "restore it from a backup; training goes on without it"
+        present = "the next start makes it again if it is still published; else restore a backup"
+        way_out = present if row == snapshot.present else "restore it from a backup; training goes on without it"
         if fault := fault_of(path, row["sha256"]):
             found.damage(path, fault, way_out)
             continue

@@ -10,6 +10,7 @@ from typing import Any
 from aggregator.statements import UNUSED
 from floe.findings import Findings
 from floe.sqlite import Database
+from floe.store import present_model
 
 TABLES = {"federations", "devices", "rounds", "updates", "models", "events", "refusals", "control", "operators"}
 WAY_OUT = "the log was altered or restored in part: restore it as a whole from a backup"
@@ -19,10 +20,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the log says at one moment: all models, and the accepted updates with weights that wait for their round."""
+    """What the log says at one moment: all models, which is the present one, and the accepted updates with weights that
+    wait for their round."""
 
     db: Database
     models: list[Row]
+    present: Row | None
     unused: list[Row]
 
 
@@ -46,7 +49,7 @@ FAULTS = {
         SELECT 'model ' || round || ' (epoch ' || epoch || ')' FROM models m WHERE lineage = :lineage AND round > 0
         AND NOT EXISTS (SELECT * FROM rounds r WHERE (r.lineage, r.epoch, r.round) = (m.lineage, m.epoch, m.round)
         AND r.task = 'train' AND r.state = 'closed') AND NOT EXISTS (SELECT * FROM models c WHERE c.epoch < m.epoch
-        AND (c.lineage, c.round, c.sha256) = (m.lineage, m.round, m.sha256))""",  # carried over into a new epoch
+        AND (c.lineage, c.sha256) = (m.lineage, m.sha256))""",  # carried over into a new epoch
     "a closed training round without its model": """
         SELECT PHASE FROM rounds r WHERE lineage = :lineage AND task = 'train' AND state = 'closed' AND base_sha256
         IS NOT NULL AND NOT EXISTS (SELECT * FROM models m WHERE (r.lineage, r.epoch, r.round) =
@@ -88,4 +91,5 @@ def read(connection: sqlite3.Connection, path: Path, lineage: str, found: Findin
     )
     models = list(db.query("SELECT * FROM models WHERE lineage = :lineage ORDER BY epoch, round", given))
     epoch = connection.execute("SELECT max(epoch) FROM federations WHERE lineage = :lineage", given).fetchone()[0]
-    return Snapshot(db, models, list(db.query(UNUSED, {**given, "epoch": epoch})))
+    present = present_model(db, lineage, epoch) if epoch else None
+    return Snapshot(db, models, present, list(db.query(UNUSED, {**given, "epoch": epoch})))

@@ -10,12 +10,26 @@ from collections import deque
 from collections.abc import Callable
 
 from aggregator.chain import Chain
+from aggregator.control import Control
 from aggregator.log import Log
 from aggregator.phases import Policy
 from aggregator.publisher import Publisher
 from aggregator.rounds import missing, quorum_of, step
-from aggregator.states import Close, Closed, Effect, Event, Extend, Finish, Open, State, Void, Voided, Wait
-from aggregator.steering import Control
+from aggregator.states import (
+    Close,
+    Closed,
+    Effect,
+    Event,
+    Extend,
+    Finish,
+    Open,
+    State,
+    Steered,
+    Tell,
+    Void,
+    Voided,
+    Wait,
+)
 from floe.keyring import Keyring
 from floe.messages import Phase, Round
 from floe.topics import CurrentRound
@@ -39,7 +53,8 @@ class Conductor:
         self._publisher = publisher
         self._log = log
         self._keyring = keyring
-        self._policy = policy
+        self._configured = policy
+        self._policy = control().policy(policy)
         self._control = control
         self._close_round = close_round
         self.state: State = chain.restore(time.monotonic(), control())
@@ -49,6 +64,9 @@ class Conductor:
 
     def step(self, event: Event) -> None:
         """Something has happened."""
+        if isinstance(event, Steered) and event.action in ("plan", "promote"):
+            self._policy = self._control().policy(self._configured)
+            self._effects.append(Tell())
         following = step(self.state, event, self._policy, time.monotonic())
         self.state = following.state
         self._effects.extend(following.effects)
@@ -63,6 +81,8 @@ class Conductor:
                     if Open() not in self._effects:  # what follows at once needs no announcement
                         self.publish_round()
                         self.tell_waiting()
+                case Tell():
+                    self._tell()
                 case Close():
                     self._close()
                 case Void():
@@ -89,6 +109,12 @@ class Conductor:
         devices = ", ".join(expected) if len(expected) <= NAMED else f"{len(expected)} devices"
         self._log.event("info", "opened", f"{state.phase.task} {state.phase.round} with {devices}")
         self.publish_round()
+
+    def _tell(self) -> None:
+        self._chain.take_present()
+        self._served = None  # it is for all
+        if self.state.stage in ("waiting", "finished"):
+            self.publish_round()
 
     def _close(self) -> None:
         state = self.state
@@ -123,7 +149,7 @@ class Conductor:
             self.publish_round()
 
     def publish_round(self) -> None:
-        """The round document, and the newest model before it."""
+        """The round document, and the present model before it."""
         if (parcel := self._chain.parcel()) is not None:
             self._publisher.publish(parcel, self._served)
         state, rounds = self.state, self._policy.rounds
@@ -134,7 +160,7 @@ class Conductor:
             phase=state.phase,
             state="open" if state.stage == "closing" else state.stage,
             base=self._chain.base(),
-            plan=self._chain.plan,
+            plan=state.plan if state.stage in ("open", "closing") else self._policy.plan,
             devices=rounds.members,
             bar=state.bar,
             quorum=quorum_of(state, self._policy),

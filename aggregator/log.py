@@ -11,7 +11,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,25 +164,29 @@ class Log(Events):
         """The highest round that has been opened, 0 if none has."""
         return int(self._one("SELECT max(round) FROM rounds WHERE lineage = ? AND epoch = ?", lineage, epoch) or 0)
 
-    def newest_model(self, lineage: str, epoch: int) -> dict[str, Any] | None:
-        """The row of the global model that the next round starts from."""
-        sql = "SELECT * FROM models WHERE lineage = ? AND epoch = ? ORDER BY round DESC LIMIT 1"
-        return next(iter(self.db.query(sql, [lineage, epoch])), None)
+    def newest_model(self, lineage: str, epoch: int) -> int:
+        """The round of the newest global model, 0 if there is none."""
+        return int(self._one("SELECT max(round) FROM models WHERE lineage = ? AND epoch = ?", lineage, epoch) or 0)
 
     def add_model(self, row: dict[str, Any]) -> None:
         """Record a model that no round made."""
         with durably(self.db):
             self._add_model(row)
 
-    def close_round(self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None) -> None:
-        """Close a round, with the model that it made and the metrics of the models that its updates started from: all
-        or nothing.
+    def close_round(
+        self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        """Close a round, with the model that it made, the share of each transfer in it, and the metrics of the models
+        that its updates started from: all or nothing.
         """
         key = {**self._closing(phase), "up": up, "down": down}
         with durably(self.db):
             self.db.execute(statements.CLOSE, key)
             if model is not None:
                 self._add_model(model)
+            for transfer, weight in (weights or {}).items():
+                self.db.execute("UPDATE updates SET weight = ? WHERE transfer = ?", (weight, transfer))
             self.db.execute(statements.MEASURE, key)
             self.db.execute(statements.LOCAL, key)
 
@@ -236,10 +240,16 @@ class Log(Events):
         return next(iter(self.db.query(sql, [phase.lineage, phase.epoch, phase.round, phase.task])), None)
 
     def models_between(self, made_in: Phase, used_in: Phase) -> int:
-        """How many global models were made since the base of one round, up to that of another: the staleness."""
+        """How many global models were made since the base of one round, up to that of another: the staleness.
+
+        One at least, where an operator has put another model in the place of that base.
+        """
         sql = "SELECT count(*) FROM models WHERE lineage = ? AND epoch = ? AND round >= ? AND round < ?"
         made = (made_in.lineage, made_in.epoch, made_in.round, used_in.round)
-        return int(self.db.execute(sql, made).fetchone()[0]) if made_in != used_in else 0
+        if made_in == used_in:
+            return 0
+        bases = [row["base_sha256"] for phase in (made_in, used_in) if (row := self.round(phase))]
+        return max(int(self.db.execute(sql, made).fetchone()[0]), len({*bases}) - 1)
 
     def merged(self, phase: Phase) -> list[dict[str, Any]]:
         """The accepted updates that a phase uses, those of earlier rounds included, in the order of their arrival."""

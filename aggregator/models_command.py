@@ -1,8 +1,12 @@
-"""`floe models list|show|export`: the global models. Reads the log and the model files; writes what is exported."""
+"""`floe models list|show|export|promote`: the global models. Reads log and model files; writes what is exported.
+
+`promote` alone asks the aggregator for something, by an operator's command.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,13 +20,16 @@ from rich.table import Table
 from aggregator.export import WRITERS
 from aggregator.registry import is_signed
 from floe import weights
-from floe.cli import config_options
+from floe.asker import load_asker
+from floe.asking import ROUNDS, asking
+from floe.cli import config_options, to_aggregator
 from floe.errors import ConfigError, DataError, Refused, StoreError
 from floe.files import hash_of
 from floe.identity import load_identity
 from floe.settings import Config
 from floe.sqlite import Database
-from floe.store import FILE, read_log
+from floe.steer import reply_options, tell
+from floe.store import FILE, present_model, read_log
 from floe.terminal import printable, size_words
 
 Row = dict[str, Any]
@@ -37,18 +44,18 @@ def models() -> None:
 @config_options(lineage="rounds.lineage")
 @click.option("--json", "as_json", is_flag=True, help="a JSON list on stdout")
 def list_command(config: Config, as_json: bool) -> None:
-    """All global models, with the figures that the devices measured."""
+    """All global models, with the figures that the devices measured; the next round starts from the present one."""
     found = _rows(config)
     if as_json:
         click.echo(json.dumps(found))
         return
-    columns = ("epoch", "round", "sha256", "devices", "samples", "loss", "accuracy", "ROC-AUC", "size", "created")
+    columns = ("epoch", "round", "sha256", "devices", "samples", "loss", "accuracy", "ROC-AUC", "size", "created", "")
     table = Table(*columns, box=None, pad_edge=False)
     for row in found:
         table.add_row(
             *(str(row["epoch"]), str(row["round"]), row["sha256"][:12], str(row["devices"]), str(row["samples"])),
             *(_number(row[name]) for name in ("loss", "accuracy", "roc_auc")),
-            *(size_words(row["bytes"]), row["created_at"]),
+            *(size_words(row["bytes"]), row["created_at"], "present" if row["present"] else ""),
         )
     # Wide enough for every column also where a pipe has no width.
     Console(width=max(Console().width, 120)).print(table)
@@ -94,14 +101,43 @@ def export_command(config: Config, round: str, epoch: int | None, out: Path, for
     click.echo(f"{out}: global model {row['round']}, {size_words(out.stat().st_size)}")
 
 
+@models.command("promote")
+@click.argument("model", metavar="ROUND|HASH")
+@reply_options
+@to_aggregator
+def promote_command(config: Config, model: str, wait: float, as_json: bool) -> None:
+    """Make a global model the present one: the next round starts from it, and devices fetch it.
+
+    By its round, or by at least 8 digits of its hash; a model of the newest epoch. Only while no round is open. It is
+    the present one until a newer is made, or another is promoted.
+    """
+    sha256 = _chosen(config, model)["sha256"]
+    with asking(config, load_asker(config)) as connection:
+        reply = connection.ask(ROUNDS, wait, action="promote", model=sha256)
+    tell(config, reply, "", as_json=as_json)
+
+
+def _chosen(config: Config, model: str) -> Row:
+    """A model of the newest epoch by its round, or by the beginning of its hash."""
+    rows = _rows(config)
+    mine = [row for row in rows if row["epoch"] == rows[-1]["epoch"]]
+    found = [row for row in mine if re.fullmatch("[0-9a-f]{8,64}", model) and row["sha256"].startswith(model)]
+    if len({row["sha256"] for row in found}) > 1:
+        raise DataError(
+            f"{model}: the hashes of models {_few([str(row['round']) for row in found])} begin so; give more"
+        )
+    return found[-1] if found else _find(config, model, None)
+
+
 def _rows(config: Config) -> list[Row]:
-    """The rows of `models` of the lineage. Raises `StoreError`, `DataError` if there are none."""
+    """The rows of `models` of the lineage, and which is `present`. Raises `StoreError`, `DataError` without any."""
+    lineage = config.rounds.lineage
     with _log(config) as log:
-        sql = "SELECT * FROM models WHERE lineage = ? ORDER BY epoch, round"
-        found = list(log.query(sql, [config.rounds.lineage]))
-    if not found:
-        raise DataError(f"{_log_file(config)}: no global model of lineage {config.rounds.lineage!r} yet")
-    return found
+        found = list(log.query("SELECT * FROM models WHERE lineage = ? ORDER BY epoch, round", [lineage]))
+        if not found:
+            raise DataError(f"{_log_file(config)}: no global model of lineage {lineage!r} yet")
+        present = present_model(log, lineage, found[-1]["epoch"])
+    return [row | {"present": row == present} for row in found]
 
 
 def _log_file(config: Config) -> Path:

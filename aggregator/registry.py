@@ -99,6 +99,14 @@ class Registry:
                 "to go on from its last round, move these models away, and the state folder's `published`"
             )
 
+    def check(self, row: Mapping[str, Any], identity: Identity) -> None:
+        """Whether the model of a row of the log is there, is this one, and was signed by us. Raises `Refused`."""
+        path = self._models / row["file"]
+        if not is_signed(row, identity.key):
+            raise Refused("signature", f"{path}: another key than this aggregator's has signed it")
+        if fault := fault_of(path, row["sha256"]):
+            raise Refused("storage", f"{path}: {fault}; restore it from a backup, or choose another model")
+
     def load(self, row: Mapping[str, Any], identity: Identity) -> Model:
         """The model of a row of the log; one that the disk has damaged is made again from its published transfer.
 

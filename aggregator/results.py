@@ -23,7 +23,7 @@ from floe.schema import Schema
 class Spooled:
     """An accepted update with weights: its file, and the rows it was trained on.
 
-    `behind` rounds ago its round was open; then `base` is the model that it was trained from.
+    `behind` rounds ago its round was open; then `base` is the model that it was trained from. `transfer` brought it.
     """
 
     device: str
@@ -31,6 +31,7 @@ class Spooled:
     samples: int
     behind: int = 0
     base: Path | None = None
+    transfer: str = ""
 
 
 def combine_sums(spooled: Sequence[Spooled], out: Path) -> None:
@@ -71,6 +72,21 @@ def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path, power: flo
     for path in set(rebased) - {item.path for item in spooled}:
         path.unlink()
     return sha256
+
+
+def shares_of_mean(spooled: Sequence[Spooled], power: float) -> dict[str, float]:
+    """The share of each update in what `federated_mean` has learned of them, by transfer; together 1."""
+    counts = {item.transfer: item.samples * (1 + item.behind) ** -power for item in spooled}
+    return {transfer: count / sum(counts.values()) for transfer, count in counts.items()}
+
+
+def shares_at_once(spooled: Sequence[Spooled], *, mixing: float, power: float) -> dict[str, float]:
+    """The share of each update in the model of `merged_at_once`, by transfer; the rest is the base's."""
+    shares: dict[str, float] = {}
+    for item in spooled:
+        share = mixing * (1 + item.behind) ** -power
+        shares = {transfer: before * (1 - share) for transfer, before in shares.items()} | {item.transfer: share}
+    return shares
 
 
 def merged_at_once(spooled: Sequence[Spooled], base: Path, out: Path, *, mixing: float, power: float) -> str:

@@ -118,6 +118,8 @@ def _note(state: State, event: Event, policy: Policy, now: float) -> State:
             state = replace(state, held="", last=last, needed=1, unheard=frozenset(), not_before=now)
         case Steered("resume"):
             state = replace(state, held="")
+        case Steered("promote", last):
+            state = replace(state, last=last)
         case Steered("pause" | "stop" as action):
             state = replace(state, held="paused" if action == "pause" else "stopped")
     settled = state.stage == "open" and (_enough(state, policy) or _all_have_answers(state))
@@ -151,12 +153,13 @@ def _opened(state: State, policy: Policy, now: float) -> State:
     fraction = rounds.fraction if state.phase.task == "train" else 1.0
     bar = bar_for(ready, state.phase, seed, fraction, rounds.members)
     expected = frozenset(d for d in ready if takes_part(d, state.phase, seed, bar, rounds.members))
-    return replace(state, stage="open", expected=expected, bar=bar, deadline=now + rounds.deadline_s)
+    deadline = now + rounds.deadline_s
+    return replace(state, stage="open", expected=expected, bar=bar, deadline=deadline, plan=policy.plan)
 
 
 def _extended(state: State, policy: Policy, now: float) -> State:
     """A new deadline; in place of selected devices that are gone, others are selected."""
-    rounds, seed, ready = policy.rounds, policy.plan.seed, _ready(state, policy) - state.refused
+    rounds, seed, ready = policy.rounds, state.plan.seed, _ready(state, policy) - state.refused
     fraction = rounds.fraction if state.phase.task == "train" else 1.0
     bar = max(state.bar, bar_for(ready, state.phase, seed, fraction, rounds.members)) if ready else state.bar
     more = {d for d in ready if takes_part(d, state.phase, seed, bar, rounds.members)}

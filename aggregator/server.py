@@ -100,8 +100,9 @@ class Aggregator:
             state=lambda: self._state, ended=self._on_ended,
         )  # fmt: skip
         self._steering = Steering(
-            log.db, self._lineage, operators, tell=lambda fault: log.event("error", "operators", fault)
-        )
+            log.db, self._lineage, operators, lambda fault: log.event("error", "operators", fault),
+            self._chain.check_model,
+        )  # fmt: skip
         self._conductor = Conductor(
             self.wire, self._chain, self._publisher, log, keyring, self._policy, self._steering.control,
             self._receiver.close_round,

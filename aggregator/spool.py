@@ -69,7 +69,7 @@ class Spool:
                 self._give_up(update, f"{start}: {fault}; a late update that started from it cannot be merged")
             elif update["sha256"]:
                 path = self.path(update["device"], made_in, used_in)
-                found.append(Spooled(update["device"], path, update["samples"], behind, start))
+                found.append(Spooled(update["device"], path, update["samples"], behind, start, update["transfer"]))
         return found
 
     def carry_over(self, phase: Phase) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from floe.messages import Phase
+from floe.plan import Plan
 from floe.selection import EVERYBODY
 
 Stage = Literal["waiting", "open", "closing", "finished"]
@@ -18,7 +19,8 @@ class State:
 
     `needed` devices open the phase; `unheard` are devices that were there before a restart, and have not said since
     whether they still are: until `not_before` they are waited for. `settled_at`: since when the open phase could
-    close, but for those that may still come. `merged` counts accepted updates of earlier rounds.
+    close, but for those that may still come. `merged` counts accepted updates of earlier rounds. `plan` is what the
+    phase was opened with.
     """
 
     phase: Phase
@@ -36,6 +38,7 @@ class State:
     merged: int = 0
     deadline: float = 0.0
     settled_at: float | None = None
+    plan: Plan = field(default_factory=Plan)
 
     def seconds_left(self, now: float) -> float:
         """Until the deadline; before the phase opens, until it may."""
@@ -67,9 +70,10 @@ class Answered:
 
 @dataclass(frozen=True)
 class Steered:
-    """The operator's wish is recorded. `start`: with whoever is there, and to round `last`."""
+    """The operator's wish is recorded. `start`: with whoever is there, and to round `last`. `promote`: `last` is the
+    last round from now on. `plan`: the policy has another plan."""
 
-    action: Literal["start", "stop", "pause", "resume"]
+    action: Literal["start", "stop", "pause", "resume", "plan", "promote"]
     last: int
 
 
@@ -105,6 +109,11 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Tell:
+    """Tell what an operator has changed for the phases to come: the plan, the present model."""
+
+
+@dataclass(frozen=True)
 class Extend:
     """Tell that the round goes on."""
 
@@ -124,4 +133,4 @@ class Finish:
     """Publish that all is done."""
 
 
-Effect = Open | Wait | Extend | Close | Void | Finish
+Effect = Open | Wait | Tell | Extend | Close | Void | Finish

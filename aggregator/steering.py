@@ -6,44 +6,22 @@ too: whoever repeats the command later, when it would make sense, is refused as 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from aggregator.choices import Choice, Choices
+from aggregator.control import Control, named
 from aggregator.phases import Policy
 from aggregator.rounds import missing, quorum_of
 from aggregator.states import Held, State, Steered
 from floe.errors import Refused
-from floe.messages import Command, Phase
+from floe.messages import Command
 from floe.operators import Operators
-from floe.settings import Rounds
 from floe.sqlite import Database
 from floe.store import durably, now
 
 HELD: dict[str, Held] = {"start": "", "resume": "", "pause": "paused", "stop": "stopped"}
-
-
-@dataclass(frozen=True)
-class Control:
-    """The operator's wish as it is remembered: what is held, the last round, the round of the last start.
-
-    `last` was chosen while `rounds.count` was `count`: when that is changed afterwards, it counts again. `opens` names
-    the phase that was waiting at the last start: it opens with whichever devices are online.
-    """
-
-    held: Held = ""
-    last: int = 0
-    since: int = 0
-    count: int = 0
-    opens: str = ""
-
-    def last_round(self, rounds: Rounds) -> int:
-        """The last round to train."""
-        return self.last if self.last and self.count == rounds.count else rounds.count
-
-    def starts(self, phase: Phase) -> bool:
-        """Whether a phase that has not opened yet was started by the operator."""
-        return self.opens == _named(phase)
 
 
 @dataclass(frozen=True)
@@ -57,21 +35,26 @@ class Verdict:
 
 
 class Steering:
-    """The commands of operators for one lineage. Raises `sqlite3.Error` when the disk refuses."""
+    """The commands of operators for one lineage. Raises `sqlite3.Error` when the disk refuses.
+
+    `policy` everywhere is that of floe.toml. `check_model` raises `Refused` for a row of a model that cannot be used.
+    """
 
     def __init__(
-        self, db: Database, lineage: str, operators: Callable[[], Operators], tell: Callable[[str], None]
-    ) -> None:
+        self, db: Database, lineage: str, operators: Callable[[], Operators], tell: Callable[[str], None],
+        check_model: Callable[[Mapping[str, Any]], None],
+    ) -> None:  # fmt: skip
         self._db = db
         self._lineage = lineage
         self._read = operators
         self._tell = tell
+        self._choices = Choices(db, lineage, check_model)
         self._fault = ""
 
     def control(self) -> Control:
-        row = self._db.execute(
-            "SELECT held, last, since, count, opens FROM control WHERE lineage = ?", [self._lineage]
-        ).fetchone()
+        columns = ", ".join(field.name for field in fields(Control))
+        sql = f"SELECT {columns} FROM control WHERE lineage = ?"  # noqa: S608 (names of ours)
+        row = self._db.execute(sql, [self._lineage]).fetchone()
         return Control(*row) if row else Control()
 
     def knows(self, operator: str) -> bool:
@@ -124,6 +107,7 @@ class Steering:
             "online": len(state.online), "expected": len(state.expected),
             "accepted": len(state.accepted), "refused": len(state.refused),
             "quorum": quorum_of(state, policy), "seconds_left": state.seconds_left(moment),
+            "plan": self.control().policy(policy).plan,
         }  # fmt: skip
 
     def _operators(self) -> Operators:
@@ -136,7 +120,15 @@ class Steering:
         return operators
 
     def _follow(self, command: Command, state: State, policy: Policy) -> tuple[Steered | None, str]:
+        given = {"plan": command.plan is not None, "promote": bool(command.model)}
+        for action, there in given.items():
+            if there != (action == command.action):
+                raise Refused("malformed", f"{action!r} goes with what it asks for, and that with it alone")
         match command.action:
+            case "plan" if command.plan is not None:
+                return self._remember(self._choices.plan(command.plan, self.control(), state, policy))
+            case "promote":
+                return self._remember(self._choices.model(command.model, self.control(), state, policy))
             case "status":
                 return None, describe(state, policy)
             case "start":
@@ -150,9 +142,9 @@ class Steering:
         held = HELD[command.action]
         if held == state.held:
             return None, f"nothing changes: {describe(state, policy)}"
-        self._remember(replace(self.control(), held=held))
         words = {"pause": "the open round goes on, no other opens", "stop": "stopped", "resume": "the rounds go on"}
-        return Steered(command.action, state.last), words[command.action]
+        steered = Steered(command.action, state.last)
+        return self._remember(Choice(words[command.action], steered, replace(self.control(), held=held)))
 
     def _start(self, command: Command, state: State, policy: Policy) -> tuple[Steered | None, str]:
         finished, round_ = state.stage == "finished", state.phase.round
@@ -161,16 +153,16 @@ class Steering:
         last = done + more if more else max(state.last, round_, 1)
         if last == state.last and not state.held and state.stage != "waiting":
             return None, f"nothing changes: {describe(state, policy)}"
-        opens = _named(state.phase) if state.stage == "waiting" else ""
-        self._remember(Control("", last, done, policy.rounds.count, opens))
-        return Steered("start", last), f"started, to round {last}"
+        control = replace(
+            self.control(), held="", last=last, since=done, count=policy.rounds.count,
+            opens=named(state.phase) if state.stage == "waiting" else "",
+        )  # fmt: skip
+        return self._remember(Choice(f"started, to round {last}", Steered("start", last), control))
 
-    def _remember(self, control: Control) -> None:
-        self._db.table("control").upsert({"lineage": self._lineage, **asdict(control)}, pk="lineage")
-
-
-def _named(phase: Phase) -> str:
-    return f"{phase.epoch}-{phase.round}-{phase.task}"
+    def _remember(self, choice: Choice) -> tuple[Steered | None, str]:
+        if choice.control is not None:
+            self._db.table("control").upsert({"lineage": self._lineage, **asdict(choice.control)}, pk="lineage")
+        return choice.steered, choice.detail
 
 
 def describe(state: State, policy: Policy) -> str:

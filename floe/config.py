@@ -56,6 +56,13 @@ def load(
     return config
 
 
+def value_of(section: str, key: str, text: str, place: str) -> Any:
+    """The value of a key that is given as text. Raises `ConfigError`, which names the place and what is allowed."""
+    hints = get_type_hints(SECTIONS[section], include_extras=True)
+    _check_known(section, key, hints, place)
+    return convert(text, hints[key], place, from_text=True)
+
+
 def variable(section: str, key: str) -> str:
     """The environment variable of a key: rounds.deadline_s -> FLOE_ROUNDS_DEADLINE_S."""
     return f"FLOE_{section}_{key}".upper()
@@ -88,8 +95,7 @@ def _section(
 ) -> Any:
     hints = get_type_hints(struct, include_extras=True)
     for key in table:
-        if key not in hints:
-            raise ConfigError(f"{path}: unknown key {key!r} in [{section}]; known: {', '.join(hints)}")
+        _check_known(section, key, hints, str(path))
     values = {}
     for key, hint in hints.items():
         if key in table:
@@ -100,6 +106,11 @@ def _section(
             flag, text = flags[f"{section}.{key}"]
             values[key] = convert(text, hint, flag, from_text=True)
     return struct(**values)
+
+
+def _check_known(section: str, key: str, hints: Mapping[str, Any], place: str) -> None:
+    if key not in hints:
+        raise ConfigError(f"{place}: unknown key {key!r} in [{section}]; known: {', '.join(hints)}")
 
 
 def convert(value: Any, hint: Any, place: str, *, from_text: bool) -> Any:

@@ -189,17 +189,23 @@ class Answer(Message, frozen=True, tag="answer", kw_only=True):
 
 
 class Command(Message, frozen=True, tag="command", kw_only=True):
-    """What an operator asks of an aggregator. `rounds`: with `start`, so many more than are done."""
+    """What an operator asks of an aggregator. `rounds`: with `start`, so many more than are done.
+
+    `plan`: with `plan`, that of the phases to come. `model`: with `promote`, the SHA-256 of the present model to be.
+    """
 
     to: Name
-    action: Literal["start", "stop", "pause", "resume", "status"]
+    action: Literal["start", "stop", "pause", "resume", "status", "plan", "promote"]
     rounds: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    plan: Plan | None = None
+    model: HashOrEmpty = ""
 
 
 class Reply(Message, frozen=True, tag="reply", kw_only=True):
     """The answer to the command with sequence number `command`, and how the rounds stand.
 
-    `newest` is the highest sequence number of a command under this key: who has lost count goes on above it.
+    `newest` is the highest sequence number of a command under this key: who has lost count goes on above it. `plan` is
+    that of the next phase to open.
     """
 
     to: Name
@@ -218,6 +224,7 @@ class Reply(Message, frozen=True, tag="reply", kw_only=True):
     refused: Count
     quorum: Count
     seconds_left: Seconds
+    plan: Plan
 
 
 M = TypeVar("M", bound=Message)

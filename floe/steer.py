@@ -1,10 +1,10 @@
-"""`floe round`: an operator's signed commands to an aggregator, and its reply."""
+"""`floe round`: an operator's signed commands to an aggregator, and its reply; what all such commands share."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -17,7 +17,11 @@ from floe.messages import Reply
 from floe.settings import Config
 from floe.terminal import printable
 
-SHOWN = ("phase", "stage", "held", "last", "online", "expected", "accepted", "refused", "quorum", "seconds_left")
+F = TypeVar("F", bound=Callable[..., Any])
+SHOWN = (
+    *("phase", "stage", "held", "last", "online", "expected", "accepted", "refused", "quorum", "seconds_left"),
+    "plan",
+)
 
 
 @click.group("round")
@@ -27,15 +31,21 @@ def round_() -> None:
 
 def _command(action: str, meaning: str, *extra: Callable[[Any], Any]) -> None:
     def run(config: Config, wait: float, as_json: bool, rounds: int | None = None) -> None:
-        _steer(config, action, rounds or 0, wait, as_json=as_json)
+        with asking(config, load_asker(config)) as connection:
+            reply = connection.ask(ROUNDS, wait, action=action, rounds=rounds or 0)
+        tell(config, reply, _words(reply) if action == "status" else "", as_json=as_json)
 
     run.__doc__ = meaning
     for option in extra:
         run = option(run)
-    run = click.option("--json", "as_json", is_flag=True, help="one JSON object")(run)
-    run = click.option("--wait", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
-                       help="seconds to wait for the reply")(run)  # fmt: skip
-    round_.command(action)(to_aggregator(run))
+    round_.command(action)(to_aggregator(reply_options(run)))
+
+
+def reply_options(command: F) -> F:
+    """`--wait` and `--json`, of a command that waits for a `Reply`."""
+    command = click.option("--json", "as_json", is_flag=True, help="one JSON object")(command)
+    return click.option("--wait", type=Numbers(0.1, 3600), default=15.0, show_default=True, metavar="S",
+                        help="seconds to wait for the reply")(command)  # fmt: skip
 
 
 _command(
@@ -49,15 +59,13 @@ _command("resume", "Take back `pause`.")
 _command("status", "Show where the rounds stand.")
 
 
-def _steer(config: Config, action: str, rounds: int, wait_s: float, *, as_json: bool) -> None:
-    with asking(config, load_asker(config)) as connection:
-        reply = connection.ask(ROUNDS, wait_s, action=action, rounds=rounds)
+def tell(config: Config, reply: Reply, more: str, *, as_json: bool) -> None:
+    """Print what became of a command, and `more` about it. Raises `FloeError` if it was not followed."""
     shown = {"done": reply.done, "detail": reply.detail} | {name: getattr(reply, name) for name in SHOWN}
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(shown)))
     elif reply.done:
-        click.echo(printable(reply.detail))
-        click.echo(_words(reply)) if action == "status" else None
+        click.echo("\n".join(filter(None, [printable(reply.detail), more])))
     if not reply.done:
         raise FloeError(f"aggregator {config.rounds.lineage!r} did not follow: {printable(reply.detail)}")
 

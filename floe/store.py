@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from floe.errors import StoreError
 from floe.migrations import known, migrations
@@ -72,3 +73,23 @@ def read_log(path: Path, *, timeout_s: float = 10.0) -> Database:
         raise StoreError(f"{path}: no log there yet; is this the folder of the aggregator's [paths] log?")
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_s)
     return Database(connection)
+
+
+def present_model(db: Database, lineage: str, epoch: int) -> dict[str, Any] | None:
+    """The row of the global model that the next round starts from: the newest, or the one that an operator chose since.
+
+    The choice holds until a newer one is made: `control.model_after` is `place_of` the model that was the newest.
+    """
+    return next(iter(db.query(_PRESENT, {"lineage": lineage, "epoch": epoch})), None)
+
+
+def place_of(epoch: int, round: int) -> str:
+    """A model's place in its lineage, as `control.model_after` has it."""
+    return f"{epoch}-{round}"
+
+
+_PRESENT = """
+SELECT m.* FROM models m LEFT JOIN control c ON c.lineage = m.lineage AND c.model_after = (
+    SELECT epoch || '-' || max(round) FROM models WHERE lineage = :lineage AND epoch = :epoch)
+WHERE m.lineage = :lineage AND m.epoch = :epoch ORDER BY m.sha256 = c.model DESC, m.round DESC LIMIT 1
+"""

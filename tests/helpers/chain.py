@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from aggregator.chain import Chain
+from aggregator.control import Control
 from aggregator.log import Log, Outcome
 from aggregator.states import State
-from aggregator.steering import Control
 from floe import weights
 from floe.files import hash_of
 from floe.identity import load_identity
@@ -43,7 +43,7 @@ def accept(chain: Chain, log: Log, phase: Phase, device: str, late: Path | None 
     """An update with weights, spooled and recorded; `late`: where the next round will find it."""
     path = late or chain.spool.path(device, phase, phase)
     weights.write(path, arrays, {"schema": SCHEMA.to_json()})
-    ended = Outcome(f"{phase.task} {device}".ljust(32, "0"), device, phase, "accepted", "", "")
+    ended = Outcome(f"{phase.task} {phase.round} {device}".ljust(32, "0"), device, phase, "accepted", "", "")
     log.pin(device, f"key of {device}")
     log.update(ended, Report(samples=10), bytes_=1, sha256=hash_of(path), suite="plaintext",
                merged=phase.round + bool(late))  # fmt: skip

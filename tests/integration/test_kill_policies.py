@@ -128,7 +128,7 @@ class Operator:
         self._federation = federation
         self.steps = steps
 
-    def asks(self, action: str, *more: str, name: str = "") -> dict[str, Any]:
+    def asks(self, action: str, *more: str, name: str = "", group: str = "round") -> dict[str, Any]:
         """The reply to a command; `name` is that in `steps`, if it is not the action."""
         federation, steps = self._federation, self.steps[name or action]
         (federation.folder / "logs" / "reply.log").unlink(missing_ok=True)
@@ -136,7 +136,7 @@ class Operator:
             federation.processes[-1].kill()
             aggregator = aggregator_at(federation, steps[0])
         flags = ("--json", "--wait", "60")
-        command = federation.start("reply", "round", action, *more, *flags, by=("helpers.hasty",))
+        command = federation.start("reply", group, action, *more, *flags, by=("helpers.hasty",))
         if steps:
             assert aggregator.wait() == -signal.SIGKILL
             print(f"killed at {name or action}: {steps.pop(0)}")
@@ -171,8 +171,14 @@ def steer(federation: Federation, operator: Operator, done: int) -> int:
     gates = [federation.folder / f"hold-{device}-{done + 2}" for device in "ab"]
     for gate in gates:
         gate.touch()
+    promoted = federation.models().get(done)
+    if promoted:
+        assert operator.asks("promote", str(done - 1), group="models")["stage"] == "finished"
+        promoted = federation.models()[done - 1]
     assert operator.asks("start", "--rounds", "3")["last"] == done + 3
     federation.until("SELECT * FROM rounds WHERE round = ? AND state = 'open'", done + 2)
+    epochs = done + 2
+    assert operator.asks("set", f"epochs={epochs}", name="plan", group="plan")["plan"]["epochs"] == epochs
     paused = operator.asks("pause")
     assert (paused["held"], paused["last"]) == ("paused", done + 3)
     resumed = operator.asks("resume")
@@ -186,4 +192,10 @@ def steer(federation: Federation, operator: Operator, done: int) -> int:
     assert operator.asks("start", "--rounds", "2", name="again")["last"] == last
     federation.until("SELECT * FROM rounds WHERE round = ? AND task = 'evaluate' AND state = 'closed'", last)
     assert sorted(federation.models())[-3:] == [done + 1, done + 3, last]
+    rounds = {row["round"]: row for row in federation.query("SELECT * FROM rounds WHERE task = 'train'")}
+    if promoted:
+        assert rounds[done + 1]["base_sha256"] == promoted
+    told = [json.loads(rounds[round_]["plan"])["epochs"] for round_ in range(done + 1, last + 1)]
+    assert told[1] != epochs, "it was open already"
+    assert told[2:] == [epochs, epochs]
     return last

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from aggregator.models_command import models
 from aggregator.registry import Model, Registry
 from floe import weights
-from floe.errors import ConfigError, DataError, FloeError, StoreError
+from floe.errors import ConfigError, DataError, FloeError, KeyFileError, StoreError
 from floe.files import hash_of
 from floe.identity import load_identity
 from floe.messages import Phase
@@ -76,6 +76,27 @@ def test_list_as_json_has_the_rows_of_the_log(federation: Path) -> None:
     found = json.loads(run("list", "--json").output)
     assert [row["round"] for row in found] == [0, 1]
     assert found[1]["samples"] == 10
+
+
+def test_list_says_which_model_is_the_present_one(federation: Path) -> None:
+    assert [line.split()[-1] == "present" for line in run("list").output.splitlines()[1:]] == [False, True]
+    with closing(sqlite3.connect(federation / "log" / "floe.sqlite")) as db, db:
+        db.execute(
+            "INSERT INTO control (lineage, held, last, since, count, opens, model, model_after) "
+            "SELECT 'main', '', 0, 1, 0, '', sha256, '1-1' FROM models WHERE round = 0"
+        )
+    assert [row["present"] for row in json.loads(run("list", "--json").output)] == [True, False]
+
+
+def test_a_model_is_chosen_by_its_round_or_the_beginning_of_its_hash(federation: Path) -> None:
+    with closing(sqlite3.connect(federation / "log" / "floe.sqlite")) as db, db:
+        for round_, sha256 in enumerate(("0" * 12 + "a" * 52, "0" * 12 + "b" * 52)):
+            db.execute("UPDATE models SET sha256 = ? WHERE round = ?", (sha256, round_))
+    assert "the hashes of models 0, 1 begin so; give more" in fails(DataError, "promote", "0" * 8)
+    assert "there are: 0, 1 (or `latest`)" in fails(DataError, "promote", "0" * 7)
+    assert "no such global model" in fails(DataError, "promote", "c" * 64)
+    for found in ("1", "0" * 12 + "b", "latest"):
+        assert "operator.pem: no operator's key here" in fails(KeyFileError, "promote", found)
 
 
 def test_show_checks_hash_and_signature_and_lists_tensors_and_updates(federation: Path) -> None:

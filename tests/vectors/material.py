@@ -208,10 +208,13 @@ def signed() -> dict[str, bytes]:
                                  staleness=10),
         "command": message(OPA, m.Command, session + 1, to="main", action="pause"),
         "command-start": message(OPA, m.Command, session + 2, to="main", action="start", rounds=5),
+        "command-plan": message(OPA, m.Command, session + 3, to="main", action="plan",
+                                plan=Plan(model="linear", scaling="none", epochs=3)),
+        "command-promote": message(OPA, m.Command, session + 4, to="main", action="promote", model=BASE.sha256),
         "reply": message(MAIN, m.Reply, session + 8, to="opa", to_key=OPA.key, command=session + 1,
                          newest=session + 1, done=True, detail="the open round goes on, no other opens", phase=PHASE,
                          stage="open", held="paused", last=10, online=2, expected=2, accepted=1, refused=0, quorum=2,
-                         seconds_left=590.5),
+                         seconds_left=590.5, plan=Plan()),
     }  # fmt: skip
 
 

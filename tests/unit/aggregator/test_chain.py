@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from aggregator import chain as chain_module
 from aggregator.chain import Chain
+from aggregator.control import Control
 from aggregator.log import Log, Outcome
 from aggregator.registry import Registry
 from aggregator.states import State
-from aggregator.steering import Control
 from floe import weights
 from floe.errors import StoreError
 from floe.identity import load_identity
@@ -133,14 +133,14 @@ def test_a_phase_that_is_closed_is_not_made_again(tmp_path: Path) -> None:
         assert log.db.execute("SELECT bytes_up FROM rounds").fetchone() == (1,)
 
 
-def restarted(folder: Path, rounds: Rounds, plan: Plan | None = None) -> tuple[State, Plan]:
+def restarted(folder: Path, rounds: Rounds, plan: Plan | None = None) -> State:
     plan = plan or Plan(scaling="none")
     with closing(Log(folder / "log")) as log:
         state = folder / "state" / "aggregator-main"
         config = Config(rounds=rounds, plan=plan, folder=folder)
         keyring = Keyring("chacha20-poly1305", bytes(32))
         made = Chain(config, log, state, load_identity(state / "keys", "main"), keyring)
-        return made.restore(100.0, Control()), made.plan
+        return made.restore(100.0, Control())
 
 
 def test_an_open_round_keeps_its_plan_and_its_time_over_a_restart(tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_an_open_round_keeps_its_plan_and_its_time_over_a_restart(tmp_path: Path
         log.open_round(TRAIN, None, Plan(epochs=3, report="accuracy"), "f" * 16, ["a", "b", "c"])
         now[0] = 500.0
         log.update(Outcome("t" * 32, "a", TRAIN, "rejected", "device", "no"), None, bytes_=0, sha256=None, suite="")
-    state, plan = restarted(tmp_path, Rounds(deadline_s=600, grace_s=30), Plan(epochs=9, report="accuracy"))
-    assert plan.epochs == 3
+    state = restarted(tmp_path, Rounds(deadline_s=600, grace_s=30), Plan(epochs=9, report="accuracy"))
+    assert state.plan.epochs == 3
     assert state.deadline == pytest.approx(200.0)  # 100 are left, of the three one is refused
-    state, _ = restarted(tmp_path, Rounds(deadline_s=510, grace_s=30), Plan(report="accuracy"))
+    state = restarted(tmp_path, Rounds(deadline_s=510, grace_s=30), Plan(report="accuracy"))
     assert state.deadline == pytest.approx(130.0)  # 10 are left: the devices get the grace to come back
 
 

@@ -52,7 +52,7 @@ def test_a_damaged_spool_file_is_not_in_the_mean_and_the_round_goes_on_without_i
     bad = content_of(path) if damage != "missing" else None
     with started(folder) as (_, state, log):
         assert (state.accepted, state.refused) == (frozenset({"b"}), frozenset({"a"}))
-        ended = log.outcome("train a".ljust(32, "0"))
+        ended = log.outcome("train 1 a".ljust(32, "0"))
         assert ended is not None
         assert (ended.outcome, ended.reason) == ("rejected", "storage")
         assert str(path) in ended.detail
@@ -86,7 +86,7 @@ def test_a_damaged_late_update_is_not_merged_into_the_round_that_is_still_to_ope
     (DAMAGE | {"missing": Path.unlink})[damage](path)
     with started(folder) as (_, state, log):
         assert (state.phase.round, state.merged) == (2, 0)
-        ended = log.outcome("train c".ljust(32, "0"))
+        ended = log.outcome("train 1 c".ljust(32, "0"))
         assert ended is not None
         assert (ended.outcome, ended.reason) == ("rejected", "storage")
 

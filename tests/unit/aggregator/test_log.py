@@ -15,7 +15,7 @@ from floe.errors import StoreError
 from floe.messages import Phase, Status
 from floe.plan import Plan
 from floe.report import Metrics, Report
-from floe.store import CSV, FILE, open_log, read_log
+from floe.store import CSV, FILE, open_log, present_model, read_log
 
 TRAIN = Phase("main", 1, 1, "train")
 
@@ -113,7 +113,7 @@ def test_the_metrics_of_a_model_are_measured_by_the_phase_that_starts_from_it(tm
     record(log, (outcome("t1"), report(0.5, 10, 0.8)), (outcome("t2", "b"), report(1.0, 30)))
     record(log, (outcome("t3", "c", "rejected"), report(0.0, 1000)))
     log.close_round(TRAIN, up=5, down=6, model=None)
-    measured = log.newest_model("main", 1)
+    measured = present_model(log.db, "main", 1)
     assert measured is not None
     assert (measured["accuracy"], measured["roc_auc"], measured["test_samples"]) == (0.875, 0.8, 40)
     closed = next(iter(log.db.query("SELECT * FROM rounds")))

@@ -413,7 +413,7 @@ def test_more_rounds_may_be_asked_for_after_the_end() -> None:
 EVENTS: list[Event] = [
     *(kind(device) for kind in (Online, Offline) for device in "abc"),
     *(Answered(device, accepted=a, late=late) for device in "abc" for a in (True, False) for late in (True, False)),
-    *(Steered(action, 5) for action in ("start", "stop", "pause", "resume")),
+    *(Steered(action, 5) for action in ("start", "stop", "pause", "resume", "plan", "promote")),
     *(Closed(), Closed(enough="it is"), Voided(), Tick()),
 ]
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from helpers.wire import ANN, EVE
 
+from aggregator.control import Control
 from aggregator.log import Log
 from aggregator.phases import Policy
 from aggregator.states import State, Steered
-from aggregator.steering import Control, Steering
+from aggregator.steering import Steering
 from floe.identity import Identity
 from floe.messages import Command, Phase
 from floe.operators import read_operators
@@ -44,7 +45,7 @@ def told() -> list[str]:
 def opened(folder: Path, told: list[str]) -> Iterator[Steering]:
     """The steering as an aggregator has it after a start."""
     with closing(Log(folder)) as log:
-        yield Steering(log.db, "main", partial(read_operators, folder / "operators.pub"), told.append)
+        yield Steering(log.db, "main", partial(read_operators, folder / "operators.pub"), told.append, lambda row: None)
 
 
 @pytest.fixture

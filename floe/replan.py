@@ -1,0 +1,64 @@
+"""`floe plan`: the training plan that an aggregator has for its next phases, and another one for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from floe.asker import load_asker
+from floe.asking import ROUNDS, asking
+from floe.cli import to_aggregator
+from floe.config import value_of
+from floe.errors import ConfigError
+from floe.plan import Plan
+from floe.settings import Config
+from floe.steer import reply_options, tell
+
+
+@click.group()
+def plan() -> None:
+    """The training plan of a running aggregator. Commands are signed with the operator's key (`floe key operator`)."""
+
+
+@plan.command("show")
+@reply_options
+@to_aggregator
+def show_command(config: Config, wait: float, as_json: bool) -> None:
+    """Show the plan of the next phase that opens, as floe.toml would have it."""
+    with asking(config, load_asker(config)) as connection:
+        reply = connection.ask(ROUNDS, wait, action="status")
+    tell(config, reply, _words(reply.plan), as_json=as_json)
+
+
+@plan.command("set")
+@click.argument("pairs", metavar="KEY=VALUE...", nargs=-1, required=True)
+@reply_options
+@to_aggregator
+def set_command(config: Config, pairs: Sequence[str], wait: float, as_json: bool) -> None:
+    """Change keys of the plan: from the next phase that opens, which the reply names. The others stay as they are.
+
+    The keys and their values are those of [plan] in floe.toml (`floe init --print`). What is set so counts until
+    floe.toml has another plan, or it is set again.
+    """
+    changes = dict(_pair(pair) for pair in pairs)
+    with asking(config, load_asker(config)) as connection:
+        reply = connection.ask(ROUNDS, wait, action="status")
+        if reply.done:
+            wanted = msgspec.structs.replace(reply.plan, **changes)
+            reply = connection.ask(ROUNDS, wait, action="plan", plan=wanted)
+    tell(config, reply, "", as_json=as_json)
+
+
+def _pair(pair: str) -> tuple[str, Any]:
+    key, equals, text = pair.partition("=")
+    if not equals:
+        raise ConfigError(f"{pair}: give KEY=VALUE, for example epochs=3; known: {', '.join(Plan.__struct_fields__)}")
+    return key, value_of("plan", key, text, f"[plan] {key}")
+
+
+def _words(plan: Plan) -> str:
+    return "\n".join(["[plan]", *(f"{key} = {json.dumps(value)}" for key, value in msgspec.to_builtins(plan).items())])
