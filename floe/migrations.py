@@ -219,12 +219,11 @@ CREATE TABLE standing (
 
 CREATE TABLE broker (topic TEXT PRIMARY KEY, value TEXT NOT NULL, time TEXT NOT NULL);
 
-UPDATE devices SET
-    rounds = (SELECT count(*) FROM updates u WHERE u.device = devices.device AND task = 'train'
-        AND outcome = 'accepted'),
-    bytes = (SELECT coalesce(sum(bytes), 0) FROM updates u WHERE u.device = devices.device),
-    trained = (SELECT max(id) FROM updates u WHERE u.device = devices.device AND task = 'train'
-        AND outcome = 'accepted');
+UPDATE devices SET rounds = sums.rounds, bytes = sums.bytes, trained = sums.trained FROM (
+    SELECT device, sum(task = 'train' AND outcome = 'accepted') AS rounds, sum(bytes) AS bytes,
+        max(iif(task = 'train' AND outcome = 'accepted', id, NULL)) AS trained
+    FROM updates NOT INDEXED GROUP BY device) AS sums
+WHERE sums.device = devices.device;
 
 UPDATE rounds AS r SET (local_loss, local_accuracy, local_roc_auc) = (
     SELECT sum(loss * test_samples) / sum(test_samples), sum(accuracy * test_samples) / sum(test_samples),
