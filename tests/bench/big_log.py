@@ -192,7 +192,6 @@ class BigLog:
                 for name in self._names:
                     _insert(db, "journal", self._line(name, moment, chance))
             db.execute(NEWEST_VITALS)
-            db.execute(SUMS)
             _insert(db, "standing", self._standing(rounds))
             for topic, value in (("clients/connected", len(self._expected)), ("messages/received", 10**9)):
                 _insert(db, "broker", {"topic": f"$SYS/broker/{topic}", "value": str(value), "time": self._clock.now()})
@@ -222,13 +221,6 @@ class BigLog:
 
 NEWEST_VITALS = "UPDATE devices SET vitals = (SELECT max(id) FROM vitals v WHERE v.member = devices.device)"
 
-# The seam: until `Log.update` and `Log.close_round` keep these, they are counted here as migration m006 does.
-SUMS = """
-UPDATE devices SET rounds = s.rounds, bytes = s.bytes, trained = s.trained FROM (
-    SELECT device, sum(outcome = 'accepted') AS rounds, sum(bytes) AS bytes, max(iif(outcome = 'accepted', id, NULL))
-        AS trained FROM updates NOT INDEXED WHERE task = 'train' GROUP BY device) s
-WHERE s.device = devices.device
-"""
 SHARES = """
 UPDATE updates SET weight = samples * 1.0 / (SELECT sum(samples) FROM updates WHERE lineage = :lineage AND epoch = 1
     AND merged = :round AND task = 'train' AND outcome = 'accepted')
