@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui.login import is_let_in
+from ui.login import is_let_in, offer_leaving
 from ui.pages import control, data, devices, log, models, network, overview
 from ui.serving import config
 
@@ -27,4 +27,6 @@ def show() -> None:
         st.Page(show, title=title, url_path=title.lower(), icon=icon, default=title == "Overview")
         for title, show, icon in PAGES
     ]
-    st.navigation(pages).run()
+    page = st.navigation(pages)
+    offer_leaving(config().ui.password)
+    page.run()
