@@ -69,13 +69,14 @@ def draw(db: Database, *, may_steer: bool) -> None:
                 width="stretch",
                 disabled=not may_steer or busy is not None or not makes_sense(action.name, now, rounds),
                 on_click=_click,
-                args=(action.name, rounds),
+                args=(action.name,),
             )
             st.caption(action.does)
     answer(PLACE)
 
 
-def _click(action: str, rounds: int) -> None:
+def _click(action: str) -> None:
+    rounds = st.session_state[ROUNDS]  # as it is now: it may have been typed since the button was drawn
     ask(PLACE, "round", action, *(("--rounds", str(rounds)) if action == "start" and rounds else ()))
 
 
