@@ -47,9 +47,12 @@ _GUESSES = Guesses()
 
 
 def is_let_in(kept: str) -> bool:
-    """Whether this visitor has given the password; draws the question otherwise. `kept` is its hash, empty: none."""
-    if not kept or st.session_state.get(LET_IN) == kept:
-        return True
+    """Whether this visitor has given the password. `kept` is its hash, empty: none."""
+    return not kept or st.session_state.get(LET_IN) == kept
+
+
+def ask(kept: str) -> None:
+    """Draw the question."""
     st.title("Floe")
     with st.form("login", clear_on_submit=True):
         given = st.text_input("Password", type="password", key=GIVEN, autocomplete="current-password")
@@ -59,7 +62,6 @@ def is_let_in(kept: str) -> bool:
                 st.session_state[LET_IN] = kept
                 st.rerun()
             st.error("Not the password." if right is False else f"One guess in {REST_S:g} s: try again.")
-    return False
 
 
 def offer_leaving(kept: str) -> None:

@@ -49,12 +49,12 @@ def draw(db: Database, *, may_steer: bool) -> None:
 
 def _field(column: Any, key: str, name: str, value: Any, *, disabled: bool) -> str:
     meaning, limits, _ = describe("plan", name)
-    kind, label, about = bare(HINTS[name]), plain(name), plain(f"{meaning}: {limits}")
+    kind, about = bare(HINTS[name]), plain(f"{meaning}: {limits}")
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         at = choices.index(value)
-        return str(column.selectbox(label, choices, at, key=key, help=about, disabled=disabled))
-    return str(column.text_input(label, text_of(value), key=key, help=about, disabled=disabled))
+        return str(column.selectbox(name, choices, at, key=key, help=about, disabled=disabled))
+    return str(column.text_input(name, text_of(value), key=key, help=about, disabled=disabled))
 
 
 def _send(plan: Plan, given: dict[str, str]) -> None:
