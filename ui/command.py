@@ -30,7 +30,7 @@ def ui(config: Config, new_password: bool) -> None:
     if new_password:
         click.echo(f'password = "{hashed(_asked())}"')
         return
-    _check_access(config)
+    check_access(config)
     try:
         from ui.server import serve
     except ImportError:
@@ -61,9 +61,13 @@ def _asked() -> str:
     return given
 
 
-def _check_access(config: Config) -> None:
+def check_access(config: Config) -> None:
+    """Who can reach the page, and whether that needs a password. Raises `ConfigError`."""
     if config.ui.password:
         check_form(config.ui.password)
+        if config.file is not None and config.file.stat().st_mode & 0o004:
+            note = f"note: others on this machine can read {config.file}, and guess at the password: chmod o-r"
+            click.echo(f"{note} {config.file}", err=True)
     elif not _is_loopback(config.ui.bind):
         raise ConfigError(
             f"[ui] bind = {config.ui.bind!r} shows the page to others, so it needs a password: "

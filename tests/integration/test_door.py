@@ -18,7 +18,9 @@ from helpers.page import ADDRESS
 from helpers.process import environment
 from websockets.sync.client import connect
 
+from floe.config import load
 from floe.store import open_log, read_log
+from ui.command import check_access
 from ui.password import hashed
 
 KEPT = hashed("correct horse", cost=2**14)
@@ -112,6 +114,17 @@ def test_a_new_password_is_read_from_stdin_and_printed_as_a_line_that_the_page_t
     (tmp_path / "floe.toml").write_text(f"[ui]\n{done.stdout}")
     with served(tmp_path) as running:
         assert running.ask()[0] == 200
+
+
+@pytest.mark.parametrize(("mode", "noted"), [(0o644, True), (0o640, False)])
+def test_a_hash_that_others_can_read_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int, noted: bool
+) -> None:
+    path = tmp_path / "floe.toml"
+    path.write_text(f'[ui]\npassword = "{KEPT}"\n')
+    path.chmod(mode)
+    check_access(load(environ={}, file=path))
+    assert ("chmod o-r" in capsys.readouterr().err) == noted
 
 
 @pytest.mark.parametrize("given", ["", "\n"])
