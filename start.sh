@@ -12,7 +12,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin
 usage() {
     cat <<'TEXT'
 ./start.sh               a menu
-./start.sh demo [...]    set up, then a whole federation on this machine (flags of `floe demo`)
+./start.sh demo [...]    set up, then a whole federation on this machine (flags of `floe demo`: --ui shows it in a browser)
+./start.sh ui [...]      set up, then the page: watch and steer the federation of this folder in a browser
 ./start.sh test [...]    set up, then every check and test (arguments of pytest)
 ./start.sh setup         set up only
 ./start.sh COMMAND ...   set up, then `floe COMMAND ...`: broker, aggregator, join, client, prepare, models, tail, ...
@@ -50,6 +51,7 @@ step() {
 
 # --- set-up --------------------------------------------------------------------------------------------------------
 
+# missing_packages WHAT: for what is going to be run.
 missing_packages() {
     command -v mosquitto >/dev/null || echo mosquitto
     { command -v mosquitto_sub && command -v mosquitto_pub; } >/dev/null || echo mosquitto-clients
@@ -57,6 +59,8 @@ missing_packages() {
     if ! [[ -x $venv/bin/python ]] && ! { find_python && "$python" -c 'import ensurepip, venv' 2>/dev/null; }; then
         echo python3-venv
     fi
+    # The page's tests look at it in a real browser.
+    if [[ $1 == test ]] && ! command -v chromium >/dev/null; then echo chromium; fi
 }
 
 install_packages() {
@@ -151,6 +155,7 @@ check_torch() {
     give a folder with a wheel for CPUs as PIP_FIND_LINKS, or look into $log"
 }
 
+# set_up WHAT: whatever is needed to run it.
 set_up() {
     local packages
     # One at a time; the lock is the folder itself and ends with this process.
@@ -158,7 +163,7 @@ set_up() {
     flock -n 9 || { say "Another set-up is running here; waiting for it."; flock 9; }
     trap 'say; say "start.sh: interrupted; the next run repairs what is half done"; exit 130' INT TERM
     check_python
-    mapfile -t packages < <(missing_packages)
+    mapfile -t packages < <(missing_packages "$1")
     if ((${#packages[@]})); then install_packages "${packages[@]}"; fi
     if ! up_to_date; then
         say "${bold}Setting Floe up in $venv${plain}"
@@ -195,12 +200,13 @@ menu() {
     local choice rest
     say "${bold}Floe${plain}: federated learning on the edge"
     PS3="number (Ctrl-D leaves): "
-    select choice in demo test broker aggregator join client prepare models tail shell; do
+    select choice in demo 'demo --ui' test ui broker aggregator join client prepare models tail shell; do
         case $choice in
         '') say "a number from the list, please" ;;
-        demo | test | broker | aggregator | shell) run "$choice" ;;
+        'demo --ui') run demo --ui ;;
+        demo | test | ui | broker | aggregator | shell) run "$choice" ;;
         *)
-            set_up
+            set_up "$choice"
             floe "$choice" --help >&2 || true
             IFS= read -r -p "floe $choice " rest || exit 0
             # Words as a shell would split them, quotes included, but nothing expanded or run.
@@ -214,7 +220,7 @@ menu() {
 run() {
     local what=$1
     shift
-    set_up
+    set_up "$what"
     case $what in
     setup) say "Ready: $venv/bin/floe" ;;
     test) run_tests "$@" ;;

@@ -20,7 +20,7 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
-from demo import enrol
+from demo import enrol, page
 from demo import folder as demo_folder
 from demo.display import Display, round_table, score_words
 from demo.folder import CLIENTS, Settings
@@ -39,6 +39,8 @@ from floe.terminal import size_words
 POLL_S = 0.2
 SIGTERM_CODE = 143  # as the shell gives it
 Stopped = Callable[[], bool]
+Tell = Callable[[Config], None]
+Values = dict[str, dict[str, Any]]
 MODELS = ("autoencoder", "cnn", "linear", "mlp")
 
 
@@ -71,8 +73,9 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
 @click.option("--out", type=click.Path(path_type=Path), help="folder of the run  [default: runs/DATA-DATE-TIME]")
 @click.option("--patience", type=Numbers(min=1), default=600.0, show_default=True, metavar="S",
               callback=_finite, help="give up when nothing has moved for so many seconds")  # fmt: skip
+@click.option("--ui", "with_page", is_flag=True, help="the page (`floe ui`) beside it; stays until Ctrl-C")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout, progress on stderr")
-def demo(out: Path | None, patience: float, as_json: bool, **choices: Any) -> None:
+def demo(out: Path | None, patience: float, with_page: bool, as_json: bool, **choices: Any) -> None:
     """Run a whole federation on this machine and show how it learns.
 
     A folder is one data set to divide, or holds a folder of features for each device (train_x.npy ...).
@@ -80,52 +83,83 @@ def demo(out: Path | None, patience: float, as_json: bool, **choices: Any) -> No
     the models; in it `floe broker`, `floe aggregator` and `floe client` go on by hand.
     """
     settings, console, started = Settings(**choices), Console(stderr=as_json), time.monotonic()
+    if with_page:
+        page.check()
+
+    def tell(config: Config) -> None:
+        with closing(read_log(_log(config)).conn) as connection:
+            result = summary(Database(connection))
+        if as_json:
+            click.echo(json.dumps(_fields(config, result, time.monotonic() - started)))
+            sys.stdout.flush()
+        else:
+            _tell(console, config, result, time.monotonic() - started)
+
     with stopping() as stop, demo_folder.run_folder(out, settings) as folder:
         display = Display(console, settings.title, settings.rounds, live=console.is_terminal and not as_json)
-        config = _run(folder, settings, patience, display, stop)
+        config = _run(folder, settings, patience, display, stop, tell if with_page else None)
     if config is None:
         click.echo(f"floe: stopped before every round was closed; what was done is in {_near(folder)}", err=True)
         sys.exit(stop.code or SIGTERM_CODE)
-    with closing(read_log(_log(config)).conn) as connection:
-        result = summary(Database(connection))
-    if as_json:
-        click.echo(json.dumps(_fields(config, result, time.monotonic() - started)))
-    else:
-        _tell(console, config, result, time.monotonic() - started)
+    if not with_page:
+        tell(config)
 
 
-def _run(folder: Path, settings: Settings, patience_s: float, display: Display, stop: Stopped) -> Config | None:
-    """The federation from its first process to its last; None if it was stopped."""
+def _run(
+    folder: Path, settings: Settings, patience_s: float, display: Display, stop: Stopped, tell: Tell | None
+) -> Config | None:
+    """The federation from its first process to its last; None if it was stopped before every round had closed.
+
+    With `tell` there is a page: when the rounds are over they are told, and all goes on until `stop`.
+    """
     port, devices = free_port(), demo_folder.own_devices(settings)
-    count = len(devices) or settings.clients or CLIENTS
-    values = demo_folder.decided(settings, port, count)
+    values = demo_folder.decided(settings, port, len(devices) or settings.clients or CLIENTS)
     environ = demo_folder.environment(values, os.environ)
-    with Children(folder, environ) as children, display:
-        display.stage("starting the broker" if devices else "starting the broker, dividing the data")
-        broker = children.start("broker", "broker", "--port", str(port))
-        if not devices:
-            children.wait(children.start("split", *settings.split_arguments(count)), stop)
-            devices = {f"device-{number}": folder / "features" / f"device-{number}" for number in range(1, count + 1)}
-        await_port(broker, port, stop)
-        if stop():
+    with Children(folder, environ) as children:
+        with display:
+            config = _started(children, folder, settings, values, devices, display, stop)
+            address = page.start(children, display.tell, stop, enrols=settings.enrols) if config and tell else ""
+            done = config is not None and _follow(children, config, patience_s, display, stop)
+        if config is None or not done:
             return None
-        plan = demo_folder.plan_for(settings, next(iter(devices.values())))
-        config = demo_folder.write(folder, values, plan, environ)
-        demo_folder.write_key(folder, settings)
-        display.stage(f"the run is kept in {_near(folder)}")
-        if settings.enrols:
-            display.stage("making the federation, letting the devices in")
-            enrol.found(children, stop)
-        children.start("aggregator", "aggregator")
-        if settings.enrols:
-            enrol.let_in(children, list(devices), stop)
-        if stop():
-            return None
-        for name, features in devices.items():
-            children.start(name, "client", "--id", name, "--data", str(features))
-        sealed = f"{'enrolled, ' if settings.enrols else ''}suite {config.security.suite}"
-        display.stage(f"model {config.plan.model}, {len(devices)} devices, {sealed}")
-        return config if _follow(children, config, patience_s, display, stop) else None
+        if tell:
+            tell(config)
+            display.tell(f"the page: {address} (Ctrl-C ends it, and the federation)")
+            page.stay(children, stop)
+        return config
+
+
+def _started(
+    children: Children, folder: Path, settings: Settings, values: Values, devices: dict[str, Path], display: Display,
+    stop: Stopped,
+) -> Config | None:  # fmt: skip
+    """Broker, data, aggregator and devices; None if it was stopped. `devices` are those that the data brings."""
+    port, count = values["mqtt"]["port"], values["rounds"]["devices"]
+    display.stage("starting the broker" if devices else "starting the broker, dividing the data")
+    broker = children.start("broker", "broker", "--port", str(port))
+    if not devices:
+        children.wait(children.start("split", *settings.split_arguments(count)), stop)
+        devices = {f"device-{number}": folder / "features" / f"device-{number}" for number in range(1, count + 1)}
+    await_port(broker, port, stop)
+    if stop():
+        return None
+    plan = demo_folder.plan_for(settings, next(iter(devices.values())))
+    config = demo_folder.write(folder, values, plan, demo_folder.environment(values, os.environ))
+    demo_folder.write_key(folder, settings)
+    display.stage(f"the run is kept in {_near(folder)}")
+    if settings.enrols:
+        display.stage("making the federation, letting the devices in")
+        enrol.found(children, stop)
+    children.start("aggregator", "aggregator")
+    if settings.enrols:
+        enrol.let_in(children, list(devices), stop)
+    if stop():
+        return None
+    for name, features in devices.items():
+        children.start(name, "client", "--id", name, "--data", str(features))
+    sealed = f"{'enrolled, ' if settings.enrols else ''}suite {config.security.suite}"
+    display.stage(f"model {config.plan.model}, {len(devices)} devices, {sealed}")
+    return config
 
 
 def _follow(children: Children, config: Config, patience_s: float, display: Display, stop: Stopped) -> bool:

@@ -36,7 +36,7 @@ class Display:
         if self._live:
             self._live.start()
         else:
-            self._console.print(self._title, highlight=False, markup=False, soft_wrap=True)
+            self.tell(self._title)
         return self
 
     def __exit__(
@@ -50,7 +50,11 @@ class Display:
         if self._live:
             self._live.update(Group(Text(self._title, style="bold"), Text(text)), refresh=True)
         else:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def update(self, now: Progress) -> None:
         """Show where the federation is."""
@@ -65,7 +69,7 @@ class Display:
         for line in [*lines, *refused]:
             if line not in self._told:
                 self._told.add(line)
-                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+                self.tell(line)
 
 
 def picture(title: str, now: Progress, rounds: int, seconds: float) -> Group:

@@ -9,7 +9,7 @@ source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 prefix=/opt/floe
 units=/etc/systemd/system
 dry=
-parts=(floe broker edge_client aggregator demo deploy pyproject.toml requirements.txt README.md start.sh)
+parts=(floe broker edge_client aggregator ui demo bench deploy pyproject.toml requirements.txt README.md start.sh)
 
 usage() {
     cat <<'TEXT'
@@ -90,7 +90,7 @@ unit() {
 account
 program
 configuration
-for name in floe-broker.service floe-aggregator.service floe-client@.service; do unit "$name"; done
+for name in floe-broker.service floe-aggregator.service floe-client@.service floe-ui.service; do unit "$name"; done
 if [[ -d /run/systemd/system ]]; then do_ systemctl daemon-reload; fi
 
 cat <<TEXT
@@ -103,5 +103,7 @@ and on a device, with the code of \`floe invite\`:
   sudo systemctl enable --now floe-broker floe-aggregator        where the broker and the aggregator run
   sudo systemctl enable --now floe-client@NAME                   on a device; its data: FLOE_DEVICE_DATA=... in
                                                                  /etc/floe/client-NAME.environment
+  sudo systemctl enable --now floe-ui                            beside the aggregator: the page, for this machine alone
+                                                                 until [ui] has a password (floe ui --new-password)
 Debian starts a Mosquitto of its own on port 1883: sudo systemctl disable --now mosquitto, or another mqtt.port.
 TEXT

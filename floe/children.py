@@ -129,16 +129,18 @@ def _terminate(children: Sequence[Child], stop_s: float) -> None:
             continue
 
 
-def await_port(broker: Child, port: int, stopped: Callable[[], bool]) -> None:
-    """Until a broker takes connections on a port of this machine, or `stopped`. Raises its error, or `BrokerError`."""
+def await_port(child: Child, port: int, stopped: Callable[[], bool]) -> None:
+    """Until a broker, or a page, takes connections on a port of this machine, or `stopped`. Raises its error, or
+    `BrokerError`.
+    """
     until = time.monotonic() + BROKER_S
     while not stopped():
-        if broker.process.poll() is not None:
-            raise broker.fault()
+        if child.process.poll() is not None:
+            raise child.fault()
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
             return
         if time.monotonic() > until:
-            raise BrokerError(f"the broker does not answer on port {port} after {BROKER_S:g} s; see {broker.log}")
+            raise BrokerError(f"{child.name}: no answer on port {port} after {BROKER_S:g} s; see {child.log}")
         time.sleep(0.05)
 
 

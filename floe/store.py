@@ -5,6 +5,7 @@ Times are UTC, ISO 8601, text that sorts. A value that a device did not give is 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,8 +72,20 @@ def read_log(path: Path, *, timeout_s: float = 10.0) -> Database:
     """
     if not path.is_file():
         raise StoreError(f"{path}: no log there yet; is this the folder of the aggregator's [paths] log?")
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_s)
+    mode = "mode=ro&immutable=1" if _is_at_rest_and_not_ours(path) else "mode=ro"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=timeout_s)
     return Database(connection)
+
+
+def _is_at_rest_and_not_ours(path: Path) -> bool:
+    """Whether nobody has it open, in a folder where we may not make the files through which a WAL is read.
+
+    Then SQLite reads it only when told that it does not change (https://www.sqlite.org/wal.html#read_only_databases).
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    return not wal.exists() and not os.access(
+        path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids
+    )
 
 
 def present_model(db: Database, lineage: str, epoch: int) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
-from pathlib import Path
 
 import click
 
@@ -15,20 +14,8 @@ from floe.settings import Config
 from ui.password import check_form, hashed
 from ui.serving import serve_for
 
-APP = Path(__file__).with_name("entry") / "app.py"
-# Nothing of Streamlit's own that talks to the outside, watches files, or shows its insides to a reader.
-OPTIONS = {
-    "browser_gatherUsageStats": False,
-    "client_showErrorDetails": "none",
-    "client_toolbarMode": "minimal",
-    "global_developmentMode": False,
-    "logger_hideWelcomeMessage": True,
-    "logger_level": "error",
-    "server_fileWatcherType": "none",
-    "server_headless": True,
-    "server_maxUploadSize": 1,
-    "server_runOnSave": False,
-}
+MISSING = f"the page needs Streamlit: {sys.executable} -m pip install 'floe[ui]'"
+LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 @click.command()
@@ -41,28 +28,46 @@ def ui(config: Config, new_password: bool) -> None:
     the password of [ui]; without TLS before it (a reverse proxy, ssh -L) others on the way can read along.
     """
     if new_password:
-        asked = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
-        click.echo(f'password = "{hashed(asked)}"')
+        click.echo(f'password = "{hashed(_asked())}"')
         return
-    _check_access(config)
-    port = _free_port(config)
+    check_access(config)
     try:
-        from streamlit import config as options
-        from streamlit.web import bootstrap
+        from ui.server import serve
     except ImportError:
-        raise ConfigError(f"the page needs Streamlit: {sys.executable} -m pip install 'floe[ui]'") from None
+        raise ConfigError(MISSING) from None
     serve_for(config)
-    given = {**OPTIONS, "server_address": config.ui.bind, "server_port": port}
-    for name, value in given.items():
-        options.set_option(name.replace("_", ".", 1), value)
-    click.echo(f"the page: http://{_shown(config.ui.bind)}:{port} (Ctrl-C ends it)")
+    with _listening(config) as listening:
+        address, port = listening.getsockname()[:2]
+        # Without a password only this machine may ask, by its own names; with one, by whatever name a proxy gives it.
+        hosts = () if config.ui.password else (*LOCAL, config.ui.bind.lower(), address)
+        code = serve(listening, hosts, lambda: _tell(address, port))
+    sys.exit(code)
+
+
+def _tell(address: str, port: int) -> None:
+    shown = f"[{address}]" if ":" in address else address
+    click.echo(f"the page: http://{shown}:{port} (Ctrl-C ends it)")
     sys.stdout.flush()
-    bootstrap.run(str(APP), False, [], given)
 
 
-def _check_access(config: Config) -> None:
+def _asked() -> str:
+    """A password that was typed twice, or one line of stdin. Raises `ConfigError` for none."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        given = str(click.prompt("password", hide_input=True, confirmation_prompt=True, err=True))
+    else:
+        given = sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
+    if not given:
+        raise ConfigError("--new-password: no password was given: type one, or write it as a line to stdin")
+    return given
+
+
+def check_access(config: Config) -> None:
+    """Who can reach the page, and whether that needs a password. Raises `ConfigError`."""
     if config.ui.password:
         check_form(config.ui.password)
+        if config.file is not None and config.file.stat().st_mode & 0o004:
+            note = f"note: others on this machine can read {config.file}, and guess at the password: chmod o-r"
+            click.echo(f"{note} {config.file}", err=True)
     elif not _is_loopback(config.ui.bind):
         raise ConfigError(
             f"[ui] bind = {config.ui.bind!r} shows the page to others, so it needs a password: "
@@ -77,21 +82,22 @@ def _is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def _free_port(config: Config) -> int:
-    """The port to serve at. Raises `ConfigError` for an address that is not here, or one that is taken."""
+def _listening(config: Config) -> socket.socket:
+    """A socket of the page's address. Raises `ConfigError` for an address that is not here, or one that is taken."""
     address, port = config.ui.bind, config.ui.port
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
-            return int(probe.getsockname()[1])
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(place)
+            listening.listen()
+        except OSError:
+            listening.close()
+            raise
     except OSError as error:
         raise ConfigError(
             f"the page cannot be served at {address}:{port} ({error.strerror or error}): choose another with --port, "
             "or --bind"
         ) from None
-
-
-def _shown(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+    return listening

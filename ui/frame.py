@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui.login import is_let_in
+from ui.login import ask, is_let_in, offer_leaving
 from ui.pages import control, data, devices, log, models, network, overview
 from ui.serving import config
 
@@ -21,10 +21,16 @@ PAGES = (
 
 def show() -> None:
     """Draw the page that was asked for, for whoever may see it."""
-    if not is_let_in(config().ui.password):
-        return
     pages = [
         st.Page(show, title=title, url_path=title.lower(), icon=icon, default=title == "Overview")
         for title, show, icon in PAGES
     ]
-    st.navigation(pages).run()
+    kept = config().ui.password
+    let_in = is_let_in(kept)
+    # Named to Streamlit before the password too: it forgets otherwise which page was asked for.
+    page = st.navigation(pages, position="sidebar" if let_in else "hidden")
+    if let_in:
+        offer_leaving(kept)
+        page.run()
+    else:
+        ask(kept)

@@ -4,34 +4,68 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
 from ui.password import matches
 
-LET_IN = "let in"
-REST_S = 2.0  # between two guesses, of whomever
-_one_at_a_time = threading.Lock()
+LET_IN, GIVEN = "let in", "password"
+REST_S = 2.0  # between two guesses from one address
+ADDRESSES = 10_000  # that are remembered at once
+
+
+class Guesses:
+    """One guess from an address, then a rest; nobody waits meanwhile, and nobody else is kept from guessing.
+
+    What a guess costs in memory is paid once at a time, of whomever.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._computing = threading.Lock()
+        self._rests: dict[str, float] = {}
+
+    def try_(self, given: str, kept: str, address: str) -> bool | None:
+        """Whether it is the password; None, unseen, if the address has just guessed."""
+        with self._lock:
+            now = self._clock()
+            if self._rests.get(address, now) > now:
+                return None
+            if len(self._rests) >= ADDRESSES:
+                self._rests = {place: until for place, until in self._rests.items() if until > now}
+            self._rests[address] = now + REST_S
+        with self._computing:
+            right = matches(given, kept)
+        if right:
+            self._rests.pop(address, None)
+        return right
+
+
+_GUESSES = Guesses()
 
 
 def is_let_in(kept: str) -> bool:
-    """Whether this visitor has given the password; draws the question otherwise. `kept` is its hash, empty: none."""
-    if not kept or st.session_state.get(LET_IN) == kept:
-        return True
+    """Whether this visitor has given the password. `kept` is its hash, empty: none."""
+    return not kept or st.session_state.get(LET_IN) == kept
+
+
+def ask(kept: str) -> None:
+    """Draw the question."""
     st.title("Floe")
-    with st.form("login"):
-        given = st.text_input("Password", type="password")
+    with st.form("login", clear_on_submit=True):
+        given = st.text_input("Password", type="password", key=GIVEN, autocomplete="current-password")
         if st.form_submit_button("Enter"):
-            if _guess(given, kept):
+            right = _GUESSES.try_(given, kept, st.context.ip_address or "")
+            if right:
                 st.session_state[LET_IN] = kept
                 st.rerun()
-            st.error("Not the password.")
-    return False
+            st.error("Not the password." if right is False else f"One guess in {REST_S:g} s: try again.")
 
 
-def _guess(given: str, kept: str) -> bool:
-    with _one_at_a_time:
-        right = matches(given, kept)
-        if not right:
-            time.sleep(REST_S)
-        return right
+def offer_leaving(kept: str) -> None:
+    """Draw the way out, for who came in by a password."""
+    if kept and st.sidebar.button("Log out", icon=":material/logout:"):
+        st.session_state.clear()
+        st.rerun()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -219,6 +221,27 @@ def test_when_it_is_stopped_no_process_survives(tmp_path: Path, mine: Path, numb
     await_none(tmp_path / "run")
     assert "what was done is in run" in err
     assert "Traceback" not in err
+
+
+def test_with_its_page_a_demo_that_is_over_stays_to_be_steered(tmp_path: Path, mine: Path) -> None:
+    with running(tmp_path, mine, "--ui", "--json", "--rounds", "1") as demo:
+        assert demo.stdout
+        told = json.loads(demo.stdout.readline())
+        assert told["rounds"] == 1
+        log = (tmp_path / "run" / "logs" / "ui.log").read_text()
+        (address,) = re.findall(r"http://127\.0\.0\.1:\d+", log)
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert page.status == 200
+        steered = subprocess.run(
+            [sys.executable, "-m", "floe", "round", "start", "--rounds", "1"], cwd=tmp_path / "run",
+            env=environment(), capture_output=True, text=True, timeout=WAIT_S,
+        )  # fmt: skip
+        assert steered.stdout == "started, to round 2\n", steered.stderr
+        demo.send_signal(signal.SIGINT)
+        out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, out) == (0, "")
+    assert f"the page: {address} (Ctrl-C ends it, and the federation)" in err
+    await_none(tmp_path / "run")
 
 
 def test_a_folder_that_is_in_use_and_data_that_is_not_there_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,7 +25,8 @@ def lines(unit: Path, key: str) -> list[str]:
 
 
 def test_every_process_has_a_unit() -> None:
-    assert [unit.name for unit in UNITS] == ["floe-aggregator.service", "floe-broker.service", "floe-client@.service"]
+    names = ["floe-aggregator.service", "floe-broker.service", "floe-client@.service", "floe-ui.service"]
+    assert [unit.name for unit in UNITS] == names
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
@@ -45,9 +47,28 @@ def test_a_unit_sets_only_variables_that_floe_knows_and_keeps_its_state_in_one_p
     assignments = dict(word.split("=", 1) for line in lines(unit, "Environment") for word in line.split())
     assert set(assignments) <= known
     (directory,) = lines(unit, "StateDirectory")
-    paths = [value for name, value in assignments.items() if name.startswith("FLOE_PATHS_")]
+    read = {"FLOE_PATHS_MODELS", "FLOE_PATHS_LOG"} if unit.name == "floe-ui.service" else set()
+    paths = [value for name, value in assignments.items() if name.startswith("FLOE_PATHS_") and name not in read]
     assert paths
     assert all(f"{path}/".startswith(f"/var/lib/{directory}/") for path in paths)
+
+
+def test_the_page_reads_where_the_aggregator_writes_and_may_not_write_there() -> None:
+    def paths(name: str) -> dict[str, str]:
+        return dict(word.split("=", 1) for line in lines(DEPLOY / name, "Environment") for word in line.split())
+
+    page, aggregator = paths("floe-ui.service"), paths("floe-aggregator.service")
+    for name in ("FLOE_PATHS_MODELS", "FLOE_PATHS_LOG"):
+        assert page[name] == aggregator[name]
+    assert lines(DEPLOY / "floe-ui.service", "ProtectSystem") == ["strict"]
+    assert lines(DEPLOY / "floe-ui.service", "ReadWritePaths") == ["-/etc/floe/access"]
+
+
+def test_the_installer_copies_every_package_of_the_wheel() -> None:
+    text = (DEPLOY.parent / "pyproject.toml").read_text()
+    packages = next(line for line in text.splitlines() if line.startswith("packages = ") and "floe" in line)
+    copied = next(line for line in INSTALL.read_text().splitlines() if line.startswith("parts="))
+    assert set(re.findall(r'"(\w+)"', packages)) <= set(re.findall(r"[\w.]+", copied))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

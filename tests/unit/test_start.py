@@ -184,6 +184,22 @@ def test_root_installs_the_missing_packages_and_no_other(machine: Machine) -> No
     ]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs packages")
+def test_a_browser_is_installed_for_the_tests_alone(machine: Machine) -> None:
+    machine.program("apt-get", APT_GET)
+    machine.start("setup")
+    assert "chromium" not in machine.calls()
+    machine.start("test")
+    assert "install -y --no-install-recommends chromium\n" in machine.calls()
+
+
+def test_a_browser_that_is_there_is_enough_for_the_tests(machine: Machine) -> None:
+    machine.program("chromium", "#!/bin/bash\n")
+    machine.program("apt-get", APT_GET)
+    machine.start("test")
+    assert "apt-get" not in machine.calls()
+
+
 def test_without_root_and_sudo_the_exact_command_is_shown(machine: Machine) -> None:
     (machine.bin / "mosquitto_sub").unlink()
     machine.program("apt-get", APT_GET)

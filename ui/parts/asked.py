@@ -40,13 +40,22 @@ def answer(place: str) -> None:
         st.error(plain(f"{job.shown}: {job.answer.said}"))
 
 
-@st.fragment(run_every=EVERY_S)
 def follow(place: str, *then: str) -> None:
     """Draw the answer as soon as it is there, and then the page once more: it may show something else now.
 
     `then`: a place, and the arguments of the command that is asked for there when this one has ended.
     """
-    answer(place)
+    job = asked(place)
+
+    @st.fragment(run_every=EVERY_S if job is not None and job.answer is None else None)
+    def again() -> None:
+        answer(place)
+        _end(place, *then)
+
+    again()
+
+
+def _end(place: str, *then: str) -> None:
     job, drawn = asked(place), _key(place, "drawn")
     if job is not None and job.answer is not None and st.session_state.get(drawn) is not job:
         st.session_state[drawn] = job

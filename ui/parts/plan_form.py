@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import streamlit as st
 
-from floe.config import convert
+from floe.config import value_of
 from floe.errors import ConfigError
 from floe.plan import Plan
 from floe.settings import bare, describe
@@ -28,7 +28,7 @@ def text_of(value: Any) -> str:
 
 def changes(plan: Plan, given: dict[str, str]) -> dict[str, str]:
     """What of a form differs from a plan, as one types it. Raises `ConfigError` for what is not allowed."""
-    found = {name: convert(text, HINTS[name], name, from_text=True) for name, text in given.items()}
+    found = {name: value_of("plan", name, text, f"[plan] {name}") for name, text in given.items()}
     return {name: text_of(value) for name, value in found.items() if value != getattr(plan, name)}
 
 
@@ -49,12 +49,12 @@ def draw(db: Database, *, may_steer: bool) -> None:
 
 def _field(column: Any, key: str, name: str, value: Any, *, disabled: bool) -> str:
     meaning, limits, _ = describe("plan", name)
-    kind, label, about = bare(HINTS[name]), plain(name), plain(f"{meaning}: {limits}")
+    kind, about = bare(HINTS[name]), plain(f"{meaning}: {limits}")
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         at = choices.index(value)
-        return str(column.selectbox(label, choices, at, key=key, help=about, disabled=disabled))
-    return str(column.text_input(label, text_of(value), key=key, help=about, disabled=disabled))
+        return str(column.selectbox(name, choices, at, key=key, help=about, disabled=disabled))
+    return str(column.text_input(name, text_of(value), key=key, help=about, disabled=disabled))
 
 
 def _send(plan: Plan, given: dict[str, str]) -> None:

@@ -11,7 +11,8 @@ from ui.commands import JOBS
 from ui.parts.asked import answer, ask
 from ui.parts.browser import zone, zone_name
 from ui.parts.text import moment
-from ui.queries.control import Standing, standing
+from ui.queries.control import standing, words
+from ui.queries.standing import Standing
 from ui.serving import config
 
 PLACE, ROUNDS = "rounds", "rounds to train"
@@ -68,13 +69,14 @@ def draw(db: Database, *, may_steer: bool) -> None:
                 width="stretch",
                 disabled=not may_steer or busy is not None or not makes_sense(action.name, now, rounds),
                 on_click=_click,
-                args=(action.name, rounds),
+                args=(action.name,),
             )
             st.caption(action.does)
     answer(PLACE)
 
 
-def _click(action: str, rounds: int) -> None:
+def _click(action: str) -> None:
+    rounds = st.session_state[ROUNDS]  # as it is now: it may have been typed since the button was drawn
     ask(PLACE, "round", action, *(("--rounds", str(rounds)) if action == "start" and rounds else ()))
 
 
@@ -82,7 +84,7 @@ def _tell(now: Standing | None) -> None:
     if now is None:
         st.info("No aggregator has told yet where its rounds stand: `floe aggregator` starts one.")
         return
-    st.text(now.words)
+    st.text(words(now))
     facts = [f"{now.online} device(s) online", f"quorum {now.quorum}"]
     facts += [f"deadline {moment(now.deadline_at, zone())}"] if now.deadline_at else []
     facts += [f"since {moment(now.changed_at, zone())} ({zone_name()})"]

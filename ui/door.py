@@ -1,0 +1,84 @@
+"""Which requests get through to the page: of this page itself, and for looking only. ASGI, before anything of
+Streamlit's.
+
+Streamlit by itself trusts every page of this machine and asks a service outside for its address; it takes files from
+whoever has a session, and lets itself be framed by others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Callable[[], Awaitable[Message]], Send], Awaitable[None]]
+
+METHODS = ("GET", "HEAD")
+# Nobody may show the page within his own (clickjacking); it talks to where it came from and to nobody else.
+HEADERS = (
+    (b"content-security-policy", b"frame-ancestors 'none'; connect-src 'self'; object-src 'none'; base-uri 'self'"),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class Door:
+    """`hosts`: the names under which the page may be asked for, lower case; empty: any.
+
+    A page without a password is asked for by this machine's names alone: a name of another site that leads here (DNS
+    rebinding) would let that site's scripts in.
+    """
+
+    def __init__(self, app: App, hosts: Collection[str] = ()) -> None:
+        self._app = app
+        self._hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
+        if scope["type"] == "websocket" and not self._may_talk(dict(scope["headers"])):
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "http" and (status := self._fault(scope)):
+            await send({"type": "http.response.start", "status": status, "headers": list(HEADERS)})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await self._app(scope, receive, _with_headers(send) if scope["type"] == "http" else send)
+
+    def _may_talk(self, headers: dict[bytes, bytes]) -> bool:
+        """A browser names the page whose script asks; what is no browser names none."""
+        origin = headers.get(b"origin")
+        own = origin is None or urlsplit(origin.decode("latin-1")).netloc == _host(headers)
+        return own and self._is_known(headers)
+
+    def _fault(self, scope: Message) -> int:
+        if not self._is_known(dict(scope["headers"])):
+            return 403
+        return 0 if scope["method"] in METHODS else 405
+
+    def _is_known(self, headers: dict[bytes, bytes]) -> bool:
+        return not self._hosts or name_in(_host(headers)) in self._hosts
+
+
+def name_in(host: str) -> str:
+    """The name in a Host header, without its port; empty for what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _host(headers: dict[bytes, bytes]) -> str:
+    return headers.get(b"host", b"").decode("latin-1")
+
+
+def _with_headers(send: Send) -> Send:
+    async def also(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = {name for name, _ in HEADERS}
+            kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in given]
+            message = {**message, "headers": [*kept, *HEADERS]}
+        await send(message)
+
+    return also
