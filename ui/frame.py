@@ -6,6 +6,8 @@ import streamlit as st
 
 from ui.login import is_let_in
 from ui.pages import control, data, devices, log, models, network, overview
+from ui.parts import health, places
+from ui.parts.live import EVERY_S
 from ui.serving import config
 
 PAGES = (
@@ -27,4 +29,7 @@ def show() -> None:
         st.Page(show, title=title, url_path=title.lower(), icon=icon, default=title == "Overview")
         for title, show, icon in PAGES
     ]
-    st.navigation(pages).run()
+    page = st.navigation(pages)
+    places.remember(pages)
+    st.fragment(run_every=EVERY_S)(health.show)()
+    page.run()
