@@ -43,13 +43,14 @@ def bars(key: str, counts: Mapping[str, int], *, x: str, height: int) -> None:
 
 def long_form(series: Mapping[str, Points]) -> Columns:
     """A row for each value that there is; `marked` are some of a line's points and its last."""
-    columns: Columns = {"x": [], "value": [], "line": [], "marked": []}
-    for name, points in series.items():
+    columns: Columns = {"x": [], "value": [], "line": [], "number": [], "marked": []}
+    for number, (name, points) in enumerate(series.items()):
         there = [(x, value) for x, value in points if value is not None]
         apart = max(len(there) // MARKED, 1)
         columns["x"] += [x for x, _ in there]
         columns["value"] += [value for _, value in there]
         columns["line"] += [name] * len(there)
+        columns["number"] += [str(number)] * len(there)
         columns["marked"] += [n % apart == 0 or n == len(there) - 1 for n in range(len(there))]
     return columns
 
@@ -57,7 +58,7 @@ def long_form(series: Mapping[str, Points]) -> Columns:
 @cache
 def line_spec(names: Sequence[str], x: str, y: str, form: str, unit: str, from_zero: bool) -> dict[str, Any]:
     """Lines over whole numbers. The y axis begins where the values do, unless told otherwise."""
-    legend, colors = _legend(None) if len(names) > 1 else None, alt.Scale(domain=list(names))
+    legend, colors = _legend(None, 1) if len(names) > 1 else None, alt.Scale(domain=list(names))
     base = _chart().encode(
         x=alt.X("x:Q", title=x, scale=_extent("x", nice=False), axis=alt.Axis(format=",d", tickMinStep=1, grid=False)),
         y=alt.Y("value:Q", title=y, scale=_extent("value", from_zero=from_zero), axis=_axis(form, unit)),
@@ -72,8 +73,10 @@ def line_spec(names: Sequence[str], x: str, y: str, form: str, unit: str, from_z
         strokeDash=alt.StrokeDash("line:N", scale=_scale(names, DASHES), legend=legend),
     )
     marks = base.transform_filter("datum.marked").mark_point(filled=True, size=45, opacity=1, strokeWidth=0)
-    fill, shape = alt.Fill("line:N", scale=colors, legend=None), _scale(names, MARKERS)
-    return _spec(line + marks.encode(fill=fill, shape=alt.Shape("line:N", scale=shape, legend=None)))
+    numbers = [str(n) for n in range(len(names))]  # scales of their own: Vega joins legends of equal ones
+    fill = alt.Fill("number:N", scale=alt.Scale(domain=numbers), legend=None)
+    shape = alt.Shape("number:N", scale=_scale(numbers, MARKERS), legend=None)
+    return _spec(line + marks.encode(fill=fill, shape=shape))
 
 
 @cache
@@ -104,7 +107,7 @@ def network_spec(rows: int, kinds: Sequence[str], links: Sequence[str]) -> dict[
     x = alt.X("x:Q", scale=alt.Scale(domain=[0, 1], nice=False), axis=None)
     y = alt.Y("y:Q", scale=alt.Scale(domain=[-0.35, rows - 0.35], reverse=True, nice=False), axis=None)
     base = _chart().encode(x=x, y=y)
-    legend = _legend("link")
+    legend = _legend("link", 3)
     bus = base.transform_filter("datum.mark == 'bus'").mark_rule(color=GREY, opacity=0.6).encode(x2="x2:Q", y2="y2:Q")
     line = (
         base.transform_filter("datum.mark == 'line'")
@@ -147,8 +150,8 @@ def _axis(form: str, unit: str) -> alt.Axis:
     return alt.Axis(tickCount=6, **label)
 
 
-def _legend(title: str | None) -> alt.Legend:
-    return alt.Legend(orient="top", title=title, labelLimit=0, symbolType="stroke", symbolSize=250)
+def _legend(title: str | None, columns: int) -> alt.Legend:
+    return alt.Legend(orient="top", title=title, labelLimit=0, symbolType="stroke", symbolSize=250, columns=columns)
 
 
 def _extent(field: str, *, from_zero: bool = False, nice: bool = True) -> alt.Scale:

@@ -25,7 +25,7 @@ Link = Literal["connected", "silent", "cut"]
 Kind = Literal["broker", "aggregator", "operator", "bridge", "device"]
 LINKS: tuple[Link, ...] = ("connected", "silent", "cut")
 KINDS: tuple[Kind, ...] = ("broker", "aggregator", "operator", "bridge", "device")
-LEFT, MIDDLE, RIGHT = 0.17, 0.5, 0.75
+LEFT, MIDDLE, RIGHT = 0.17, 0.5, 0.83
 TRUNK = 0.02  # x of the line that leads to all rows of devices
 ABOVE = 0.45  # a row of devices its line
 
@@ -89,7 +89,7 @@ def places(found: Sequence[Node]) -> Iterator[tuple[Node, float, float]]:
     for node in by_kind["aggregator"]:
         yield node, LEFT, 0.0
     for n, node in enumerate(by_kind["operator"]):
-        yield node, RIGHT + (n - (len(by_kind["operator"]) - 1) / 2) * 0.2, 0.0
+        yield node, RIGHT - 0.15 * n, -0.15 if n % 2 else 0.05
     for n, node in enumerate(by_kind["bridge"]):
         yield node, RIGHT if n % 2 == 0 else LEFT, 1.0 if n < 2 else 1.4
     for n, node in enumerate(by_kind["device"]):

@@ -18,7 +18,7 @@ ORDER BY r.round
 
 WRONG = """
 SELECT id, time, level, coalesce(device, '') AS device, coalesce(reason, '') AS reason, text FROM events
-WHERE level != 'info' ORDER BY id DESC LIMIT :limit
+WHERE level != 'info' AND id > 0 ORDER BY id DESC LIMIT :limit
 """
 
 
