@@ -9,6 +9,7 @@ import streamlit as st
 from floe.sqlite import Database
 from ui.parts import charts, topology
 from ui.parts.browser import zone
+from ui.parts.figures import figures
 from ui.parts.live import live
 from ui.parts.text import NOTHING, duration, moment, size
 from ui.parts.topology import Node
@@ -44,7 +45,13 @@ def _picture(db: Database) -> None:
     rows = topology.rows_of(found)
     described = f"the network: {_counted(found)}"
     charts.network(
-        f"network {rows}", topology.marks(found), rows, kinds=topology.KINDS, links=topology.LINKS, alt=described
+        f"network {rows}",
+        topology.marks(found),
+        rows,
+        topology.ACROSS,
+        kinds=topology.KINDS,
+        links=topology.LINKS,
+        alt=described,
     )
     st.subheader("Links")
     _table(found)
@@ -72,32 +79,26 @@ def _broker(db: Database) -> None:
     st.subheader("Broker")
     if not found:
         st.caption("The broker has told nothing of itself yet ($SYS).")
-    figures = network.broker_figures(found)
-    _metrics(broker_words(figures))
+    told = network.broker_figures(found)
+    figures(broker_words(told), "broker")
     mqtt = config().mqtt
     safe = "TLS" if mqtt.tls else "without TLS"
-    told = f"{figures.version or 'version not known'}; last heard {moment(figures.heard, zone())}"
-    st.text(f"{mqtt.host}:{mqtt.port}, {safe}; {told}")
+    version = told.version or "version not known"
+    st.text(f"{mqtt.host}:{mqtt.port}, {safe}; {version}; last heard {moment(told.heard, zone())}")
 
 
-def _metrics(words: tuple[tuple[str, str], ...]) -> None:
-    for row in (words[:4], words[4:]):
-        for column, (label, value) in zip(st.columns(4), row, strict=True):
-            column.metric(label, value)
-
-
-def broker_words(figures: BrokerFigures) -> tuple[tuple[str, str], ...]:
+def broker_words(told: BrokerFigures) -> tuple[tuple[str, str], ...]:
     """What the broker says of itself: eight figures with their units."""
-    up = sum(figures.bridges.values())
+    up = sum(told.bridges.values())
     return (
-        ("Clients connected", _count(figures.clients)),
-        ("Messages in per min", _count(figures.received_per_min)),
-        ("Messages out per min", _count(figures.sent_per_min)),
-        ("Messages dropped", _count(figures.dropped)),
-        ("Running for", _uptime(figures)),
-        ("Bytes in per min", size(_number(figures.received_bytes_per_min))),
-        ("Bytes out per min", size(_number(figures.sent_bytes_per_min))),
-        ("Bridges connected", f"{up:,} of {len(figures.bridges):,}" if figures.bridges else NOTHING),
+        ("Clients connected", _count(told.clients)),
+        ("Messages in per min", _count(told.received_per_min)),
+        ("Messages out per min", _count(told.sent_per_min)),
+        ("Messages dropped", _count(told.dropped)),
+        ("Running for", _uptime(told)),
+        ("Bytes in per min", size(_number(told.received_bytes_per_min))),
+        ("Bytes out per min", size(_number(told.sent_bytes_per_min))),
+        ("Bridges connected", f"{up:,} of {len(told.bridges):,}" if told.bridges else NOTHING),
     )
 
 
@@ -105,14 +106,15 @@ def _machine(db: Database) -> None:
     member = f"lineage/{config().rounds.lineage}"
     found = vitals.history(db.conn, member)
     st.subheader("Aggregator's machine")
-    _metrics(machine_words(found[-1] if found else None))
-    now = datetime.now(UTC)
-    ago = [(_minutes(one.time, now), one) for one in found]
+    figures(machine_words(found[-1] if found else None), "machine")
+    ago = [(_minutes(one.time, found[-1].time), one) for one in found]
     series = {
         "processor": [(minutes, one.cpu_percent) for minutes, one in ago],
         "memory": [(minutes, one.memory_percent) for minutes, one in ago],
     }
-    if not charts.lines("machine", series, x="minutes from now", y="percent of the machine", form="d", unit=" %"):
+    if not charts.lines(
+        "machine", series, x="minutes from the newest report", y="percent of the machine", form="d", unit=" %"
+    ):
         st.caption("The aggregator has told nothing of its machine yet.")
     elif found:
         st.caption(f"Told {moment(found[-1].time, zone())}.")
@@ -138,12 +140,12 @@ def _percent(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.0f} %"
 
 
-def _minutes(time: str, now: datetime) -> float:
-    return -(now - datetime.fromisoformat(time)).total_seconds() / 60
+def _minutes(time: str, newest: str) -> float:
+    return (datetime.fromisoformat(time) - datetime.fromisoformat(newest)).total_seconds() / 60
 
 
-def _uptime(figures: BrokerFigures) -> str:
-    seconds = figures.uptime.split(" ")[0]
+def _uptime(told: BrokerFigures) -> str:
+    seconds = told.uptime.split(" ")[0]
     return duration(float(seconds)) if seconds.isdigit() else NOTHING
 
 

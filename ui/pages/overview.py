@@ -11,11 +11,13 @@ from floe.sqlite import Database
 from floe.store import now
 from ui.parts import charts, places, words
 from ui.parts.browser import zone
+from ui.parts.figures import figures
 from ui.parts.health import countdown, seconds_to
 from ui.parts.live import live
 from ui.parts.text import NOTHING, moment, number, plain, share, size
-from ui.queries import history, standing
-from ui.queries.history import Trained
+from ui.queries import progress as by_round
+from ui.queries import standing
+from ui.queries.progress import Trained
 from ui.serving import config
 
 FEDERATED, LOCAL = "global model", "devices' own models"
@@ -41,7 +43,7 @@ def show() -> None:
 def _now(db: Database) -> None:
     lineage = config().rounds.lineage
     at = standing.now(db.conn, lineage, now())
-    _figures(at, history.trained(db.conn, lineage))
+    _figures(at, by_round.trained(db.conn, lineage))
     _round(at)
 
 
@@ -50,19 +52,15 @@ def _figures(at: standing.Now, rounds: tuple[Trained, ...]) -> None:
     of = f" (round {measured.round:,})" if measured else ""
     online = sum(count for state, count in at.states.items() if state in standing.HERE)
     last = rounds[-1] if rounds else None
-    for column, (label, value) in zip(
-        st.columns(6),
-        (
-            round_words(at),
-            (f"Accuracy{of}", share(measured.accuracy if measured else None)),
-            (f"ROC-AUC{of}", number(measured.roc_auc if measured else None)),
-            (f"Loss{of}", number(measured.loss if measured else None)),
-            (f"Online (of {sum(at.states.values()):,})", f"{online:,}"),
-            (f"Bytes of round {last.round:,}" if last else "Bytes of a round", _bytes(last)),
-        ),
-        strict=True,
-    ):
-        column.metric(label, value)
+    shown = (
+        round_words(at),
+        (f"Accuracy{of}", share(measured.accuracy if measured else None)),
+        (f"ROC-AUC{of}", number(measured.roc_auc if measured else None)),
+        (f"Loss{of}", number(measured.loss if measured else None)),
+        (f"Online (of {sum(at.states.values()):,})", f"{online:,}"),
+        (f"Bytes of round {last.round:,}" if last else "Bytes of a round", _bytes(last)),
+    )
+    figures(shown, "figures")
 
 
 def round_words(at: standing.Now) -> tuple[str, str]:
@@ -120,7 +118,7 @@ def progress(at: standing.Now, done: int, moment_: datetime) -> tuple[str, float
     text += f"{needed:,} missing" if needed else "reached"
     if at.standing.deadline_at:
         left = seconds_to(at.standing.deadline_at, moment_)
-        text += f"; deadline in {countdown(left)}" if left >= 0 else f"; deadline over since {countdown(-left)}"
+        text += f"; deadline in {countdown(left)}" if left >= 0 else f"; the deadline was {countdown(-left)} ago"
     return f"{text}.", _part(done, done + needed)
 
 
@@ -129,7 +127,7 @@ def _part(done: int, of: int) -> float:
 
 
 def _history(db: Database) -> None:
-    rounds = history.trained(db.conn, config().rounds.lineage)
+    rounds = by_round.trained(db.conn, config().rounds.lineage)
     _learning(rounds)
     _cost(rounds)
 
@@ -163,7 +161,7 @@ def _by_round(rounds: tuple[Trained, ...], of: Callable[[Trained], float | None]
 
 
 def _wrong(db: Database) -> None:
-    found, where = history.wrong(db.conn, LATELY), zone()
+    found, where = by_round.wrong(db.conn, LATELY), zone()
     st.subheader("What went wrong lately")
     columns = {
         "Time": [moment(one.time, where) for one in found],

@@ -15,6 +15,8 @@ HEIGHT = 310  # pixels; the same with one round and with a thousand
 MARKED = 30  # markers on a line; more of them hide it
 DASHES = ([1, 0], [6, 3], [2, 2])
 MARKERS = ("circle", "square", "triangle-up")
+GREY = "#808495"
+COLORS = ("#1c83e1", "#d9730d", "#29a35a")  # readable on white and on black
 Points = Iterable[tuple[float, float | None]]
 Columns = dict[str, list[Any]]
 
@@ -58,7 +60,7 @@ def long_form(series: Mapping[str, Points]) -> Columns:
 @cache
 def line_spec(names: Sequence[str], x: str, y: str, form: str, unit: str, from_zero: bool) -> dict[str, Any]:
     """Lines over whole numbers. The y axis begins where the values do, unless told otherwise."""
-    legend, colors = _legend(None, 1) if len(names) > 1 else None, alt.Scale(domain=list(names))
+    legend, colors = _legend(None, 1) if len(names) > 1 else None, _scale(names, COLORS)
     base = _chart().encode(
         x=alt.X("x:Q", title=x, scale=_extent("x", nice=False), axis=alt.Axis(format=",d", tickMinStep=1, grid=False)),
         y=alt.Y("value:Q", title=y, scale=_extent("value", from_zero=from_zero), axis=_axis(form, unit)),
@@ -74,7 +76,7 @@ def line_spec(names: Sequence[str], x: str, y: str, form: str, unit: str, from_z
     )
     marks = base.transform_filter("datum.marked").mark_point(filled=True, size=45, opacity=1, strokeWidth=0)
     numbers = [str(n) for n in range(len(names))]  # scales of their own: Vega joins legends of equal ones
-    fill = alt.Fill("number:N", scale=alt.Scale(domain=numbers), legend=None)
+    fill = alt.Fill("number:N", scale=_scale(numbers, COLORS), legend=None)
     shape = alt.Shape("number:N", scale=_scale(numbers, MARKERS), legend=None)
     return _spec(line + marks.encode(fill=fill, shape=shape))
 
@@ -86,7 +88,7 @@ def bar_spec(words: Sequence[str], x: str) -> dict[str, Any]:
         x=alt.X(
             "count:Q",
             title=x,
-            scale=_extent("count", from_zero=True),
+            scale=_extent("count", from_zero=True, room=1.15),
             axis=alt.Axis(format=",d", tickMinStep=1, grid=False),
         ),
         y=alt.Y("word:N", title=None, scale=alt.Scale(domain=list(words)), axis=alt.Axis(labelLimit=0)),
@@ -95,17 +97,19 @@ def bar_spec(words: Sequence[str], x: str) -> dict[str, Any]:
     return _spec(base.mark_bar(height={"band": 0.6}) + number)
 
 
-def network(key: str, columns: Columns, rows: int, *, kinds: Sequence[str], links: Sequence[str], alt: str) -> None:
+def network(
+    key: str, columns: Columns, rows: int, across: int, *, kinds: Sequence[str], links: Sequence[str], alt: str
+) -> None:
     """Draw nodes and the lines between them (`ui.parts.topology.marks`)."""
-    spec = network_spec(rows, tuple(kinds), tuple(links))
+    spec = network_spec(rows, across, tuple(kinds), tuple(links))
     _draw(key, columns, spec, ROW * rows + LEGENDS, alt)
 
 
 @cache
-def network_spec(rows: int, kinds: Sequence[str], links: Sequence[str]) -> dict[str, Any]:
+def network_spec(rows: int, across: int, kinds: Sequence[str], links: Sequence[str]) -> dict[str, Any]:
     """A picture with its own coordinates: links told apart by dash and strength, nodes by shape, both by words."""
     x = alt.X("x:Q", scale=alt.Scale(domain=[0, 1], nice=False), axis=None)
-    y = alt.Y("y:Q", scale=alt.Scale(domain=[-0.35, rows - 0.35], reverse=True, nice=False), axis=None)
+    y = alt.Y("y:Q", scale=alt.Scale(domain=[-0.5, rows - 0.4], reverse=True, nice=False), axis=None)
     base = _chart().encode(x=x, y=y)
     legend = _legend("link", 3)
     bus = base.transform_filter("datum.mark == 'bus'").mark_rule(color=GREY, opacity=0.6).encode(x2="x2:Q", y2="y2:Q")
@@ -119,21 +123,24 @@ def network_spec(rows: int, kinds: Sequence[str], links: Sequence[str]) -> dict[
             color=alt.Color("link:N", scale=_scale(links, SHADES), legend=legend),
         )
     )
-    nodes = base.transform_filter("datum.mark == 'node'")
-    shape = alt.Shape("kind:N", scale=_scale(kinds, SHAPES), legend=alt.Legend(orient="top", title="node"))
     told = [alt.Tooltip(f"{name}:N") for name in ("kind", "name", "word", "link")]
-    point = nodes.mark_point(filled=True, size=240, opacity=1, color=BLUE).encode(shape=shape, tooltip=told)
-    name = nodes.mark_text(dy=18, color=GREY, limit=110, fontWeight="bold").encode(text="name:N")
-    word = nodes.mark_text(dy=31, color=GREY, limit=110, fontSize=11).encode(text="word:N")
-    return _spec(bus + line + point + name + word)
+    node = (
+        base.transform_filter("datum.mark == 'node'")
+        .mark_point(filled=True, size=240, opacity=1, color=COLORS[0])
+        .encode(shape=alt.Shape("kind:N", scale=_scale(kinds, SHAPES), legend=None), tooltip=told)
+    )
+    words = base.mark_text(
+        color=GREY, limit=alt.ExprRef(f"datum.y < 1.6 ? width / 4 : width / {across} - 4"), baseline="middle"
+    )
+    name = words.transform_filter("datum.mark == 'name'").encode(text="name:N")
+    word = words.transform_filter("datum.mark == 'word'").encode(text="word:N")
+    return _spec(bus + line + node + name + word)
 
 
-ROW, LEGENDS = 84, 70  # pixels
+ROW, LEGENDS = 84, 50  # pixels
 LINES = ([1, 0], [7, 4], [1, 6])
 SHAPES = ("square", "diamond", "triangle-up", "cross", "circle")
-BLUE = "#1c83e1"  # readable on white and on black
-SHADES = (BLUE, "#808495", "#e5484d")
-GREY = "#808495"  # readable on white and on black
+SHADES = (COLORS[0], GREY, "#e5484d")
 ROWS = "rows"  # what the data of a chart is called
 
 
@@ -154,11 +161,11 @@ def _legend(title: str | None, columns: int) -> alt.Legend:
     return alt.Legend(orient="top", title=title, labelLimit=0, symbolType="stroke", symbolSize=250, columns=columns)
 
 
-def _extent(field: str, *, from_zero: bool = False, nice: bool = True) -> alt.Scale:
+def _extent(field: str, *, from_zero: bool = False, nice: bool = True, room: float = 1) -> alt.Scale:
     """From the least to the greatest value, 0 to 1 without any: Streamlit brings the data after the chart is there, and
     Vega would complain in the browser's console that it has no extent."""
     values = f"extent(pluck(data('{ROWS}'), '{field}'))"
-    least, greatest = (f"length(data('{ROWS}')) ? {values}[{n}] : {n}" for n in (0, 1))
+    least, greatest = (f"length(data('{ROWS}')) ? {values}[{n}] * {room} : {n}" for n in (0, 1))
     return alt.Scale(domain=[0 if from_zero else {"expr": least}, {"expr": greatest}], nice=nice, zero=from_zero)
 
 

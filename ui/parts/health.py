@@ -15,7 +15,7 @@ from ui.queries.standing import Standing
 from ui.reading import Reading, Trouble, read
 from ui.serving import config
 
-SILENT_S = 180.0  # an aggregator of which it cannot be told whether it runs, and that said nothing for so long
+SILENT_S = 60.0  # an aggregator writes how it stands every 10 s, and what the broker says of itself
 Tone = Literal["good", "note", "warning", "bad"]
 TROUBLE = {"missing": "Nothing yet", "locked": "Locked", "damaged": "Damaged", "newer": "Newer", "older": "Older"}
 DRAWN = {
@@ -56,8 +56,8 @@ def health(found: Reading[Pulse], now: datetime) -> Health:
         return Health("note", "Finished", f"{_rounds(pulse.standing)}; {runs}; {last}")
     if found.running is False:
         return Health("bad", "The aggregator is not running", last)
-    if found.running is None and _silent(found.last_event, pulse.sign, now):
-        return Health("warning", "Silent", f"whether the aggregator runs cannot be told from here; {last}")
+    if silent := _silent(found, now):
+        return Health("warning", "Silent", f"{silent}; {last}")
     return _of_standing(pulse, now, last)
 
 
@@ -105,6 +105,14 @@ def _rounds(at: Standing) -> str:
     return f"round {at.round:,} of {max(at.last, at.round):,}"
 
 
-def _silent(last_event: str | None, sign: str | None, now: datetime) -> bool:
-    newest = max(last_event or "", sign or "")
-    return not newest or -seconds_to(newest, now) > SILENT_S
+def _silent(found: Reading[Pulse], now: datetime) -> str:
+    """Who has said nothing for too long, in words."""
+    pulse = found.answer
+    if pulse is None or pulse.standing is None:
+        return ""
+    quiet = -seconds_to(pulse.standing.changed_at, now)
+    if quiet > SILENT_S:
+        runs = "runs, but" if found.running else "runs elsewhere, or not at all:"
+        return f"the aggregator {runs} it has written nothing for {duration(quiet)}"
+    quiet = -seconds_to(pulse.broker_heard, now) if pulse.broker_heard else 0.0
+    return f"nothing was heard of the broker for {duration(quiet)}" if quiet > SILENT_S else ""

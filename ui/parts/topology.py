@@ -17,7 +17,7 @@ from ui.queries.standing import HERE
 
 ONE_BY_ONE = 60
 ACROSS = 6
-OTHERS = 3  # operators, bridges
+OTHERS = 2  # operators, bridges: more are one node
 SILENT_S = 300.0  # no status and no vitals for so long: several of the reports that are due every minute
 BROKER_SILENT_S = 60.0  # Mosquitto's sys_interval is 10 s
 OPERATOR_S = 60.0
@@ -72,12 +72,13 @@ def rows_of(found: Sequence[Node]) -> int:
 
 
 def marks(found: Sequence[Node]) -> dict[str, list[Any]]:
-    """Nodes, and lines between them, as columns: x from 0 to 1, y in rows from above."""
+    """Nodes, their words, and lines between them, as columns: x from 0 to 1, y in rows from above."""
     names = ("mark", "kind", "name", "word", "link", "x", "y", "x2", "y2")
-    rows = [
-        *_lines(found),
-        *((("node", node.kind, node.name, node.word, node.link, x, y, x, y)) for node, x, y in places(found)),
-    ]
+    rows = list(_lines(found))
+    for node, x, y in places(found):
+        name, word = (y - 0.38, y - 0.22) if y == 0 else (y + 0.22, y + 0.38)
+        for mark, at in (("node", y), ("name", name), ("word", word)):
+            rows.append((mark, node.kind, node.name, node.word, node.link, x, at, x, at))
     return {name: [row[n] for row in rows] for n, name in enumerate(names)}
 
 
@@ -89,9 +90,9 @@ def places(found: Sequence[Node]) -> Iterator[tuple[Node, float, float]]:
     for node in by_kind["aggregator"]:
         yield node, LEFT, 0.0
     for n, node in enumerate(by_kind["operator"]):
-        yield node, RIGHT - 0.15 * n, -0.15 if n % 2 else 0.05
+        yield node, RIGHT - 0.25 * n, 0.0
     for n, node in enumerate(by_kind["bridge"]):
-        yield node, RIGHT if n % 2 == 0 else LEFT, 1.0 if n < 2 else 1.4
+        yield node, (RIGHT, LEFT)[n], 1.0
     for n, node in enumerate(by_kind["device"]):
         yield node, (n % ACROSS + 0.5) / ACROSS, 2.0 + n // ACROSS
 
@@ -119,9 +120,16 @@ def _bus(x: float, y: float, x2: float, y2: float) -> tuple[Any, ...]:
 
 def _broker(address: str, broker: BrokerFigures, now: datetime) -> Node:
     if broker.heard is None:
-        return Node("broker", address, "silent", "no figures of its own")
+        return Node("broker", f"broker {address}", "silent", "no figures of its own")
     silent = _older(broker.heard, BROKER_SILENT_S, now)
-    return Node("broker", address, "silent" if silent else "connected", "silent" if silent else "up", 1, broker.heard)
+    return Node(
+        "broker",
+        f"broker {address}",
+        "silent" if silent else "connected",
+        "silent" if silent else "up",
+        1,
+        broker.heard,
+    )
 
 
 def _aggregator(lineage: str, running: bool | None, broker: BrokerFigures, now: datetime) -> Node:

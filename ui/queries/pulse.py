@@ -9,17 +9,18 @@ from ui.queries.standing import HERE, STANDING, STATES, Standing
 
 EPOCHS = "SELECT count(*) AS epochs FROM federations WHERE lineage = :lineage"
 
-SIGN = "SELECT time FROM vitals WHERE member = :member ORDER BY id DESC LIMIT 1"
+BROKER = "SELECT max(time) AS heard FROM broker"
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """`begun`: whether an aggregator of this lineage has ever written to the log. `sign`: when it last told how it is,
-    UTC as in the log. `known`, `here`: devices of the log, and those of them that are online."""
+    """`begun`: whether an aggregator of this lineage has ever written to the log. `broker_heard`: when the broker
+    last said how it is, UTC as in the log; None: never. `known`, `here`: devices of the log, and those that are online.
+    """
 
     begun: bool
     standing: Standing | None
-    sign: str | None
+    broker_heard: str | None
     known: int
     here: int
 
@@ -27,10 +28,10 @@ class Pulse:
 def pulse(db: sqlite3.Connection, lineage: str) -> Pulse:
     """How a lineage is."""
     begun = db.execute(EPOCHS, {"lineage": lineage}).fetchone()["epochs"] > 0
-    sign = db.execute(SIGN, {"member": f"lineage/{lineage}"}).fetchone()
+    heard = db.execute(BROKER).fetchone()["heard"]
     there = states(db)
     here = sum(count for state, count in there.items() if state in HERE)
-    return Pulse(begun, standing(db, lineage), sign and sign["time"], sum(there.values()), here)
+    return Pulse(begun, standing(db, lineage), heard, sum(there.values()), here)
 
 
 def standing(db: sqlite3.Connection, lineage: str) -> Standing | None:

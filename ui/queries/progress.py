@@ -9,7 +9,7 @@ from dataclasses import dataclass
 ROUNDS = """
 SELECT r.round, r.accepted, r.refused, r.bytes_up, r.bytes_down, r.seconds, m.loss, m.accuracy, m.roc_auc,
     r.local_loss, r.local_accuracy, r.local_roc_auc
-FROM rounds r INDEXED BY rounds_figures
+FROM rounds r
     LEFT JOIN models m ON (m.lineage, m.epoch, m.round) = (r.lineage, r.epoch, r.round)
 WHERE r.lineage = :lineage AND r.epoch = (SELECT max(epoch) FROM federations WHERE lineage = :lineage)
     AND r.task = 'train' AND r.state = 'closed'
