@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import altair as alt
+import pyarrow
 import streamlit as st
 
 HEIGHT = 310  # pixels; the same with one round and with a thousand
@@ -149,7 +150,8 @@ def _chart() -> alt.Chart:
 
 
 def _draw(key: str, columns: Columns, spec: dict[str, Any], height: int, alt: str) -> None:
-    st.vega_lite_chart(spec=spec | {"datasets": {ROWS: columns}}, key=key, height=height, width="stretch", alt=alt)
+    rows = pyarrow.table(columns)  # what Streamlit makes of it anyhow, by way of pandas
+    st.vega_lite_chart(spec=spec | {"datasets": {ROWS: rows}}, key=key, height=height, width="stretch", alt=alt)
 
 
 def _axis(form: str, unit: str) -> alt.Axis:
