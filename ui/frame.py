@@ -6,6 +6,8 @@ import streamlit as st
 
 from ui.login import ask, is_let_in, offer_leaving
 from ui.pages import control, data, devices, log, models, network, overview
+from ui.parts import health, places
+from ui.parts.live import EVERY_S
 from ui.serving import config
 
 PAGES = (
@@ -29,8 +31,10 @@ def show() -> None:
     let_in = is_let_in(kept)
     # Named to Streamlit before the password too: it forgets otherwise which page was asked for.
     page = st.navigation(pages, position="sidebar" if let_in else "hidden")
-    if let_in:
-        offer_leaving(kept)
-        page.run()
-    else:
+    if not let_in:
         ask(kept)
+        return
+    offer_leaving(kept)
+    places.remember(pages)
+    st.fragment(run_every=EVERY_S)(health.show)()
+    page.run()

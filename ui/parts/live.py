@@ -5,16 +5,12 @@ Streamlit sends what has changed only, so nothing flickers, and scroll and selec
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 
 import streamlit as st
 
-from floe.errors import FloeError
 from floe.sqlite import Database
-from floe.store import FILE, read_log
-from ui.parts.text import plain
+from ui.reading import read
 from ui.serving import config
 
 EVERY_S = 1.0
@@ -32,10 +28,7 @@ def live(draw: Draw, every_s: float | None = EVERY_S) -> None:
 
 
 def once(draw: Draw) -> None:
-    """Draw from the log; what is wrong with the log is said in its place."""
-    settings = config()
-    try:
-        with closing(read_log(settings.path(settings.paths.log) / FILE).conn) as connection:
-            draw(Database(connection))
-    except (FloeError, sqlite3.Error) as error:
-        st.warning(plain(str(error)))
+    """Draw from the log, with rows by name; what is wrong with the log the page's head says (`ui.parts.health`)."""
+    found = read(config(), lambda db: draw(Database(db)))
+    if found.trouble is not None:
+        st.caption(f"Nothing to show: {found.trouble.text}.")

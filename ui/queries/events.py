@@ -93,6 +93,7 @@ class Filter:
     device: str = ""
     kind: str = ""
     text: str = ""
+    source: Literal["", "events", "journal"] = ""
 
 
 @dataclass(frozen=True)
@@ -166,16 +167,24 @@ def since(
     end = newest(db)
     begun = Cursor(after.event if after.event <= end.event else 0, after.journal if after.journal <= end.journal else 0)
     asked = asdict(filter_) | {"limit": limit}
-    events = _rows(db, NEW_EVENTS, asked | {"after": begun.event}) if filter_.kind != JOURNAL_KIND else []
-    journal = _rows(db, NEW_JOURNAL, asked | {"after": begun.journal}) if filter_.kind in ("", JOURNAL_KIND) else []
+    events = _rows(db, NEW_EVENTS, asked | {"after": begun.event}) if _asks_events(filter_) else []
+    journal = _rows(db, NEW_JOURNAL, asked | {"after": begun.journal}) if _asks_journal(filter_) else []
     reached = Cursor(
         events[-1].id if len(events) == limit else end.event, journal[-1].id if len(journal) == limit else end.journal
     )
     return tuple(heapq.merge(events, journal, key=lambda entry: entry.time)), reached
 
 
+def _asks_events(filter_: Filter) -> bool:
+    return JOURNAL_KIND not in (filter_.kind, filter_.source)
+
+
+def _asks_journal(filter_: Filter) -> bool:
+    return filter_.kind in ("", JOURNAL_KIND) and filter_.source in ("", JOURNAL_KIND)
+
+
 def _events(db: sqlite3.Connection, filter_: Filter, before: int, limit: int) -> _Side:
-    if filter_.kind == JOURNAL_KIND:
+    if not _asks_events(filter_):
         return _Side([])
     searched = bool(filter_.kind or filter_.text or filter_.level == "error")
     if filter_.device:
@@ -185,7 +194,7 @@ def _events(db: sqlite3.Connection, filter_: Filter, before: int, limit: int) ->
 
 
 def _journal(db: sqlite3.Connection, filter_: Filter, before: int, limit: int) -> _Side:
-    if filter_.kind not in ("", JOURNAL_KIND):
+    if not _asks_journal(filter_):
         return _Side([])
     if filter_.device:
         return _side(db, JOURNAL_OF_DEVICE, filter_, before, 0, limit, JOURNAL_TIME)

@@ -1,0 +1,45 @@
+"""Whether the federation is well: the least that every page asks for, every second."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from ui.queries.standing import HERE, STANDING, STATES, Standing
+
+EPOCHS = "SELECT count(*) AS epochs FROM federations WHERE lineage = :lineage"
+
+BROKER = "SELECT max(time) AS heard FROM broker"
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """`begun`: whether an aggregator of this lineage has ever written to the log. `broker_heard`: when the broker
+    last said how it is, UTC as in the log; None: never. `known`, `here`: devices of the log, and those that are online.
+    """
+
+    begun: bool
+    standing: Standing | None
+    broker_heard: str | None
+    known: int
+    here: int
+
+
+def pulse(db: sqlite3.Connection, lineage: str) -> Pulse:
+    """How a lineage is."""
+    begun = db.execute(EPOCHS, {"lineage": lineage}).fetchone()["epochs"] > 0
+    heard = db.execute(BROKER).fetchone()["heard"]
+    there = states(db)
+    here = sum(count for state, count in there.items() if state in HERE)
+    return Pulse(begun, standing(db, lineage), heard, sum(there.values()), here)
+
+
+def standing(db: sqlite3.Connection, lineage: str) -> Standing | None:
+    """The aggregator's own word on where the rounds of a lineage stand; None: it has said none yet."""
+    row = db.execute(STANDING, {"lineage": lineage}).fetchone()
+    return Standing(**{name: row[name] for name in Standing.__dataclass_fields__}) if row else None
+
+
+def states(db: sqlite3.Connection) -> dict[str, int]:
+    """All devices of the log, by state."""
+    return {row["state"]: row["devices"] for row in db.execute(STATES)}
