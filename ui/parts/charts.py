@@ -155,8 +155,9 @@ def _draw(key: str, columns: Columns, spec: dict[str, Any], height: int, alt: st
 
 
 def _axis(form: str, unit: str) -> alt.Axis:
-    label = {"labelExpr": f"format(datum.value, '{form}') + '{unit}'"} if unit else {"format": form}
-    return alt.Axis(tickCount=6, **label)
+    if not unit:
+        return alt.Axis(tickCount=6, format=form)
+    return alt.Axis(tickCount=6, labelExpr=f"format(datum.value, '{form}') + '{unit}'")
 
 
 def _legend(title: str | None, columns: int) -> alt.Legend:
