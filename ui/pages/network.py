@@ -71,7 +71,8 @@ def _table(found: tuple[Node, ...]) -> None:
         "State": [node.word for node in found],
         "Last heard": [moment(node.heard, where) for node in found],
     }
-    st.dataframe(columns, key="links", hide_index=True, height=TABLE_HEIGHT)
+    with st.container(key="links"):
+        st.dataframe(columns, hide_index=True, height=TABLE_HEIGHT)
 
 
 def _broker(db: Database) -> None:

@@ -91,17 +91,17 @@ def _round(at: standing.Now) -> None:
 
 
 def _groups(at: standing.Now) -> None:
-    st.dataframe(
-        words.groups(at.doing, at.uploads),
-        key="groups",
-        hide_index=True,
-        height=GROUPS_HEIGHT,
-        column_config={
-            "doing": st.column_config.TextColumn("What", width=110),
-            "devices": st.column_config.NumberColumn("Devices", width=80, format="localized"),
-            "names": st.column_config.TextColumn("Which", width="large"),
-        },
-    )
+    with st.container(key="groups"):
+        st.dataframe(
+            words.groups(at.doing, at.uploads),
+            hide_index=True,
+            height=GROUPS_HEIGHT,
+            column_config={
+                "doing": st.column_config.TextColumn("What", width=110),
+                "devices": st.column_config.NumberColumn("Devices", width=80, format="localized"),
+                "names": st.column_config.TextColumn("Which", width="large"),
+            },
+        )
 
 
 def progress(at: standing.Now, done: int, moment_: datetime) -> tuple[str, float]:
@@ -170,6 +170,7 @@ def _wrong(db: Database) -> None:
         "Reason": [one.reason for one in found],
         "What": [one.text for one in found],
     }
-    st.dataframe(columns, key="wrong", hide_index=True, height=charts.HEIGHT)
+    with st.container(key="wrong"):
+        st.dataframe(columns, hide_index=True, height=charts.HEIGHT)
     st.caption("Warnings and errors, newest first." if found else "Nothing: no warning and no error in the log.")
     places.link("Log", "All events")
