@@ -37,7 +37,7 @@ def running(federation: Federation) -> Federation:
 @pytest.fixture
 def enrolled(federation: Federation) -> Federation:
     """One member, and an operator."""
-    people.found(federation, {"rounds": {"count": 100_000, "devices": 1, "pause_s": 0.3}})
+    people.found(federation, {"rounds": {"count": 100_000, "devices": 1, "pause_s": 3.0}})
     federation.aggregator()
     people.let_in(federation, "a")
     federation.until("SELECT * FROM models WHERE round >= 1")
