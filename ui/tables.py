@@ -82,6 +82,9 @@ class Page:
     looked: int = 0
 
 
+ALL_ROWS = Search()
+
+
 def tables(db: sqlite3.Connection) -> tuple[Table, ...]:
     """All tables of the log, by name; but none WITHOUT ROWID, which Floe does not have."""
     return tuple(_table(db, name) for (name,) in db.execute(TABLES).fetchall())
@@ -99,7 +102,7 @@ def fault_of(db: sqlite3.Connection, table: Table, search: Search) -> str:
 
 
 def page(db: sqlite3.Connection, table: Table, search: Search, begin: int | None = None, *, limit: int = 200) -> Page:
-    """At most `limit` rows, from what the page before said is `next`. Raises `ValueError` for what `table` has not."""
+    """At most `limit` rows, from what the page before said is `next`. Raises as `statement`."""
     numbers = _numbers(db, table)
     if numbers is None:
         return Page(())
@@ -112,7 +115,7 @@ def page(db: sqlite3.Connection, table: Table, search: Search, begin: int | None
         low, high = max(start - WINDOW + 1, first) if bounded else first, start
     else:
         low, high = start, min(start + WINDOW - 1, last) if bounded else last
-    sql = f"{_select(table, search, number=True)} LIMIT :limit"
+    sql = f"{statement(table, search, number=True)} LIMIT :limit"
     values = {"value": _value(table, search), "low": low, "high": high, "limit": limit + 1}
     found = db.execute(sql, values).fetchall()
     rows = tuple(tuple(row)[1:] for row in found[:limit])
@@ -123,15 +126,15 @@ def page(db: sqlite3.Connection, table: Table, search: Search, begin: int | None
 
 def export(db: sqlite3.Connection, table: Table, search: Search, limit: int) -> sqlite3.Cursor:
     """The first `limit` rows that a search finds, with as much of the table looked through as that takes."""
-    values = {"value": _value(table, search), "limit": limit, "offset": 0, "low": -(2**63), "high": 2**63 - 1}
-    return db.execute(f"{_select(table, search, number=False)} LIMIT :limit", values)
+    values = {"value": _value(table, search), "limit": limit, "low": -(2**63), "high": 2**63 - 1}
+    return db.execute(f"{statement(table, search)} LIMIT :limit", values)
 
 
 def _along_index(
     db: sqlite3.Connection, table: Table, search: Search, skip: int, limit: int, numbers: tuple[int, int]
 ) -> Page:
     # An index may hold NULL, beyond which no comparison leads: so rows are skipped, but never millions of them.
-    sql = f"{_select(table, search, number=False)} LIMIT :limit OFFSET :skip"
+    sql = f"{statement(table, search)} LIMIT :limit OFFSET :skip"
     found = db.execute(sql, {"value": _value(table, search), "limit": limit + 1, "skip": skip}).fetchall()
     more = skip + limit if len(found) > limit and skip + limit < WINDOW else None
     return Page(tuple(tuple(row) for row in found[:limit]), more, numbers)
@@ -163,8 +166,12 @@ def _numbers(db: sqlite3.Connection, table: Table) -> tuple[int, int] | None:
     return None if ends[0] is None else (ends[0], ends[1])
 
 
-def _select(table: Table, search: Search, *, number: bool) -> str:
-    """The statement of a search but its limit; `number`: the row's number is its first column."""
+def statement(table: Table, search: Search, *, number: bool = False) -> str:
+    """The SQL of a search but its limit; `number`: the row's number is its first column.
+
+    Parameters: `value`, and along row numbers `low` and `high`. Raises `ValueError`, `KeyError` for what `table` has
+    not.
+    """
     columns = ", ".join((["_rowid_"] if number else []) + [_quoted(column) for column in table.columns])
     source, along = _quoted(table.name), ["_rowid_"]
     if search.order:

@@ -123,9 +123,11 @@ def _column(values: Sequence[tables.Value]) -> pa.Array:
         return pa.array(values, pa.int64())
     if kinds and kinds <= {int, float}:
         return pa.array(values, pa.float64())
-    return pa.array(
-        [None if one is None else one.hex() if isinstance(one, bytes) else str(one) for one in values], pa.string()
-    )
+    return pa.array([None if one is None else _text(one) for one in values], pa.string())
+
+
+def _text(value: tables.Value) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _on(begin: int) -> None:
@@ -153,8 +155,8 @@ def _export(table: tables.Table, search: tables.Search) -> None:
         on_click="ignore",
     )
     st.caption(
-        f"What the search above finds, in its order, as of the click; NULL is empty. At most {MOST_ROWS:,} rows come this "
-        "way. The whole table, on the aggregator's machine:"
+        f"What the search above finds, in its order, as of the click; NULL is empty. At most {MOST_ROWS:,} rows come "
+        "this way. The whole table, on the aggregator's machine:"
     )
     st.code(
         f"sqlite-utils rows {_shell(_log())} {_shell(table.name)} --csv > {_shell(table.name + '.csv')}", language=None

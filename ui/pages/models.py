@@ -20,7 +20,7 @@ from ui.serving import config
 
 TABLE, CHOSEN, SURE, PLACE = "models", "models chosen", "model to promote", "promotion"
 MOST_BYTES = 100_000_000  # of a file that the browser is given: it goes through the page's memory
-PRESENT = "◀ present"
+PRESENT = "present"
 
 
 def show() -> None:
@@ -49,7 +49,7 @@ def _columns(found: queries.Registry) -> dict[str, tuple[grid.Kind, list[object]
     return {
         "Version": ("text", [_name(one) for one in rows]),
         "Present": ("text", [PRESENT if one == found.present else "" for one in rows]),
-        "SHA-256": ("text", [one.sha256 for one in rows]),
+        "SHA-256": ("hash", [one.sha256 for one in rows]),
         "Loss": ("number", [one.loss for one in rows]),
         "Accuracy (%)": ("percent", [one.accuracy for one in rows]),
         "ROC-AUC": ("number", [one.roc_auc for one in rows]),
@@ -162,7 +162,7 @@ def _ask_again(found: queries.Registry, model: queries.Model) -> None:
     with st.container(horizontal=True):
         if st.button(f"Yes, {_name(model)}", key="promote yes", type="primary"):
             del st.session_state[SURE]
-            ask(PLACE, "models", "promote", str(model.round))
+            ask(PLACE, "models", "promote", model.sha256)
             st.rerun()
         if st.button("No", key="promote no"):
             del st.session_state[SURE]
@@ -174,7 +174,7 @@ def _compare(db: Database, first: queries.Model, second: queries.Model) -> None:
     st.subheader(f"{titles[0]} and {titles[1]}")
     rows = [
         ("Loss", number(first.loss), number(second.loss), _change(first.loss, second.loss, "+.4f")),
-        ("Accuracy", share(first.accuracy), share(second.accuracy), _change(first.accuracy, second.accuracy, "+.1%")),
+        ("Accuracy", share(first.accuracy), share(second.accuracy), _change(first.accuracy, second.accuracy, "points")),
         ("ROC-AUC", number(first.roc_auc), number(second.roc_auc), _change(first.roc_auc, second.roc_auc, "+.4f")),
         (
             "Test rows",
@@ -235,7 +235,9 @@ def _table(key: str, titles: tuple[str, ...], rows: list[tuple[str, ...]], *, he
 
 
 def _change(first: float | None, second: float | None, form: str) -> str:
-    return NOTHING if first is None or second is None else format(second - first, form)
+    if first is None or second is None:
+        return NOTHING
+    return f"{100 * (second - first):+.1f} points" if form == "points" else format(second - first, form)
 
 
 def _path(model: queries.Model) -> Path:

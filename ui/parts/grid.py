@@ -15,10 +15,12 @@ import streamlit as st
 from ui.parts.browser import zone, zone_name
 from ui.parts.text import plain
 
+HASH = 120  # pixels: its beginning; a click into the cell shows all
 HEIGHT = 420  # pixels; the same with one row and with thousands
-Kind = Literal["text", "time", "bytes", "whole", "number", "fine", "tenths", "percent"]
+Kind = Literal["text", "hash", "time", "bytes", "whole", "number", "fine", "tenths", "percent"]
 TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),
+    "hash": pa.string(),
     "time": pa.timestamp("ms", tz="UTC"),
     "bytes": pa.float64(),
     "whole": pa.int64(),
@@ -108,6 +110,8 @@ def _setting(kind: Kind, *, pinned: bool) -> Any:
         return st.column_config.DatetimeColumn(
             format="YYYY-MM-DD HH:mm:ss", timezone=zone_name(), help=f"time zone: {zone_name()}", pinned=pinned
         )
+    if kind == "hash":
+        return st.column_config.TextColumn(width=HASH)
     if kind == "text":
         return st.column_config.TextColumn(pinned=pinned)
     form = {"bytes": "bytes", "whole": "%d", "number": "%.4f", "fine": "%.3g", "tenths": "%.1f", "percent": "%.1f"}[

@@ -34,8 +34,8 @@ WHERE lineage = :lineage AND task = 'train' AND state != 'open' ORDER BY epoch D
 """
 
 ENDED = """
-SELECT device, outcome, reason, detail, merged FROM updates
-WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = 'train' ORDER BY id
+SELECT id, device, outcome, reason, detail, merged FROM updates
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = 'train'
 """
 
 MODELS = "SELECT sha256, round FROM models WHERE lineage = :lineage ORDER BY epoch, round"
@@ -127,7 +127,8 @@ def last_round(db: sqlite3.Connection, lineage: str) -> LastRound | None:
         return None
     epoch, round, closed_at, expected = row
     found: dict[str, Ended] = {}
-    for name, *rest in db.execute(ENDED, {"lineage": lineage, "epoch": epoch, "round": round}):
+    rows = db.execute(ENDED, {"lineage": lineage, "epoch": epoch, "round": round}).fetchall()
+    for _, name, *rest in sorted(tuple(row) for row in rows):
         now = ending(round, *rest)
         if name not in found or found[name].how != "took part":
             found[name] = now

@@ -89,8 +89,8 @@ def registry(db: sqlite3.Connection, lineage: str) -> Registry:
     if not found:
         return Registry((), None, False)
     chosen, after = db.execute(CHOSEN, {"lineage": lineage}).fetchone() or ("", "")
-    # The choice holds until a newer model is made from it: then that is the present one.
-    if chosen and after == found[0].sha256:
+    # As `floe.store.present_model` has it: the choice holds until a newer model is made.
+    if chosen and after == f"{found[0].epoch}-{found[0].round}":
         of_that_hash = [model for model in found if model.sha256 == chosen and model.epoch == found[0].epoch]
         if of_that_hash:
             return Registry(found, of_that_hash[0], True)
