@@ -38,7 +38,7 @@ OPERATORS = {
     "is not empty": "{} IS NOT NULL",
 }
 WITHOUT_VALUE = frozenset({"is empty", "is not empty"})
-_BY_NUMBER = frozenset({"=", "<", "<=", ">", ">="})
+ENDS = (-(2**63), 2**63 - 1)  # of all row numbers
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 
@@ -108,7 +108,8 @@ def page(db: sqlite3.Connection, table: Table, search: Search, begin: int | None
         return Page(())
     if search.order:
         return _along_index(db, table, search, begin or 0, limit, numbers)
-    first, last = numbers
+    low, high = _range(table, search)
+    first, last = max(numbers[0], low), min(numbers[1], high)
     start = begin if begin is not None else last if search.down else first
     bounded = not _finds_by_index(table, search)
     if search.down:
@@ -121,12 +122,13 @@ def page(db: sqlite3.Connection, table: Table, search: Search, begin: int | None
     rows = tuple(tuple(row)[1:] for row in found[:limit])
     after = low - 1 if search.down else high + 1
     more = found[limit][0] if len(found) > limit else after if first <= after <= last else None
-    return Page(rows, more, numbers, high - low + 1)
+    return Page(rows, more, numbers, max(high - low + 1, 0))
 
 
 def export(db: sqlite3.Connection, table: Table, search: Search, limit: int) -> sqlite3.Cursor:
     """The first `limit` rows that a search finds, with as much of the table looked through as that takes."""
-    values = {"value": _value(table, search), "limit": limit, "low": -(2**63), "high": 2**63 - 1}
+    low, high = _range(table, search)
+    values = {"value": _value(table, search), "limit": limit, "low": low, "high": high}
     return db.execute(f"{statement(table, search)} LIMIT :limit", values)
 
 
@@ -154,10 +156,21 @@ def _table(db: sqlite3.Connection, name: str) -> Table:
 
 def _finds_by_index(table: Table, search: Search) -> bool:
     """Whether rows are found in the order of their numbers without looking at others."""
-    if not search.column or (search.column == table.number and search.operator in _BY_NUMBER):
+    if not search.column or _range(table, search) != ENDS:
         return True
     ready = {columns[0] for columns in table.indexes.values() if columns[1:] in ((), (table.number,))}
     return search.operator == "=" and search.column in ready
+
+
+def _range(table: Table, search: Search) -> tuple[int, int]:
+    """The row numbers that a search by number leaves: a condition on top of the page's own would not be used."""
+    value = _value(table, search)
+    if search.order or not search.column or search.column != table.number or not isinstance(value, int):
+        return ENDS
+    ranges = {"=": (value, value), "<": (ENDS[0], value - 1), "<=": (ENDS[0], value)}
+    ranges |= {">": (value + 1, ENDS[1]), ">=": (value, ENDS[1])}
+    low, high = ranges.get(search.operator, ENDS)
+    return max(low, ENDS[0]), min(high, ENDS[1])
 
 
 def _numbers(db: sqlite3.Connection, table: Table) -> tuple[int, int] | None:

@@ -67,6 +67,10 @@ FOUND = {
     Search("accuracy", "is not empty"): "accuracy IS NOT NULL",
     Search("round", "=", "1' OR '1'='1"): "0",
     Search("id", "<=", "50"): "id <= 50",
+    Search("id", ">", "900"): "id > 900",
+    Search("id", "=", "17", down=False): "id = 17",
+    Search("id", "is not", "17"): "id != 17",
+    Search("id", "<", "x"): "id < 'x'",
     Search("id", "=", "99999999999999999999"): "0",
     Search("lineage", "=", "main", order="updates_by_phase"): "1",
 }
@@ -93,6 +97,12 @@ def test_no_search_walks_through_a_table_or_sorts_it(db: sqlite3.Connection) -> 
         plan = [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + tables.statement(of, search), values)]
         assert len(plan) == 1, plan
         assert plan[0].startswith("SEARCH updates USING") or (search.order and "USING INDEX" in plan[0]), plan
+
+
+def test_a_search_by_row_number_looks_at_those_alone(db: sqlite3.Connection) -> None:
+    of = table(db, "updates")
+    assert tables.page(db, of, Search("id", "<", "10")).looked == 9
+    assert tables.page(db, of, Search("id", "=", "0")) == tables.Page((), None, tables.page(db, of, ALL_ROWS).numbers, 0)
 
 
 def test_a_page_looks_at_no_more_rows_than_its_window(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
