@@ -21,6 +21,7 @@ from ui.serving import config
 PARAMETER = "device"
 LINES = 100  # of its log that are shown
 SHOWN = 200  # rounds in the table
+KEPT = "rounds of a device"
 
 
 def show(name: str) -> None:
@@ -44,10 +45,10 @@ def _about(db: Database, name: str) -> None:
         st.warning(plain(f"The log has no device {name!r}."))
         return
     lineage = config().rounds.lineage
-    last = fleet.last_round(db.conn, lineage)
+    last = fleet.last_round(db.conn, lineage, name)
     left, right = st.columns(2)
     with left:
-        st.caption(f"Now (times: {zone_name()})")
+        st.caption(f"Now (times: {plain(zone_name())})")
         _facts("device now", _now(device, last, fleet.rounds_of_models(db.conn, lineage)))
     with right:
         st.caption("What it is known by")
@@ -109,8 +110,18 @@ def _facts(key: str, facts: dict[str, str]) -> None:
     grid.draw(key, columns, height=36 * 13)
 
 
+def _parts(db: Database, name: str) -> Sequence[history.Part]:
+    """Read anew when something is new: whom a round asked are thousands of names."""
+    newest = (name, *history.newest(db.conn, config().rounds.lineage, name))
+    kept: tuple[object, Sequence[history.Part]] | None = st.session_state.get(KEPT)
+    if kept is None or kept[0] != newest:
+        kept = newest, history.parts(db.conn, config().rounds.lineage, name)
+        st.session_state[KEPT] = kept
+    return kept[1]
+
+
 def _rounds(db: Database, name: str) -> None:
-    parts = history.parts(db.conn, config().rounds.lineage, name)
+    parts = _parts(db, name)
     if not parts:
         st.caption("It was in no round yet.")
         return
@@ -122,7 +133,7 @@ def _rounds(db: Database, name: str) -> None:
         {
             "Round": ("whole", [one.round for one in shown]),
             "Task": ("text", [one.task for one in shown]),
-            "Outcome": ("text", [ended_words(one.ended) for one in shown]),
+            "Outcome": ("words", [ended_words(one.ended) for one in shown]),
             "Time": ("time", [one.time for one in shown]),
             "Weight (%)": ("percent", [one.weight for one in shown]),
             "Samples": ("whole", [one.samples for one in shown]),

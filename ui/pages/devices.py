@@ -7,7 +7,7 @@ import streamlit as st
 from floe.sqlite import Database
 from ui.pages import device
 from ui.parts import fleet, grid
-from ui.parts.browser import zone
+from ui.parts.browser import zone, zone_name
 from ui.parts.live import live
 from ui.parts.text import moment, plain
 from ui.parts.words import STATES, in_order
@@ -50,13 +50,12 @@ def _columns(db: Database, last: queries.LastRound | None) -> fleet.Columns:
 
 
 def _say_round(last: queries.LastRound | None) -> None:
+    told = f"Times: {zone_name()}. Figures of a machine are of its newest report, percent are of all of it. "
     if last is None:
-        st.caption("No train round is over yet.")
+        st.caption(plain(told + "No train round is over yet."))
         return
-    st.caption(
-        f"The last train round that is over is {last.round}, closed {plain(moment(last.closed_at, zone()))}: it asked "
-        f"{len(last.expected):,} devices. Figures of the machine are of a device's newest report; percent of all of it."
-    )
+    closed = moment(last.closed_at, zone())
+    st.caption(plain(f"{told}Train round {last.round}, closed {closed}, asked {len(last.expected):,} devices."))
 
 
 def _offer(chosen: list[str]) -> None:

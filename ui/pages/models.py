@@ -13,6 +13,7 @@ from ui import model_files
 from ui.commands import may_steer
 from ui.parts import grid
 from ui.parts.asked import ask, follow
+from ui.parts.browser import zone_name
 from ui.parts.live import live, once
 from ui.parts.text import NOTHING, number, plain, share, size
 from ui.queries import models as queries
@@ -39,7 +40,8 @@ def _registry(db: Database) -> None:
     why = "an operator chose it" if found.promoted else "it is the newest"
     st.caption(
         f"{len(found.models):,} versions. The next round starts from {plain(_name(found.present))}: {why}. Figures are "
-        "of the test rows of the devices that started from a version: those of the newest come with the next round."
+        "of the test rows of the devices that started from a version: those of the newest come with the next round. "
+        f"Times: {plain(zone_name())}."
     )
     grid.pick(TABLE, lambda: _columns(found), _take, several=True)
 

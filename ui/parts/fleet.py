@@ -31,7 +31,7 @@ def columns(devices: Sequence[Device], last: LastRound | None, versions: Mapping
         "Device": ("text", [one.device for one in devices]),
         "State": ("text", [one.state for one in devices]),
         "Last seen": ("time", [one.last_seen for one in devices]),
-        "Last train round": ("text", ended),
+        "Last train round": ("words", ended),
         "Rounds": ("whole", [one.rounds for one in devices]),
         "Accuracy (%)": ("percent", [one.accuracy for one in devices]),
         "Threshold": ("number", [one.threshold for one in devices]),

@@ -15,11 +15,12 @@ import streamlit as st
 from ui.parts.browser import zone, zone_name
 from ui.parts.text import plain
 
-HASH = 120  # pixels: its beginning; a click into the cell shows all
+WIDTHS = {"hash": 120, "words": 260}  # pixels: their beginning; a double click into the cell shows all
 HEIGHT = 420  # pixels; the same with one row and with thousands
-Kind = Literal["text", "hash", "time", "bytes", "whole", "number", "fine", "tenths", "percent"]
+Kind = Literal["text", "words", "hash", "time", "bytes", "whole", "number", "fine", "tenths", "percent"]
 TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),
+    "words": pa.string(),
     "hash": pa.string(),
     "time": pa.timestamp("ms", tz="UTC"),
     "bytes": pa.float64(),
@@ -110,8 +111,8 @@ def _setting(kind: Kind, *, pinned: bool) -> Any:
         return st.column_config.DatetimeColumn(
             format="YYYY-MM-DD HH:mm:ss", timezone=zone_name(), help=f"time zone: {zone_name()}", pinned=pinned
         )
-    if kind == "hash":
-        return st.column_config.TextColumn(width=HASH)
+    if kind in WIDTHS:
+        return st.column_config.TextColumn(width=WIDTHS[kind])
     if kind == "text":
         return st.column_config.TextColumn(pinned=pinned)
     form = {"bytes": "bytes", "whole": "%d", "number": "%.4f", "fine": "%.3g", "tenths": "%.1f", "percent": "%.1f"}[

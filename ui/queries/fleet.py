@@ -38,6 +38,12 @@ SELECT id, device, outcome, reason, detail, merged FROM updates
 WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = 'train'
 """
 
+# The plus signs leave the index by device, of which there are fewer rows than of a large round.
+ENDED_OF_DEVICE = """
+SELECT id, device, outcome, reason, detail, merged FROM updates
+WHERE device = :device AND +lineage = :lineage AND +epoch = :epoch AND +round = :round AND +task = 'train'
+"""
+
 MODELS = "SELECT sha256, round FROM models WHERE lineage = :lineage ORDER BY epoch, round"
 
 Ending = Literal["took part", "not asked", "no answer", "late", "merged later", "rejected", "superseded"]
@@ -120,14 +126,18 @@ def states(db: sqlite3.Connection) -> dict[str, int]:
     return dict(db.execute(STATES).fetchall())
 
 
-def last_round(db: sqlite3.Connection, lineage: str) -> LastRound | None:
-    """The newest train round that is over, also one that came to nothing; None before the first."""
+def last_round(db: sqlite3.Connection, lineage: str, device: str | None = None) -> LastRound | None:
+    """The newest train round that is over, also one that came to nothing; None before the first.
+
+    `device`: what became of this one alone.
+    """
     row = db.execute(LAST_TRAINED, {"lineage": lineage}).fetchone()
     if row is None:
         return None
     epoch, round, closed_at, expected = row
     found: dict[str, Ended] = {}
-    rows = db.execute(ENDED, {"lineage": lineage, "epoch": epoch, "round": round}).fetchall()
+    phase = {"lineage": lineage, "epoch": epoch, "round": round, "device": device}
+    rows = db.execute(ENDED_OF_DEVICE if device else ENDED, phase).fetchall()
     for _, name, *rest in sorted(tuple(row) for row in rows):
         now = ending(round, *rest)
         if name not in found or found[name].how != "took part":

@@ -20,6 +20,11 @@ SELECT epoch, round, closed_at, instr(expected, :quoted) > 0 FROM rounds
 WHERE lineage = :lineage AND task = 'train' AND state != 'open' ORDER BY epoch DESC, round DESC LIMIT :limit
 """
 
+NEWEST = """
+SELECT (SELECT max(id) FROM updates WHERE device = :device), max((epoch << 32) + round) FROM rounds
+WHERE lineage = :lineage AND task = 'train' AND state != 'open'
+"""
+
 ROSTER = "SELECT state, version, signing, suite, hash, rotate, changed_at FROM roster WHERE device = :device"
 
 REQUEST = "SELECT state, time FROM requests WHERE device = :device"
@@ -98,6 +103,12 @@ def parts(db: sqlite3.Connection, lineage: str, device: str, *, updates: int = 1
         if (epoch, round) not in trained and (epoch, round) > oldest:
             found.append(Part(epoch, round, "train", Ended("no answer" if was_asked else "not asked"), closed_at))
     return sorted(found, key=lambda part: (part.epoch, part.round, part.time or ""), reverse=True)
+
+
+def newest(db: sqlite3.Connection, lineage: str, device: str) -> tuple[int | None, int | None]:
+    """What changes when `parts` does: the number of a device's newest update, and that of the last closed round."""
+    update, round = db.execute(NEWEST, {"lineage": lineage, "device": device}).fetchone()
+    return update, round
 
 
 def papers(db: sqlite3.Connection, device: str) -> Papers:

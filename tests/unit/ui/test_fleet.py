@@ -40,6 +40,10 @@ def test_the_last_round_tells_how_it_ended_for_each_device(log: Log) -> None:
     last = fleet.last_round(log.db.conn, "main")
     assert last is not None
     assert last.round == 1
+    for name in ("a", "b", "c", "__proto__", "-rf"):
+        alone = fleet.last_round(log.db.conn, "main", name)
+        assert alone is not None
+        assert alone.of(name) == last.of(name)
     assert last.of("a") == Ended("took part")
     assert last.of("b") == Ended("rejected", "weights", "**no** <b>tensor</b>")
     assert last.of("c") == Ended("no answer")
@@ -98,7 +102,7 @@ def test_a_device_has_the_figures_of_its_newest_update_and_report(log: Log) -> N
     assert fleet.device(log.db.conn, "nobody") is None
     columns = table.columns([one], None, fleet.rounds_of_models(log.db.conn, "main"), UTC)
     assert columns["Model (round)"] == ("whole", [0])
-    assert columns["Last train round"] == ("text", [None])
+    assert columns["Last train round"] == ("words", [None])
 
 
 def test_devices_are_found_by_state_and_text_in_either_case(log: Log) -> None:

@@ -42,6 +42,16 @@ def test_rounds_before_the_updates_that_were_read_are_not_told_as_missed(log: Lo
     assert [(one.round, one.ended.how) for one in found] == [(5, "rejected"), (4, "not asked"), (3, "took part")]
 
 
+def test_a_history_is_read_anew_after_an_update_and_after_a_round(log: Log) -> None:
+    before = history.newest(log.db.conn, "main", "a")
+    open_round(log, 6, ["a"])
+    assert history.newest(log.db.conn, "main", "a") == before
+    update(log, "a", 6)
+    updated = history.newest(log.db.conn, "main", "a")
+    log.close_round(train(6), up=1, down=1, model=None)
+    assert len({before, updated, history.newest(log.db.conn, "main", "a")}) == 3
+
+
 def test_a_name_within_another_name_was_not_asked(log: Log) -> None:
     open_round(log, 6, ["ab"])
     log.close_round(train(6), up=1, down=1, model=None)

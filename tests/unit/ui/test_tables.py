@@ -102,7 +102,9 @@ def test_no_search_walks_through_a_table_or_sorts_it(db: sqlite3.Connection) -> 
 def test_a_search_by_row_number_looks_at_those_alone(db: sqlite3.Connection) -> None:
     of = table(db, "updates")
     assert tables.page(db, of, Search("id", "<", "10")).looked == 9
-    assert tables.page(db, of, Search("id", "=", "0")) == tables.Page((), None, tables.page(db, of, ALL_ROWS).numbers, 0)
+    assert tables.page(db, of, Search("id", "=", "0")) == tables.Page(
+        (), None, tables.page(db, of, ALL_ROWS).numbers, 0
+    )
 
 
 def test_a_page_looks_at_no_more_rows_than_its_window(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
