@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import shlex
-import sqlite3
-import tempfile
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import streamlit as st
 
 from floe.sqlite import Database
-from floe.store import FILE, read_log
+from floe.store import FILE
 from ui import tables
 from ui.parts import csvfile
 from ui.parts.live import EVERY_S, live, once
-from ui.parts.text import plain
+from ui.parts.text import plain, size
 from ui.serving import config
 
 ROWS = 200  # on a page
 MOST_ROWS = 200_000  # that the browser is given: they go through the page's memory
 BY_NUMBER = "row number"
-AT = "data page begins"
+AT, MADE = "data page begins", "data export"
 NAMES = ("data table", "data column", "data operator", "data value", "data order", "data down")
 TABLE, COLUMN, OPERATOR, VALUE, ORDER, DOWN = NAMES
 
@@ -51,7 +48,7 @@ def _choose(db: Database) -> None:
         return
     st.session_state.setdefault(AT, [])
     live(partial(_page, table=table, search=search), every_s=None if search.column else EVERY_S)
-    _export(table, search)
+    _export(db, table, search)
     _elsewhere(table)
 
 
@@ -138,39 +135,41 @@ def _back() -> None:
     st.session_state[AT] = st.session_state[AT][:-1]
 
 
-def _export(table: tables.Table, search: tables.Search) -> None:
+def _export(db: Database, table: tables.Table, search: tables.Search) -> None:
+    """Made by a click, saved by another: what Streamlit makes at the moment of saving, a live part takes away again."""
     st.subheader("Export")
     harmless = st.toggle(
         "For a spreadsheet", key="data harmless",
         help="text that begins with =, +, - or @ gets an apostrophe, so that it is not taken for a formula; what could "
         "steer a terminal becomes an escape. Without: every value exactly as it is in the table.",
     )  # fmt: skip
-    st.download_button(
-        "Download as CSV",
-        partial(_csv, table, search, harmless=harmless),
-        file_name=f"{table.name}.csv",
-        mime="text/csv",
-        key="data download",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+    wanted = (table.name, search, harmless)
+    if st.button("Make a CSV", key="data make", icon=":material/csv:"):
+        st.session_state[MADE] = wanted, *_csv(db, table, search, harmless=harmless)
+    made: tuple[object, bytes, int] | None = st.session_state.get(MADE)
+    if made is not None and made[0] == wanted:
+        cut = ", and no more: that is the limit here" if made[2] == MOST_ROWS else ""
+        label = plain(f"Save {table.name}.csv: {made[2]:,} rows, {size(len(made[1]))}{cut}")
+        st.download_button(
+            label, made[1], file_name=f"{table.name}.csv", mime="text/csv", key="data download", on_click="ignore",
+            icon=":material/download:",
+        )  # fmt: skip
+    else:
+        st.session_state.pop(MADE, None)
     st.caption(
         f"What the search above finds, in its order, as of the click; NULL is empty. At most {MOST_ROWS:,} rows come "
         "this way. The whole table, on the aggregator's machine:"
     )
-    st.code(
-        f"sqlite-utils rows {_shell(_log())} {_shell(table.name)} --csv > {_shell(table.name + '.csv')}", language=None
-    )
+    file = _shell(table.name + ".csv")
+    st.code(f"sqlite-utils rows {_shell(_log())} {_shell(table.name)} --csv > {file}", language=None)
 
 
-def _csv(table: tables.Table, search: tables.Search, *, harmless: bool) -> BinaryIO:
-    """The file, made when it is asked for; not in memory."""
-    with closing(read_log(_log()).conn) as db:
-        out = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 (Streamlit reads it)
-        rows: sqlite3.Cursor = tables.export(db, table, search, MOST_ROWS)
-        csvfile.write(out, list(table.columns), rows, harmless=harmless)
-        out.seek(0)
-        return out
+def _csv(db: Database, table: tables.Table, search: tables.Search, *, harmless: bool) -> tuple[bytes, int]:
+    """The file, and how many rows it has."""
+    out = io.BytesIO()
+    rows = tables.export(db.conn, table, search, MOST_ROWS)
+    count = csvfile.write(out, list(table.columns), rows, harmless=harmless)
+    return out.getvalue(), count
 
 
 def _elsewhere(table: tables.Table) -> None:

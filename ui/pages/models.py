@@ -20,7 +20,7 @@ from ui.queries import models as queries
 from ui.serving import config
 
 TABLE, CHOSEN, SURE, PLACE = "models", "models chosen", "model to promote", "promotion"
-MOST_BYTES = 100_000_000  # of a file that the browser is given: it goes through the page's memory
+MOST_BYTES = 50_000_000  # of a file that the browser is given: it stays in the page's memory while it is offered
 PRESENT = "present"
 
 
@@ -129,7 +129,7 @@ def _download(model: queries.Model) -> None:
     else:
         st.download_button(
             f"Download, {plain(size(model.bytes))}",
-            partial(model_files.content, path, model.sha256),
+            model_files.content(path, model.sha256),
             file_name=f"{config().rounds.lineage}-{model.epoch}-{model.round}.safetensors",
             mime="application/octet-stream",
             key="download model",

@@ -12,17 +12,21 @@ from floe.terminal import printable
 FORMULA = ("=", "+", "-", "@")
 
 
-def write(out: BinaryIO, header: Sequence[str], rows: Iterable[Sequence[object]], *, harmless: bool = False) -> None:
-    """Write a header and rows in UTF-8. NULL is empty, a number has all its digits, bytes are hexadecimal.
+def write(out: BinaryIO, header: Sequence[str], rows: Iterable[Sequence[object]], *, harmless: bool = False) -> int:
+    """Write a header and rows in UTF-8; how many rows. NULL is empty, numbers have all digits, bytes are hexadecimal.
 
     `harmless`: text that a spreadsheet would take for a formula gets an apostrophe, and what steers a terminal is an
     escape, as in updates.csv (OWASP, CSV Injection).
     """
-    text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="")
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows([_cell(value, harmless=harmless) for value in row] for row in rows)
+    count = 0
+    for row in rows:
+        writer.writerow([_cell(value, harmless=harmless) for value in row])
+        count += 1
     text.detach()
+    return count
 
 
 def _cell(value: object, *, harmless: bool) -> object:

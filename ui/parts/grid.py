@@ -47,9 +47,8 @@ def settings(columns: Mapping[str, tuple[Kind, Sequence[Any]]]) -> dict[str, Any
 
 def draw(key: str, columns: Mapping[str, tuple[Kind, Sequence[Any]]], *, height: int = HEIGHT) -> None:
     """A table to look at."""
-    st.dataframe(
-        table(columns), key=key, height=height, hide_index=True, column_config=settings(columns), placeholder=""
-    )
+    with st.container(key=key):
+        st.dataframe(table(columns), height=height, hide_index=True, column_config=settings(columns), placeholder="")
 
 
 def pick(

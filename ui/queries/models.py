@@ -7,13 +7,14 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from floe.sqlite import Database
+from floe.store import present_model
+
 MODELS = """
 SELECT epoch, round, sha256, file, bytes, devices, samples, loss, accuracy, roc_auc, test_samples, created_at
 FROM models
 WHERE lineage = :lineage ORDER BY epoch DESC, round DESC
 """
-
-CHOSEN = "SELECT model, model_after FROM control WHERE lineage = :lineage"
 
 CONTRIBUTORS = """
 SELECT device, round, weight, samples, loss, accuracy, roc_auc, base_accuracy, bytes, seconds, time FROM updates
@@ -88,13 +89,9 @@ def registry(db: sqlite3.Connection, lineage: str) -> Registry:
     found = tuple(Model(*row) for row in db.execute(MODELS, {"lineage": lineage}))
     if not found:
         return Registry((), None, False)
-    chosen, after = db.execute(CHOSEN, {"lineage": lineage}).fetchone() or ("", "")
-    # As `floe.store.present_model` has it: the choice holds until a newer model is made.
-    if chosen and after == f"{found[0].epoch}-{found[0].round}":
-        of_that_hash = [model for model in found if model.sha256 == chosen and model.epoch == found[0].epoch]
-        if of_that_hash:
-            return Registry(found, of_that_hash[0], True)
-    return Registry(found, found[0], False)
+    row = present_model(Database(db), lineage, found[0].epoch)
+    present = next((one for one in found if row and (one.epoch, one.round) == (row["epoch"], row["round"])), found[0])
+    return Registry(found, present, present != found[0])
 
 
 def contributors(db: sqlite3.Connection, lineage: str, model: Model) -> tuple[Contributor, ...]:
