@@ -44,11 +44,14 @@ class _Heard:
 
 
 class Monitor:
-    """One lineage, watched. `state` gives the rounds', `uploads` what is being received, `model` the newest's hash."""
+    """One lineage, watched. `state` gives the rounds', `uploads` what is being received, `model` the newest's hash,
+    `plan` that of the next phase (JSON).
+    """
 
     def __init__(
         self, log: Log, speakers: Speakers, keyring: Keyring, policy: Policy, sampler: Sampler, *,
         state: Callable[[], State], uploads: Callable[[], list[Upload]], model: Callable[[], str | None],
+        plan: Callable[[], str],
     ) -> None:  # fmt: skip
         self._log = log
         self._speakers = speakers
@@ -58,6 +61,7 @@ class Monitor:
         self._state = state
         self._uploads = uploads
         self._model = model
+        self._plan = plan
         self.figures = Figures()
         self._heard: dict[str, list[_Heard]] = {}
         self._stands: dict[str, object] = {}  # as it is written
@@ -85,7 +89,7 @@ class Monitor:
             return
         self._flush_at = moment + FLUSH_S
         state, uploads = self._state(), [_row_of(upload) for upload in self._uploads()]
-        stands = standing_of(state, self._policy)
+        stands = standing_of(state, self._policy) | {"plan": self._plan()}
         if stands != self._stood[0]:
             self._stood = stands, now()
         if not (moment >= self._beat_at or self._heard or stands != self._stands or uploads != self._shown):
@@ -107,7 +111,8 @@ class Monitor:
             if samples:
                 own = self._sampler.sample(model_sha256=self._model())
                 self._write_vitals(f"lineage/{state.phase.lineage}", now(), own)
-            self._write_standing({**stands, "deadline_at": deadline_of(state, moment), "changed_at": self._stood[1]})
+            times = {"deadline_at": deadline_of(state, moment), "changed_at": self._stood[1], "seen_at": now()}
+            self._write_standing(stands | times)
             if uploads != self._shown:
                 self._write_uploads(uploads)
             if beats:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aggregator.chain import Chain
 from aggregator.conduct import Conductor
+from aggregator.control import as_json
 from aggregator.desk import HEARS as ENROLS
 from aggregator.desk import Desk
 from aggregator.figures import FILTERS, ROOT
@@ -110,6 +111,7 @@ class Aggregator:
         self._monitor = Monitor(
             log, self._speakers, keyring, self._policy, Sampler(state), state=lambda: self._state,
             uploads=self._receiver.under_way, model=lambda: self._chain.model.sha256 if self._chain.model else None,
+            plan=lambda: as_json(self._steering.control().policy(self._policy).plan),
         )  # fmt: skip
         self._limits = Limits()
         self._retry_at = 0.0

@@ -160,7 +160,8 @@ def m006_watching(db: Database) -> None:
 # update. `updates.weight`: its share in the mean of the round that merged it. `rounds.local_...`: the devices' own
 # models after training, weighted by test rows. `control.model`: the global model that an operator made the present
 # one, when `model_after` was the newest; `plan`: the operator's, in place of `plan_over`, that of floe.toml.
-# `vitals.member`: a device, or lineage/<lineage>. `standing`: where the rounds stand.
+# `vitals.member`: a device, or lineage/<lineage>. `standing`: where the rounds stand, and the
+# plan of the next (JSON); `changed_at`: since when, `seen_at`: when it was last written, some seconds ago at most.
 _M006 = """
 ALTER TABLE devices ADD COLUMN rounds INTEGER NOT NULL DEFAULT 0;
 
@@ -219,7 +220,7 @@ CREATE TABLE uploads (
 CREATE TABLE standing (
     lineage TEXT PRIMARY KEY, epoch INTEGER NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, stage TEXT NOT NULL,
     held TEXT NOT NULL, last INTEGER NOT NULL, online INTEGER NOT NULL, needed INTEGER NOT NULL,
-    quorum INTEGER NOT NULL, deadline_at TEXT, changed_at TEXT NOT NULL
+    quorum INTEGER NOT NULL, plan TEXT NOT NULL, deadline_at TEXT, changed_at TEXT NOT NULL, seen_at TEXT NOT NULL
 );
 
 CREATE TABLE broker (topic TEXT PRIMARY KEY, value TEXT NOT NULL, time TEXT NOT NULL);

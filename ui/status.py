@@ -10,8 +10,8 @@ from typing import Any
 
 from floe.store import now
 from ui.parts.text import duration
-from ui.queries import devices, events, standing, vitals
-from ui.queries.devices import Device
+from ui.queries import events, fleet, standing, vitals
+from ui.queries.fleet import Device
 from ui.reading import Reading
 from ui.times import how_long_ago, local, seconds_since
 
@@ -53,7 +53,7 @@ def asking(lineage: str) -> Callable[[sqlite3.Connection], Status]:
         moment = now()
         lately = events.page(db, events.Filter("warning"), limit=LATELY).entries
         return Status(
-            moment, standing.now(db, lineage, moment), devices.devices(db), vitals.aggregator(db, lineage), lately,
+            moment, standing.now(db, lineage, moment), fleet.devices(db), vitals.aggregator(db, lineage), lately,
             vitals.broker(db),
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from floe.service import stopping
 from floe.settings import Config
 from floe.store import now
 from floe.terminal import printable
-from ui.queries.devices import Device
+from ui.queries.fleet import Device
 from ui.reading import Reading, read
 from ui.status import Status, as_json, asking, health, round_words
 from ui.times import how_long_ago, local

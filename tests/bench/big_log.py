@@ -217,7 +217,7 @@ class BigLog:
         return {
             "lineage": LINEAGE, "epoch": 1, "round": rounds, "task": "train", "stage": "finished", "held": "",
             "last": rounds, "online": len(self._expected), "needed": 0, "quorum": len(self._expected),
-            "deadline_at": None, "changed_at": self._clock.now(),
+            "plan": "{}", "deadline_at": None, "changed_at": self._clock.now(), "seen_at": self._clock.now(),
         }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,6 @@ from pathlib import Path
 import pyarrow as pa
 import streamlit as st
 
-from floe.sqlite import Database
 from floe.store import FILE
 from ui import tables
 from ui.parts import csvfile
@@ -34,8 +34,8 @@ def show() -> None:
     once(_choose)
 
 
-def _choose(db: Database) -> None:
-    found = {table.name: table for table in tables.tables(db.conn)}
+def _choose(db: sqlite3.Connection) -> None:
+    found = {table.name: table for table in tables.tables(db)}
     if not found:
         st.info("The log has no table yet.")
         return
@@ -43,7 +43,7 @@ def _choose(db: Database) -> None:
     name = st.selectbox("Table", list(found), index=first, key=TABLE, on_change=_other_table)
     table = found[name]
     search = _search(table)
-    if fault := tables.fault_of(db.conn, table, search):
+    if fault := tables.fault_of(db, table, search):
         st.warning(plain(fault[0].upper() + fault[1:] + "."))
         return
     st.session_state.setdefault(AT, [])
@@ -85,9 +85,9 @@ def _from_the_start() -> None:
     st.session_state[AT] = []
 
 
-def _page(db: Database, table: tables.Table, search: tables.Search) -> None:
+def _page(db: sqlite3.Connection, table: tables.Table, search: tables.Search) -> None:
     begins: list[int] = st.session_state[AT]
-    found = tables.page(db.conn, table, search, begins[-1] if begins else None, limit=ROWS)
+    found = tables.page(db, table, search, begins[-1] if begins else None, limit=ROWS)
     st.caption(plain(_told(table, search, found, len(begins))))
     st.dataframe(_cells(table, found.rows), key="data rows", height=480, hide_index=True, placeholder="NULL")
     with st.container(horizontal=True):
@@ -135,7 +135,7 @@ def _back() -> None:
     st.session_state[AT] = st.session_state[AT][:-1]
 
 
-def _export(db: Database, table: tables.Table, search: tables.Search) -> None:
+def _export(db: sqlite3.Connection, table: tables.Table, search: tables.Search) -> None:
     """Made by a click, saved by another: what Streamlit makes at the moment of saving, a live part takes away again."""
     st.subheader("Export")
     harmless = st.toggle(
@@ -164,10 +164,10 @@ def _export(db: Database, table: tables.Table, search: tables.Search) -> None:
     st.code(f"sqlite-utils rows {_shell(_log())} {_shell(table.name)} --csv > {file}", language=None)
 
 
-def _csv(db: Database, table: tables.Table, search: tables.Search, *, harmless: bool) -> tuple[bytes, int]:
+def _csv(db: sqlite3.Connection, table: tables.Table, search: tables.Search, *, harmless: bool) -> tuple[bytes, int]:
     """The file, and how many rows it has."""
     out = io.BytesIO()
-    rows = tables.export(db.conn, table, search, MOST_ROWS)
+    rows = tables.export(db, table, search, MOST_ROWS)
     count = csvfile.write(out, list(table.columns), rows, harmless=harmless)
     return out.getvalue(), count
 

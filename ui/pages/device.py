@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -9,7 +10,6 @@ from functools import partial
 import streamlit as st
 
 from floe.devices import fingerprint
-from floe.sqlite import Database
 from ui.parts import charts, grid
 from ui.parts.browser import zone, zone_name
 from ui.parts.endings import ended_words, missed_words
@@ -39,21 +39,21 @@ def show(name: str) -> None:
     live(partial(_lines, name=name))
 
 
-def _about(db: Database, name: str) -> None:
-    device = fleet.device(db.conn, name)
+def _about(db: sqlite3.Connection, name: str) -> None:
+    device = fleet.device(db, name)
     if device is None:
         st.warning(plain(f"The log has no device {name!r}."))
         return
     lineage = config().rounds.lineage
-    last = fleet.last_round(db.conn, lineage, name)
+    last = fleet.last_round(db, lineage, name)
     left, right = st.columns(2)
     with left:
         st.caption(f"Now (times: {plain(zone_name())})")
-        _facts("device now", _now(device, last, fleet.rounds_of_models(db.conn, lineage)))
+        _facts("device now", _now(device, last, fleet.rounds_of_models(db, lineage)))
     with right:
         st.caption("What it is known by")
-        _facts("device papers", _known_by(history.papers(db.conn, name)))
-    if refused := history.refusals(db.conn, name):
+        _facts("device papers", _known_by(history.papers(db, name)))
+    if refused := history.refusals(db, name):
         st.caption("Messages of it that were refused")
         grid.draw(
             "device refusals",
@@ -110,17 +110,17 @@ def _facts(key: str, facts: dict[str, str]) -> None:
     grid.draw(key, columns, height=36 * 13)
 
 
-def _parts(db: Database, name: str) -> Sequence[history.Part]:
+def _parts(db: sqlite3.Connection, name: str) -> Sequence[history.Part]:
     """Read anew when something is new: whom a round asked are thousands of names."""
-    newest = (name, *history.newest(db.conn, config().rounds.lineage, name))
+    newest = (name, *history.newest(db, config().rounds.lineage, name))
     kept: tuple[object, Sequence[history.Part]] | None = st.session_state.get(KEPT)
     if kept is None or kept[0] != newest:
-        kept = newest, history.parts(db.conn, config().rounds.lineage, name)
+        kept = newest, history.parts(db, config().rounds.lineage, name)
         st.session_state[KEPT] = kept
     return kept[1]
 
 
-def _rounds(db: Database, name: str) -> None:
+def _rounds(db: sqlite3.Connection, name: str) -> None:
     parts = _parts(db, name)
     if not parts:
         st.caption("It was in no round yet.")
@@ -178,8 +178,8 @@ def _progress(parts: Sequence[history.Part]) -> None:
         )  # fmt: skip
 
 
-def _machine(db: Database, name: str) -> None:
-    reports = vitals.history(db.conn, name)
+def _machine(db: sqlite3.Connection, name: str) -> None:
+    reports = vitals.history(db, name)
     if not reports:
         st.caption("It has reported nothing of its machine yet ([device] telemetry_s in its floe.toml; 0: never).")
         return
@@ -220,8 +220,8 @@ def _over_time(title: str, times: Sequence[str], values: Sequence[float | None])
     st.vega_lite_chart(data, spec, key=f"device {title}", height=200, width="stretch", alt=f"{title} over time")
 
 
-def _lines(db: Database, name: str) -> None:
-    entries = events.page(db.conn, events.Filter(device=name), limit=LINES).entries
+def _lines(db: sqlite3.Connection, name: str) -> None:
+    entries = events.page(db, events.Filter(device=name), limit=LINES).entries
     if not entries:
         st.caption("Nothing yet.")
         return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import streamlit as st
 
-from floe.sqlite import Database
 from ui.pages import device
 from ui.parts import fleet, grid
 from ui.parts.browser import zone, zone_name
@@ -12,6 +13,7 @@ from ui.parts.live import live
 from ui.parts.text import moment, plain
 from ui.parts.words import STATES, in_order
 from ui.queries import fleet as queries
+from ui.queries.standing import states
 from ui.serving import config
 
 TABLE, STATE, TEXT = "devices", "devices in state", "devices with text"
@@ -32,21 +34,21 @@ def show() -> None:
     live(_draw)
 
 
-def _draw(db: Database) -> None:
-    counts = in_order(queries.states(db.conn))
+def _draw(db: sqlite3.Connection) -> None:
+    counts = in_order(states(db))
     if not counts:
         st.info("No device yet. `floe invite` makes a code, with which a device joins; `floe client` is the device.")
         return
     told = ", ".join(f"{count:,} {plain(state)}" for state, count in counts.items())
-    last = queries.last_round(db.conn, config().rounds.lineage)
+    last = queries.last_round(db, config().rounds.lineage)
     st.text(f"{sum(counts.values()):,} devices: {told}")
     _say_round(last)
     grid.pick(TABLE, lambda: _columns(db, last), _offer, height=560)
 
 
-def _columns(db: Database, last: queries.LastRound | None) -> fleet.Columns:
-    shown = fleet.found(queries.devices(db.conn), st.session_state.get(STATE) or (), st.session_state.get(TEXT) or "")
-    return fleet.columns(shown, last, queries.rounds_of_models(db.conn, config().rounds.lineage), zone())
+def _columns(db: sqlite3.Connection, last: queries.LastRound | None) -> fleet.Columns:
+    shown = fleet.found(queries.devices(db), st.session_state.get(STATE) or (), st.session_state.get(TEXT) or "")
+    return fleet.columns(shown, last, queries.rounds_of_models(db, config().rounds.lineage), zone())
 
 
 def _say_round(last: queries.LastRound | None) -> None:

@@ -5,12 +5,12 @@ The lines stand still while one of them is selected, and on older pages: Streaml
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
 
-from floe.sqlite import Database
 from ui.parts import words
 from ui.parts.browser import zone
 from ui.parts.live import live, once
@@ -44,7 +44,7 @@ def show() -> None:
     live(_lines)
 
 
-def _filters(db: Database) -> None:
+def _filters(db: sqlite3.Connection) -> None:
     level, source, device, text = st.columns(4)
     level.selectbox("Level", LEVELS, key="log level", on_change=_turn)
     source.selectbox("Source", SOURCES, key="log source", on_change=_turn)
@@ -77,7 +77,7 @@ def _turn(pages: tuple[Cursor, ...] = ()) -> None:
     st.session_state[TURN] = st.session_state.get(TURN, 0) + 1
 
 
-def _lines(db: Database) -> None:
+def _lines(db: sqlite3.Connection) -> None:
     key = f"log lines {st.session_state.get(TURN, 0)}"
     selected = st.session_state.get(key, {}).get("selection", {}).get("rows", [])
     shown = _shown(db, held=bool(selected))
@@ -96,7 +96,7 @@ def _lines(db: Database) -> None:
         _detail([shown.page.entries[n] for n in selected if n < len(shown.page.entries)])
 
 
-def _shown(db: Database, held: bool) -> Shown:
+def _shown(db: sqlite3.Connection, held: bool) -> Shown:
     """What to show now: what was there, with what came since, unless it is held or another page is asked for."""
     asked, pages = _filter(), st.session_state.get(PAGES, ())
     before: Shown | None = st.session_state.get(SHOWN)
@@ -107,27 +107,27 @@ def _shown(db: Database, held: bool) -> Shown:
     return _with_new(db, before)
 
 
-def _afresh(db: Database, asked: Filter, pages: tuple[Cursor, ...]) -> Shown:
-    end = events.newest(db.conn)
-    return Shown(asked, pages, events.page(db.conn, asked, before=pages[-1] if pages else None, limit=LINES), end)
+def _afresh(db: sqlite3.Connection, asked: Filter, pages: tuple[Cursor, ...]) -> Shown:
+    end = events.newest(db)
+    return Shown(asked, pages, events.page(db, asked, before=pages[-1] if pages else None, limit=LINES), end)
 
 
-def _with_new(db: Database, before: Shown) -> Shown:
-    end = events.newest(db.conn)
+def _with_new(db: sqlite3.Connection, before: Shown) -> Shown:
+    end = events.newest(db)
     if end == before.end:
         return before
     if end.event < before.end.event or end.journal < before.end.journal:  # a log that was begun anew
         return _afresh(db, before.filter, ())
-    new, reached = events.since(db.conn, before.end, before.filter)
+    new, reached = events.since(db, before.end, before.filter)
     entries = (*reversed(new), *before.page.entries)
     if len(entries) > MOST:
         return _afresh(db, before.filter, ())
     return replace(before, page=replace(before.page, entries=entries), end=reached)
 
 
-def _newer(db: Database, shown: Shown) -> int:
+def _newer(db: sqlite3.Connection, shown: Shown) -> int:
     """How many lines the log has that came after what is shown."""
-    end = events.newest(db.conn)
+    end = events.newest(db)
     return max(end.event - shown.end.event, 0) + max(end.journal - shown.end.journal, 0)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
 from floe.errors import DataError
-from floe.sqlite import Database
 from ui import model_files
 from ui.commands import may_steer
 from ui.parts import grid
@@ -32,8 +32,8 @@ def show() -> None:
     follow(PLACE)
 
 
-def _registry(db: Database) -> None:
-    found = queries.registry(db.conn, config().rounds.lineage)
+def _registry(db: sqlite3.Connection) -> None:
+    found = queries.registry(db, config().rounds.lineage)
     if found.present is None:
         st.info("No global model yet: the first one is made when the first round closes.")
         return
@@ -75,8 +75,8 @@ def _name(model: queries.Model) -> str:
     return f"round {model.round}" if model.epoch == 1 else f"round {model.round} of epoch {model.epoch}"
 
 
-def _chosen(db: Database, names: list[str]) -> None:
-    found = queries.registry(db.conn, config().rounds.lineage)
+def _chosen(db: sqlite3.Connection, names: list[str]) -> None:
+    found = queries.registry(db, config().rounds.lineage)
     by_name = {_name(one): one for one in found.models}
     models = [by_name[name] for name in names if name in by_name]
     if len(models) == 1:
@@ -87,7 +87,7 @@ def _chosen(db: Database, names: list[str]) -> None:
         st.info("Two versions can be compared, not more: unselect some.")
 
 
-def _one(db: Database, found: queries.Registry, model: queries.Model) -> None:
+def _one(db: sqlite3.Connection, found: queries.Registry, model: queries.Model) -> None:
     st.subheader(f"Global model of {_name(model)}")
     st.code(f"SHA-256 {model.sha256}\n{_path(model)}", language=None, wrap_lines=True)
     left, right = st.columns(2)
@@ -95,7 +95,7 @@ def _one(db: Database, found: queries.Registry, model: queries.Model) -> None:
         _download(model)
     with right:
         _promotion(found, model)
-    given = queries.contributors(db.conn, config().rounds.lineage, model)
+    given = queries.contributors(db, config().rounds.lineage, model)
     if not given:
         st.caption("No update of a device is in it: it is where training began, or its round repeats the one before.")
         return
@@ -171,7 +171,7 @@ def _ask_again(found: queries.Registry, model: queries.Model) -> None:
             st.rerun()
 
 
-def _compare(db: Database, first: queries.Model, second: queries.Model) -> None:
+def _compare(db: sqlite3.Connection, first: queries.Model, second: queries.Model) -> None:
     titles = _name(first), _name(second)
     st.subheader(f"{titles[0]} and {titles[1]}")
     rows = [
@@ -193,8 +193,8 @@ def _compare(db: Database, first: queries.Model, second: queries.Model) -> None:
     _compare_tensors(first, second)
 
 
-def _compare_plans(db: Database, first: queries.Model, second: queries.Model) -> None:
-    plans = [queries.plan(db.conn, config().rounds.lineage, one) for one in (first, second)]
+def _compare_plans(db: sqlite3.Connection, first: queries.Model, second: queries.Model) -> None:
+    plans = [queries.plan(db, config().rounds.lineage, one) for one in (first, second)]
     rows = [
         (name, *(str(plan.get(name, NOTHING)) for plan in plans))
         for name in dict.fromkeys([*plans[0], *plans[1]])

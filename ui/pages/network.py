@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime
 
 import streamlit as st
 
-from floe.sqlite import Database
 from ui.parts import charts, topology
 from ui.parts.browser import zone
 from ui.parts.figures import figures
@@ -31,15 +31,15 @@ def show() -> None:
     live(_machine)
 
 
-def _picture(db: Database) -> None:
+def _picture(db: sqlite3.Connection) -> None:
     settings, now = config(), datetime.now(UTC)
     found = topology.nodes(
         address=f"{settings.mqtt.host}:{settings.mqtt.port}",
         lineage=settings.rounds.lineage,
         running=is_aggregator_running(settings),
-        broker=network.broker_figures(vitals.broker(db.conn)),
-        devices=network.devices(db.conn),
-        operators=network.operators(db.conn),
+        broker=network.broker_figures(vitals.broker(db)),
+        devices=network.devices(db),
+        operators=network.operators(db),
         now=now,
     )
     rows = topology.rows_of(found)
@@ -75,8 +75,8 @@ def _table(found: tuple[Node, ...]) -> None:
         st.dataframe(columns, hide_index=True, height=TABLE_HEIGHT)
 
 
-def _broker(db: Database) -> None:
-    found = vitals.broker(db.conn)
+def _broker(db: sqlite3.Connection) -> None:
+    found = vitals.broker(db)
     st.subheader("Broker")
     if not found:
         st.caption("The broker has told nothing of itself yet ($SYS).")
@@ -103,9 +103,9 @@ def broker_words(told: BrokerFigures) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _machine(db: Database) -> None:
+def _machine(db: sqlite3.Connection) -> None:
     member = f"lineage/{config().rounds.lineage}"
-    found = vitals.history(db.conn, member)
+    found = vitals.history(db, member)
     st.subheader("Aggregator's machine")
     figures(machine_words(found[-1] if found else None), "machine")
     ago = [(_minutes(one.time, found[-1].time), one) for one in found]

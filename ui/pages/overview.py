@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import streamlit as st
 
-from floe.sqlite import Database
 from floe.store import now
 from ui.parts import charts, places, words
 from ui.parts.browser import zone
@@ -40,10 +40,10 @@ def show() -> None:
     live(_wrong)
 
 
-def _now(db: Database) -> None:
+def _now(db: sqlite3.Connection) -> None:
     lineage = config().rounds.lineage
-    at = standing.now(db.conn, lineage, now())
-    _figures(at, by_round.trained(db.conn, lineage))
+    at = standing.now(db, lineage, now())
+    _figures(at, by_round.trained(db, lineage))
     _round(at)
 
 
@@ -126,8 +126,8 @@ def _part(done: int, of: int) -> float:
     return min(done / of, 1.0) if of else 0.0
 
 
-def _history(db: Database) -> None:
-    rounds = by_round.trained(db.conn, config().rounds.lineage)
+def _history(db: sqlite3.Connection) -> None:
+    rounds = by_round.trained(db, config().rounds.lineage)
     _learning(rounds)
     _cost(rounds)
 
@@ -160,8 +160,8 @@ def _by_round(rounds: tuple[Trained, ...], of: Callable[[Trained], float | None]
     return [(one.round, of(one)) for one in rounds]
 
 
-def _wrong(db: Database) -> None:
-    found, where = by_round.wrong(db.conn, LATELY), zone()
+def _wrong(db: sqlite3.Connection) -> None:
+    found, where = by_round.wrong(db, LATELY), zone()
     st.subheader("What went wrong lately")
     columns = {
         "Time": [moment(one.time, where) for one in found],

@@ -110,7 +110,7 @@ def _silent(found: Reading[Pulse], now: datetime) -> str:
     pulse = found.answer
     if pulse is None or pulse.standing is None:
         return ""
-    quiet = -seconds_to(pulse.standing.changed_at, now)
+    quiet = -seconds_to(pulse.standing.seen_at, now)
     if quiet > SILENT_S:
         runs = "runs, but" if found.running else "runs elsewhere, or not at all:"
         return f"the aggregator {runs} it has written nothing for {duration(quiet)}"

@@ -5,16 +5,16 @@ Streamlit sends what has changed only, so nothing flickers, and scroll and selec
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 
 import streamlit as st
 
-from floe.sqlite import Database
 from ui.reading import read
 from ui.serving import config
 
 EVERY_S = 1.0
-Draw = Callable[[Database], None]
+Draw = Callable[[sqlite3.Connection], None]
 
 
 def live(draw: Draw, every_s: float | None = EVERY_S) -> None:
@@ -29,6 +29,6 @@ def live(draw: Draw, every_s: float | None = EVERY_S) -> None:
 
 def once(draw: Draw) -> None:
     """Draw from the log, with rows by name; what is wrong with the log the page's head says (`ui.parts.health`)."""
-    found = read(config(), lambda db: draw(Database(db)))
+    found = read(config(), draw)
     if found.trouble is not None:
         st.caption(f"Nothing to show: {found.trouble.text}.")

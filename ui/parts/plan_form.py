@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -11,10 +12,9 @@ from floe.config import value_of
 from floe.errors import ConfigError
 from floe.plan import Plan
 from floe.settings import bare, describe
-from floe.sqlite import Database
 from ui.parts.asked import ask
 from ui.parts.text import plain
-from ui.queries.control import plan_in_force
+from ui.queries.standing import standing
 from ui.serving import config
 
 PLACE = "plan"
@@ -32,9 +32,10 @@ def changes(plan: Plan, given: dict[str, str]) -> dict[str, str]:
     return {name: text_of(value) for name, value in found.items() if value != getattr(plan, name)}
 
 
-def draw(db: Database, *, may_steer: bool) -> None:
+def draw(db: sqlite3.Connection, *, may_steer: bool) -> None:
     """The form, filled with the plan in force: what a round opens with from now on."""
-    plan = plan_in_force(db, config().rounds.lineage) or config().plan
+    now = standing(db, config().rounds.lineage)
+    plan = msgspec.json.decode(now.plan, type=Plan) if now else config().plan
     # What is typed belongs to the plan that it was typed over: another plan is another form.
     form = f"plan {msgspec.json.encode(plan).hex()}"
     with st.form(form, border=False):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 
 import streamlit as st
 
-from floe.sqlite import Database
 from ui.commands import JOBS
 from ui.parts.asked import answer, ask
 from ui.parts.browser import zone, zone_name
 from ui.parts.text import moment
-from ui.queries.control import standing, words
-from ui.queries.standing import Standing
+from ui.queries.standing import Standing, standing
 from ui.serving import config
 
 PLACE, ROUNDS = "rounds", "rounds to train"
@@ -49,7 +48,20 @@ def makes_sense(action: str, now: Standing | None, rounds: int) -> bool:
     return now.held != "stopped" and now.stage != "finished"
 
 
-def draw(db: Database, *, may_steer: bool) -> None:
+def words(now: Standing) -> str:
+    """Where the rounds stand, in a sentence, without times."""
+    phase = f"{now.task} {now.round} of {now.last}"
+    if now.stage == "finished":
+        return f"All is done: {now.round} rounds."
+    if now.held:
+        before = now.stage == "waiting"
+        return f"{now.held.capitalize()} before {phase}." if before else f"{phase} is open, then {now.held}."
+    if now.stage == "waiting":
+        return f"Waiting with {phase} for {now.needed} device(s)."
+    return f"{phase} is {now.stage}: {now.needed} update(s) missing."
+
+
+def draw(db: sqlite3.Connection, *, may_steer: bool) -> None:
     """Where the rounds stand, the buttons, and the answer to the last one."""
     now = standing(db, config().rounds.lineage)
     _tell(now)

@@ -12,21 +12,19 @@ from typing import Literal
 
 DEVICES = """
 SELECT d.device, d.state, d.first_seen, d.last_seen, d.software, d.task, d.round, d.rounds, d.bytes, d.threshold,
-    t.accuracy, t.samples, v.time, v.cpu_percent, v.memory_percent, v.disk_percent, v.disk_free_bytes, v.sent_bytes_s,
-    v.received_bytes_s, v.temperature_c, v.retries, v.model_sha256
+    t.accuracy, t.samples, v.time AS vitals_at, v.cpu_percent, v.memory_percent, v.disk_percent, v.disk_free_bytes,
+    v.sent_bytes_s, v.received_bytes_s, v.temperature_c, v.retries, v.model_sha256
 FROM devices d LEFT JOIN updates t ON t.id = d.trained LEFT JOIN vitals v ON v.id = d.vitals
 ORDER BY d.device
 """
 
 DEVICE = """
 SELECT d.device, d.state, d.first_seen, d.last_seen, d.software, d.task, d.round, d.rounds, d.bytes, d.threshold,
-    t.accuracy, t.samples, v.time, v.cpu_percent, v.memory_percent, v.disk_percent, v.disk_free_bytes, v.sent_bytes_s,
-    v.received_bytes_s, v.temperature_c, v.retries, v.model_sha256
+    t.accuracy, t.samples, v.time AS vitals_at, v.cpu_percent, v.memory_percent, v.disk_percent, v.disk_free_bytes,
+    v.sent_bytes_s, v.received_bytes_s, v.temperature_c, v.retries, v.model_sha256
 FROM devices d LEFT JOIN updates t ON t.id = d.trained LEFT JOIN vitals v ON v.id = d.vitals
 WHERE d.device = :device
 """
-
-STATES = "SELECT state, count(*) FROM devices GROUP BY state ORDER BY state"
 
 LAST_TRAINED = """
 SELECT epoch, round, closed_at, expected FROM rounds
@@ -119,11 +117,6 @@ def device(db: sqlite3.Connection, name: str) -> Device | None:
     """One device; None if the log has none of that name."""
     row = db.execute(DEVICE, {"device": name}).fetchone()
     return Device(*row) if row else None
-
-
-def states(db: sqlite3.Connection) -> dict[str, int]:
-    """How many devices are in each state."""
-    return dict(db.execute(STATES).fetchall())
 
 
 def last_round(db: sqlite3.Connection, lineage: str, device: str | None = None) -> LastRound | None:

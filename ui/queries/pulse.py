@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from ui.queries.standing import HERE, STANDING, STATES, Standing
+from ui.queries.standing import HERE, Standing, standing, states
 
 EPOCHS = "SELECT count(*) AS epochs FROM federations WHERE lineage = :lineage"
 
@@ -32,14 +32,3 @@ def pulse(db: sqlite3.Connection, lineage: str) -> Pulse:
     there = states(db)
     here = sum(count for state, count in there.items() if state in HERE)
     return Pulse(begun, standing(db, lineage), heard, sum(there.values()), here)
-
-
-def standing(db: sqlite3.Connection, lineage: str) -> Standing | None:
-    """The aggregator's own word on where the rounds of a lineage stand; None: it has said none yet."""
-    row = db.execute(STANDING, {"lineage": lineage}).fetchone()
-    return Standing(**{name: row[name] for name in Standing.__dataclass_fields__}) if row else None
-
-
-def states(db: sqlite3.Connection) -> dict[str, int]:
-    """All devices of the log, by state."""
-    return {row["state"]: row["devices"] for row in db.execute(STATES)}

@@ -39,7 +39,8 @@ class Standing:
     """The aggregator's own word on where the rounds stand; see table `standing` in floe/migrations.py.
 
     `stage`: waiting | open | closing | finished. `held`: '' | paused | stopped. `last`: last round to train. `needed`:
-    updates still missing when open, devices needed when waiting. Times are UTC, as in the log.
+    updates still missing when open, devices needed when waiting. `plan`: of the next phase, JSON. Times are UTC, as in
+    the log: it is so since `changed_at`, and was still so at `seen_at`, which is written every 10 s.
     """
 
     epoch: int
@@ -51,8 +52,10 @@ class Standing:
     online: int
     needed: int
     quorum: int
+    plan: str
     deadline_at: str | None
     changed_at: str
+    seen_at: str
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,24 @@ class Now:
     states: dict[str, int]
 
 
+def standing(db: sqlite3.Connection, lineage: str) -> Standing | None:
+    """The aggregator's own word on where the rounds of a lineage stand; None: it has said none yet."""
+    row = db.execute(STANDING, {"lineage": lineage}).fetchone()
+    return Standing(**{name: row[name] for name in Standing.__dataclass_fields__}) if row else None
+
+
+def states(db: sqlite3.Connection) -> dict[str, int]:
+    """How many devices of the log are in each state."""
+    return dict(db.execute(STATES).fetchall())
+
+
 def now(db: sqlite3.Connection, lineage: str, moment: str) -> Now:
     """Where the rounds of a lineage stand. `moment`: the time now, as `floe.store.now` writes it."""
-    row = db.execute(STANDING, {"lineage": lineage}).fetchone()
-    standing = Standing(**{name: row[name] for name in Standing.__dataclass_fields__}) if row else None
-    open_ = _round(db, lineage, standing)
+    stands = standing(db, lineage)
+    open_ = _round(db, lineage, stands)
     uploads = tuple(Upload(*found) for found in db.execute(UPLOADS))
-    states = {found["state"]: found["devices"] for found in db.execute(STATES)}
-    doing = _doing(db, lineage, open_, uploads, _is_over(standing, moment)) if open_ else {}
-    return Now(standing, open_, uploads, doing, states)
+    doing = _doing(db, lineage, open_, uploads, _is_over(stands, moment)) if open_ else {}
+    return Now(stands, open_, uploads, doing, states(db))
 
 
 def doing_of(

@@ -42,6 +42,7 @@ class Watched:
         self.state = State(PHASE, stage="open", online=frozenset({"ann"}), expected=frozenset({"ann"}), deadline=1e6)
         self.uploads: list[Any] = []
         self.moment = 1000.0
+        self.plan = "{}"
         self.start()
 
     def start(self) -> None:
@@ -49,6 +50,7 @@ class Watched:
         self.monitor = Monitor(
             self.log, Pins(self.log, KEYRING), KEYRING, Policy(Rounds(), Plan()), Sampler(self.folder),
             state=lambda: self.state, uploads=lambda: self.uploads, model=lambda: "a" * 64,
+            plan=lambda: self.plan,
         )  # fmt: skip
 
     def hear(self, told: Telemetry, seq: int, who: Identity = ANN, **core: Any) -> None:
@@ -213,6 +215,9 @@ def test_where_the_rounds_stand_is_written_when_it_changes_and_every_ten_seconds
         watched.tick(seconds)
         assert (watched.rows("SELECT changed_at FROM standing") == [(row["changed_at"],)]) == written, "the change's"
     assert watched.rows("SELECT deadline_at FROM standing") != [("never",)]
+    watched.plan = '{"epochs": 2}'
+    watched.tick()
+    assert watched.rows("SELECT plan FROM standing") == [('{"epochs": 2}',)]
     watched.state = State(PHASE, stage="finished", last=3)
     watched.tick()
     assert watched.rows("SELECT stage, needed, deadline_at FROM standing") == [("finished", 0, None)]

@@ -10,15 +10,14 @@ from floe.errors import ConfigError
 from floe.plan import Plan
 from ui.parts.members import rows_in
 from ui.parts.plan_form import changes, text_of
-from ui.parts.steering import ACTIONS, makes_sense
-from ui.queries.control import words
+from ui.parts.steering import ACTIONS, makes_sense, words
 from ui.queries.standing import Standing
 
 PLAN = Plan(hidden=(24, 12), epochs=5)
 
 
 def standing(stage: str, held: str = "") -> Standing:
-    return Standing(1, 3, "train", stage, held, 10, 2, 1, 2, None, "2026-11-22T09:00:00.000Z")
+    return Standing(1, 3, "train", stage, held, 10, 2, 1, 2, "{}", None, *(["2026-11-22T09:00:00.000Z"] * 2))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ui.parts import fleet as table
 from ui.parts.endings import ended_words, missed_words
 from ui.queries import fleet
 from ui.queries.fleet import Ended
+from ui.queries.standing import states
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def log(tmp_path: Path) -> Log:
 def test_before_any_round_is_over_there_is_no_last_one(log: Log) -> None:
     open_round(log, 1, ["a"])
     assert fleet.last_round(log.db.conn, "main") is None
-    assert fleet.states(log.db.conn) == {"idle": 5}
+    assert states(log.db.conn) == {"idle": 5}
 
 
 def test_the_last_round_tells_how_it_ended_for_each_device(log: Log) -> None:

@@ -22,7 +22,7 @@ def before(seconds: float) -> str:
 
 OPEN = Standing(
     epoch=1, round=3, task="train", stage="open", held="", last=10, online=4, needed=2, quorum=3,
-    deadline_at=before(-60), changed_at=before(1),
+    deadline_at=before(-60), changed_at=before(900), seen_at=before(1), plan="{}",
 )  # fmt: skip
 PULSE = Pulse(begun=True, standing=OPEN, broker_heard=before(5), known=5, here=4)
 
@@ -51,7 +51,7 @@ def test_an_aggregator_that_does_not_run_is_told_with_the_last_event() -> None:
         ({"deadline_at": before(90)}, "Late", "warning", "2 updates missing 2 min after the deadline"),
         ({"deadline_at": before(90), "needed": 0}, "Healthy", "good", "round 3 of 10"),
         ({"deadline_at": None}, "Healthy", "good", "round 3 of 10"),
-        ({"changed_at": before(61)}, "Silent", "warning", "the aggregator runs, but it has written nothing for 61 s"),
+        ({"seen_at": before(61)}, "Silent", "warning", "the aggregator runs, but it has written nothing for 61 s"),
     ],
 )
 def test_how_the_rounds_stand_is_told(changed: dict[str, object], word: str, tone: Tone, part: str) -> None:
@@ -68,7 +68,7 @@ def test_a_broker_that_says_nothing_is_told() -> None:
 
 def test_an_aggregator_elsewhere_is_judged_by_what_it_writes() -> None:
     assert of(running=None).word == "Healthy"
-    assert "elsewhere, or not at all" in of(replace(OPEN, changed_at=before(600)), running=None).text
+    assert "elsewhere, or not at all" in of(replace(OPEN, seen_at=before(600)), running=None).text
 
 
 def test_a_finished_federation_is_finished_whether_or_not_its_aggregator_runs() -> None:

@@ -47,6 +47,7 @@ def test_the_password_does_not_stand_in_its_hash() -> None:
         "correct horse", "scrypt$1$a$b", KEPT.replace("16384", "16385"), KEPT.replace("16384", "1048576"),
         KEPT + "x", f" {KEPT}",
     ],
+    ids=["a password", "too short", "no power of two", "too costly", "one more", "a blank"],
 )  # fmt: skip
 def test_what_is_no_hash_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(ConfigError) as refused:

@@ -15,7 +15,7 @@ from floe.messages import Phase, Status
 from floe.plan import Plan
 from floe.selection import EVERYBODY
 from floe.store import FILE
-from ui.queries import devices, standing, vitals
+from ui.queries import fleet, standing, vitals
 from ui.queries.standing import Doing, doing_of, now
 
 PHASE, BEFORE = Phase("main", 1, 3, "train"), Phase("main", 1, 2, "train")
@@ -51,7 +51,7 @@ def ended(log: Log, device: str, outcome: str, phase: Phase = PHASE) -> None:
 
 
 def stands(db: sqlite3.Connection, deadline: str | None = LATER) -> None:
-    row = ("main", 1, 3, "train", "open", "", 5, 6, 2, 4, deadline, EARLIER)
+    row = ("main", 1, 3, "train", "open", "", 5, 6, 2, 4, "{}", deadline, EARLIER, EARLIER)
     db.execute(f"INSERT OR REPLACE INTO standing VALUES ({', '.join('?' * len(row))})", row)
 
 
@@ -145,13 +145,13 @@ def test_the_newest_vitals_of_each_and_the_history_of_one(log: Log, db: sqlite3.
     found = vitals.aggregator(db, "main")
     assert found is not None
     assert (found.cpu_percent, found.temperature_c) == (40.0, None)
-    assert [(row.device, row.cpu_percent) for row in devices.devices(db)] == [("a", 30.0), ("b", 20.0), ("c", None)]
+    assert [(row.device, row.cpu_percent) for row in fleet.devices(db)] == [("a", 30.0), ("b", 20.0), ("c", None)]
 
 
 def test_the_dataclasses_have_the_columns_of_their_statements(db: sqlite3.Connection) -> None:
     for sql, kind in (
         (vitals.NEWEST, vitals.Vitals), (vitals.HISTORY, vitals.Vitals), (vitals.BROKER, vitals.Figure),
-        (devices.DEVICES, devices.Device), (standing.UPLOADS, standing.Upload),
+        (fleet.DEVICES, fleet.Device), (standing.UPLOADS, standing.Upload),
     ):  # fmt: skip
         columns = [about[0] for about in db.execute(sql, {"member": "", "limit": 1}).description]
         assert columns == list(kind.__dataclass_fields__)

@@ -59,7 +59,8 @@ def filled(log: Log) -> Log:
     log.event("info", "opened", "train 1 with 30 devices")
     log.event("warning", "rejected", f"pump-03: {HOSTILE}", device="pump-03")
     log.event("error", "damaged", "a file is damaged")
-    row = ("main", 1, 1, "train", "open", "", 9, 30, 2, 28, "2999-01-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z")
+    early, late = "2026-01-01T00:00:00.000Z", "2999-01-01T00:00:00.000Z"
+    row = ("main", 1, 1, "train", "open", "", 9, 30, 2, 28, "{}", late, early, early)
     with log.db.atomic():
         log.db.execute(f"INSERT INTO standing VALUES ({', '.join('?' * len(row))})", row)
         log.db.execute("UPDATE devices SET state = 'idle' WHERE device != 'pump-07'")
