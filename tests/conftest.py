@@ -19,6 +19,10 @@ settings.load_profile("floe")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", metavar="DIR", help="where the pictures of the page are kept")
+
+
 @pytest.fixture
 def free_port() -> int:
     """A TCP port of the loopback interface that nothing listens on."""

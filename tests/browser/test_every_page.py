@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from helpers.browser import Tab
+from helpers.federation import Federation
 from helpers.page import Served
+from playwright.sync_api import expect
 
 from ui.frame import PAGES
 
@@ -31,3 +35,12 @@ def test_every_page_opens_by_the_navigation(open_tab: OpenTab, served: Served, d
 def test_no_page_is_wider_than_a_phone(open_tab: OpenTab, served: Served, title: str) -> None:
     tab = open_tab(served, width=390).open("" if title == "Overview" else title.lower())
     assert not tab.scrolls_sideways()
+
+
+@pytest.mark.parametrize("zone", ["Australia/Adelaide", "America/St_Johns"])
+def test_times_are_the_readers(open_tab: OpenTab, served: Served, finished: Federation, zone: str) -> None:
+    tab = open_tab(served, zone=zone).open("log")
+    tab.says(zone)
+    (newest,) = finished.query("SELECT time FROM events ORDER BY id DESC LIMIT 1")
+    here = datetime.fromisoformat(newest["time"]).astimezone(ZoneInfo(zone))
+    expect(tab.main.locator("td").filter(has_text=f"{here:%Y-%m-%d %H:%M:%S}").first).to_be_attached()

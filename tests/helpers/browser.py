@@ -18,6 +18,7 @@ from playwright.sync_api import (
     Request,
     Response,
     TimeoutError,
+    expect,
     sync_playwright,
 )
 
@@ -33,15 +34,22 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-WAIT_MS = 15_000  # for a page to be drawn, on two busy cores
-SOON_MS = 5_000  # what is told within two seconds, on two busy cores
+WAIT_MS = 30_000  # for a page to be drawn, on two busy cores
+SOON_MS = 10_000  # what is told within two seconds, on two busy cores
 # Streamlit asks for its server below the page's own address first, and at the root when that is not found.
 KNOWN = re.compile(r"127\.0\.0\.1:\d+/[a-z]+/_stcore/(health|host-config)")
-_DRAWN = """() => {
+# Parts of a page draw themselves every second, so that its moments of rest are short: they are counted.
+_COUNT_RESTS = """
+    window.rests = 0;
+    new MutationObserver(changes => {
+        window.rests += changes.filter(change => change.target.dataset.testScriptState === 'notRunning').length;
+    }).observe(document, {subtree: true, attributeFilter: ['data-test-script-state']});
+"""
+_DRAWN = """rests => {
     const app = document.querySelector('[data-testid=stApp]');
-    return app && app.dataset.testScriptState === 'notRunning' && app.dataset.testConnectionState === 'CONNECTED'
-        && document.querySelector('[data-testid=stMain] h1')
-        && !document.querySelector('[data-testid=stSkeleton], [data-testid=stAppSkeleton]')
+    return (app.dataset.testScriptState === 'notRunning' || window.rests > rests)
+        && app.dataset.testConnectionState === 'CONNECTED'
+        && !document.querySelector('[data-testid=stSkeleton], [data-testid=stAppSkeleton]');
 }"""
 
 
@@ -60,10 +68,13 @@ def chromium() -> Iterator[Browser]:
 
 
 class Watch:
-    """What went wrong in a tab: errors of the console and of scripts, requests that failed or left this machine."""
+    """What went wrong in tabs: errors of the console and of scripts, requests that failed or left this machine."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self) -> None:
         self.faults: list[str] = []
+
+    def over(self, page: Page) -> None:
+        """Listen to this one, too."""
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
         page.on("dialog", self._dialog)
@@ -76,8 +87,10 @@ class Watch:
     def excusing(self, pattern: str) -> Iterator[None]:
         """Faults that match are expected while the block runs: of a page whose server is away, say."""
         before = len(self.faults)
-        yield
-        self.faults[before:] = [fault for fault in self.faults[before:] if not re.search(pattern, fault)]
+        try:
+            yield
+        finally:
+            self.faults[before:] = [fault for fault in self.faults[before:] if not re.search(pattern, fault)]
 
     def _console(self, message: ConsoleMessage) -> None:
         place = message.location.get("url", "")
@@ -105,11 +118,16 @@ class Watch:
 class Tab:
     """One tab at the page of `address`. `page` is Playwright's own, for what has no word here."""
 
-    def __init__(self, page: Page, address: str) -> None:
+    def __init__(self, page: Page, address: str, watch: Watch) -> None:
         self.page = page
-        self.watch = Watch(page)
         self.address = address
+        self.watch = watch
+        watch.over(page)
         page.set_default_timeout(WAIT_MS)
+
+    def beside(self) -> Tab:
+        """Another one of the same reader, which is closed with this one."""
+        return Tab(self.page.context.new_page(), self.address, self.watch)
 
     def open(self, path: str = "") -> Tab:
         """A page by its address (`devices`), once it is drawn."""
@@ -125,9 +143,10 @@ class Tab:
     def drawn(self) -> Tab:
         """Wait until Streamlit has drawn: connected, a title there, nothing running, no skeleton."""
         try:
-            self.page.wait_for_function(_DRAWN, polling=50)
+            self.main.get_by_role("heading", level=1).wait_for()
+            self.page.wait_for_function(_DRAWN, arg=self.page.evaluate("window.rests"), polling=50)
         except TimeoutError:
-            raise AssertionError(f"not drawn: {self.text()} {self.watch.faults}") from None
+            raise AssertionError(f"not drawn: {self.page.url}\n{self.text()}\n{self.watch.faults}") from None
         return self
 
     @property
@@ -153,6 +172,14 @@ class Tab:
         found = tables.get_by_test_id("stDataFrame")
         return Table(self.page, found.nth(which) if isinstance(which, int) else found)
 
+    def says(self, pattern: str, timeout_ms: int = SOON_MS) -> None:
+        """Wait until the text of the page has this (a regular expression, in any case)."""
+        expect(self.main).to_contain_text(re.compile(pattern, re.IGNORECASE), timeout=timeout_ms)
+
+    def says_not(self, pattern: str, timeout_ms: int = SOON_MS) -> None:
+        """Wait until the text of the page has this no more."""
+        expect(self.main).not_to_contain_text(re.compile(pattern, re.IGNORECASE), timeout=timeout_ms)
+
     def scrolls_sideways(self) -> bool:
         """Whether the page is wider than the window."""
         return bool(
@@ -170,6 +197,10 @@ class Tab:
 def new_tab(browser: Browser, address: str, *, width: int, dark: bool, zone: str) -> Tab:
     """A tab in a context of its own: nothing is left of one before."""
     context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", timezone_id=zone
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if dark else "light",
+        timezone_id=zone,
+        reduced_motion="reduce",
     )
-    return Tab(context.new_page(), address)
+    context.add_init_script(_COUNT_RESTS)
+    return Tab(context.new_page(), address, Watch())

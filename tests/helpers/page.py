@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from helpers.federation import Federation
 from helpers.process import Process
 
-ADDRESS = re.compile(r"the page: (http://\S+:(\d+)) ")
+ADDRESS = re.compile(r"the page: (http://\S+:(\d+))\s")
 
 
 class Served:

@@ -18,6 +18,7 @@ from floe.keyring import Keyring
 from floe.messages import Answer, M, Manifest, Message, Round, Want
 from floe.parcel import Parcel, pack
 from floe.report import Metrics, Report
+from floe.schema import Schema
 from floe.sequence import Sequence as SequenceNumbers
 from floe.session import Connected, Received
 from floe.settings import Mqtt
@@ -121,6 +122,13 @@ class Peer:
         source = self.folder / "update.safetensors"
         source.write_bytes(content)
         return self._pack(order, source, GOOD)
+
+    def give_first_model(self, tensors: Sequence[str], features: Sequence[str]) -> Answer:
+        """Make the first model when it is asked for: two zeros a tensor, of these names."""
+        order, path = self.order("init"), self.folder / "init.safetensors"
+        schema = Schema((len(features),), 2, tuple(features))
+        weights.write(path, {name: np.zeros(2, np.float32) for name in tensors}, {"schema": schema.to_json()})
+        return self.deliver(self.pack_file(order, path.read_bytes()))
 
     def schema(self, order: Round) -> str:
         path = self.federation.model(order.phase.round - 1)

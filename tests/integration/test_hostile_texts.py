@@ -9,15 +9,12 @@ import csv
 import json
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from helpers.federation import NAME, Federation
 from helpers.peer import Peer
 
-from floe import weights
 from floe.messages import Answer, Status
 from floe.report import Report
-from floe.schema import Schema
 from floe.terminal import printable
 from floe.topics import DeviceStatus
 
@@ -38,22 +35,13 @@ def said(tmp_path_factory: pytest.TempPathFactory, new_federation: object) -> It
         federation.wait(lambda: all("connected" in one.said() for one in (tail, lines)), "both to listen")
         federation.aggregator()
         with Peer(federation, "rogue") as peer:
-            give_the_first_model(peer)
+            assert peer.give_first_model(TENSORS, TEXTS).outcome == "accepted"
             assert give_up(peer).detail == FAILURE
             peer.wire.send(DeviceStatus(NAME, "rogue"), Status, retain=True, state="idle", software=HTML + SQL)
             federation.until("SELECT * FROM devices WHERE software = ?", HTML + SQL)
             federation.wait(lambda: "forged line" in tail.said(), "the answer in the text")
             federation.wait(lambda: "forged line" in lines.said(), "the answer in the JSON")
         yield federation
-
-
-def give_the_first_model(peer: Peer) -> None:
-    order = peer.order("init")
-    schema = Schema((len(TEXTS),), 2, tuple(TEXTS))
-    path = peer.folder / "init.safetensors"
-    weights.write(path, {name: np.zeros(2, np.float32) for name in TENSORS}, {"schema": schema.to_json()})
-    answer = peer.deliver(peer.pack_file(order, path.read_bytes()))
-    assert answer.outcome == "accepted", answer
 
 
 def give_up(peer: Peer) -> Answer:

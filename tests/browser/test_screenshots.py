@@ -1,0 +1,107 @@
+"""Pictures of the page beside a real `floe demo`: for the README, with `pytest ... --screenshots DIR`."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from helpers.browser import Tab, new_tab
+from helpers.page import ADDRESS
+from helpers.process import WAIT_S, Process
+from playwright.sync_api import Browser
+
+ROUNDS, FROM = 60, 12  # of the demo; the first that is on a picture
+# Rounds of more than a second, in which the devices are seen to train.
+SLOWER = {"FLOE_PLAN_EPOCHS": "100", "FLOE_PLAN_LEARNING_RATE": "0.0003"}
+MOST = 150_000  # bytes of a picture, which the repository keeps
+PNG_SIZE = struct.Struct(">II")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One of a page; a phone is 390 wide."""
+
+    name: str
+    path: str
+    width: int = 1280
+    height: int = 900
+    dark: bool = False
+
+
+PICTURES = (
+    Picture("overview", "", height=1280),
+    Picture("devices", "devices"),
+    Picture("models", "models"),
+    Picture("network", "network"),
+    Picture("log", "log"),
+    Picture("control", "control"),
+    Picture("phone", "", width=390, height=844),
+    Picture("dark", "", dark=True),
+)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[str]:
+    """The address of the page beside a demo of which some rounds are over."""
+    log = tmp_path / "run" / "log" / "floe.sqlite"
+    process = Process(["demo", "--ui", "--rounds", str(ROUNDS), "--out", "run"], tmp_path, tmp_path / "said", SLOWER)
+    try:
+        until(lambda: bool(ADDRESS.search(process.said())) and rounds_of(log) >= FROM, process)
+        yield ADDRESS.search(process.said())[1]  # type: ignore[index]
+    finally:
+        code = process.interrupt()
+    assert code in (0, 130), process.said()  # 0: all rounds were over
+    assert "Traceback" not in process.said()
+
+
+def rounds_of(log: Path) -> int:
+    """How many rounds have a model."""
+    if not log.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True)) as db:
+        try:
+            return int(db.execute("SELECT coalesce(max(round), 0) FROM models").fetchone()[0])
+        except sqlite3.OperationalError:  # its tables are being made
+            return 0
+
+
+def until(holds: Callable[[], bool], process: Process) -> None:
+    end = time.monotonic() + 2 * WAIT_S
+    while not holds():
+        assert process.running, process.said()
+        assert time.monotonic() < end, process.said()
+        time.sleep(0.1)
+
+
+def take(browser: Browser, address: str, picture: Picture, folder: Path) -> Path:
+    """The picture as a PNG."""
+    tab = new_tab(browser, address, width=picture.width, dark=picture.dark, zone="Europe/Zurich")
+    tab.page.set_viewport_size({"width": picture.width, "height": picture.height})
+    settle(tab.open(picture.path))
+    path = folder / f"{picture.name}.png"
+    tab.page.screenshot(path=path)
+    tab.close()
+    return path
+
+
+def settle(tab: Tab) -> None:
+    """Charts are drawn after the page, tables after that."""
+    tab.page.wait_for_timeout(2000)
+
+
+@pytest.mark.slow
+def test_the_pages_beside_a_demo_are_pictured(
+    demo: str, chromium: Browser, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = Path(request.config.getoption("--screenshots") or tmp_path / "pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in PICTURES:
+        content = take(chromium, demo, picture, folder).read_bytes()
+        assert PNG_SIZE.unpack(content[16:24]) == (picture.width, picture.height)
+        assert len(content) < MOST, picture.name
