@@ -96,8 +96,9 @@ def test_models_shows_the_registry_and_gives_a_model_as_it_is(tab: Tab, finished
     assert [row["SHA-256"] for row in shown] == [row["sha256"] for row in rows]
     assert [row["Present"] for row in shown] == ["present", *[""] * (len(rows) - 1)]
     for seen, row in zip(shown, rows, strict=True):
-        for title, name in (("Loss", "loss"), ("ROC-AUC", "roc_auc"), ("Training rows", "samples"), ("Size", "bytes")):
+        for title, name in (("Loss", "loss"), ("ROC-AUC", "roc_auc"), ("Training rows", "samples")):
             assert (float(seen[title]) if seen[title] else None) == pytest.approx(row[name]), title
+        assert float(seen["Size (kB)"]) == pytest.approx(row["bytes"] / 1000)
     table.select(1)
     with tab.page.expect_download() as download:
         tab.page.get_by_role("button", name="Download, ").click()

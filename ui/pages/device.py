@@ -144,7 +144,7 @@ def _rounds(db: sqlite3.Connection, name: str) -> None:
             "ROC-AUC before": ("number", [one.roc_auc_before for one in shown]),
             "ROC-AUC after": ("number", [one.roc_auc_after for one in shown]),
             "Threshold": ("number", [one.threshold for one in shown]),
-            "Bytes": ("bytes", [one.bytes for one in shown]),
+            "Size (kB)": ("kB", [one.bytes for one in shown]),
             "Seconds": ("number", [one.seconds for one in shown]),
             "Epoch": ("whole", [one.epoch for one in shown]),
         },

@@ -58,7 +58,7 @@ def _columns(found: queries.Registry) -> dict[str, tuple[grid.Kind, list[object]
         "Devices": ("whole", [one.devices for one in rows]),
         "Training rows": ("whole", [one.samples for one in rows]),
         "Test rows": ("whole", [one.test_samples for one in rows]),
-        "Size": ("bytes", [one.bytes for one in rows]),
+        "Size (kB)": ("kB", [one.bytes for one in rows]),
         "Made": ("time", [one.created_at for one in rows]),
     }
 
@@ -112,7 +112,7 @@ def _one(db: sqlite3.Connection, found: queries.Registry, model: queries.Model) 
             "Its accuracy (%)": ("percent", [one.accuracy for one in given]),
             "Its ROC-AUC": ("number", [one.roc_auc for one in given]),
             "Accuracy before (%)": ("percent", [one.base_accuracy for one in given]),
-            "Bytes": ("bytes", [one.bytes for one in given]),
+            "Size (kB)": ("kB", [one.bytes for one in given]),
             "Seconds": ("number", [one.seconds for one in given]),
             "Came": ("time", [one.time for one in given]),
         },

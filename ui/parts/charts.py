@@ -95,7 +95,7 @@ def bar_spec(words: Sequence[str], x: str) -> dict[str, Any]:
         y=alt.Y("word:N", title=None, scale=alt.Scale(domain=list(words)), axis=alt.Axis(labelLimit=0)),
     )
     number = base.mark_text(align="left", dx=4, color=GREY).encode(text=alt.Text("count:Q", format=",d"))
-    return _spec(base.mark_bar(height={"band": 0.6}) + number)
+    return _spec(base.mark_bar(size=24) + number)
 
 
 def network(

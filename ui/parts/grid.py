@@ -17,13 +17,16 @@ from ui.parts.text import plain
 
 WIDTHS = {"hash": 120, "words": 260}  # pixels: their beginning; a double click into the cell shows all
 HEIGHT = 420  # pixels; the same with one row and with thousands
-Kind = Literal["text", "words", "hash", "time", "bytes", "whole", "number", "fine", "tenths", "percent"]
+Kind = Literal["text", "words", "hash", "time", "kB", "GB", "whole", "number", "fine", "tenths", "percent"]
+FORMS = {"whole": "%d", "number": "%.4f", "fine": "%.3g"}
+FACTORS = {"percent": 100, "kB": 1e-3, "GB": 1e-9}  # what a value of the log is shown times
 TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),
     "words": pa.string(),
     "hash": pa.string(),
     "time": pa.timestamp("ms", tz="UTC"),
-    "bytes": pa.float64(),
+    "kB": pa.float64(),
+    "GB": pa.float64(),
     "whole": pa.int64(),
     "number": pa.float64(),
     "fine": pa.float64(),
@@ -33,7 +36,8 @@ TYPES: dict[str, pa.DataType] = {
 
 
 def table(columns: Mapping[str, tuple[Kind, Sequence[Any]]]) -> pa.Table:
-    """Columns by their titles, each of a kind; times as in the log, percent of shares 0..1."""
+    """Columns by their titles, each of a kind; times as in the log, percent of shares 0..1, kB and GB
+    of bytes."""
     return pa.table({title: pa.array(_values(kind, values), TYPES[kind]) for title, (kind, values) in columns.items()})
 
 
@@ -100,8 +104,8 @@ def _held(key: str) -> str:
 def _values(kind: Kind, values: Sequence[Any]) -> Sequence[Any]:
     if kind == "time":
         return [None if value is None else datetime.fromisoformat(value) for value in values]
-    if kind == "percent":
-        return [None if value is None else 100 * value for value in values]
+    if factor := FACTORS.get(kind):
+        return [None if value is None else factor * value for value in values]
     return values
 
 
@@ -114,7 +118,4 @@ def _setting(kind: Kind, *, pinned: bool) -> Any:
         return st.column_config.TextColumn(width=WIDTHS[kind])
     if kind == "text":
         return st.column_config.TextColumn(pinned=pinned)
-    form = {"bytes": "bytes", "whole": "%d", "number": "%.4f", "fine": "%.3g", "tenths": "%.1f", "percent": "%.1f"}[
-        kind
-    ]
-    return st.column_config.NumberColumn(format=form, pinned=pinned)
+    return st.column_config.NumberColumn(format=FORMS.get(kind, "%.1f"), pinned=pinned)

@@ -93,25 +93,27 @@ def places(found: Sequence[Node]) -> Iterator[tuple[Node, float, float]]:
         yield node, RIGHT - 0.25 * n, 0.0
     for n, node in enumerate(by_kind["bridge"]):
         yield node, (RIGHT, LEFT)[n], 1.0
+    across = min(ACROSS, max(len(by_kind["device"]), 1))
     for n, node in enumerate(by_kind["device"]):
-        yield node, (n % ACROSS + 0.5) / ACROSS, 2.0 + n // ACROSS
+        yield node, (n % across + 0.5) / across, 2.0 + n // across
 
 
 def _lines(found: Sequence[Node]) -> Iterator[tuple[Any, ...]]:
-    ends: dict[float, float] = {}
+    rows: dict[float, list[float]] = {}
     for node, x, y in places(found):
         if node.kind == "device":
             yield "line", node.kind, node.name, node.word, node.link, x, y, x, y - ABOVE
-            ends[y - ABOVE] = x
+            rows.setdefault(y - ABOVE, [MIDDLE] if y == 2 else [TRUNK]).append(x)
         elif node.kind != "broker":
             yield "line", node.kind, node.name, node.word, node.link, x, y, MIDDLE, 1.0
-    if ends:
-        first, last = min(ends), max(ends)
+    if rows:
+        first, last = min(rows), max(rows)
         yield _bus(MIDDLE, first - 0.1, MIDDLE, first)
-        yield _bus(TRUNK, first, TRUNK, last)
-        ends[first] = max(ends[first], MIDDLE)
-    for y, x in ends.items():
-        yield _bus(TRUNK, y, x, y)
+        if last > first:
+            yield _bus(TRUNK, first, TRUNK, last)
+            rows[first].append(TRUNK)
+    for y, ends in rows.items():
+        yield _bus(min(ends), y, max(ends), y)
 
 
 def _bus(x: float, y: float, x2: float, y2: float) -> tuple[Any, ...]:
