@@ -18,7 +18,8 @@ from playwright.sync_api import Browser
 
 ROUNDS, FROM = 60, 12  # of the demo; the first that is on a picture
 # Rounds of more than a second, in which the devices are seen to train.
-SLOWER = {"FLOE_PLAN_EPOCHS": "100", "FLOE_PLAN_LEARNING_RATE": "0.0003"}
+SLOWER = {"FLOE_PLAN_EPOCHS": "50", "FLOE_PLAN_LEARNING_RATE": "0.0005"}
+SETTLED_MS = 2000  # charts and tables are drawn after the page
 MOST = 150_000  # bytes of a picture, which the repository keeps
 PNG_SIZE = struct.Struct(">II")
 
@@ -79,20 +80,12 @@ def until(holds: Callable[[], bool], process: Process) -> None:
         time.sleep(0.1)
 
 
-def take(browser: Browser, address: str, picture: Picture, folder: Path) -> Path:
-    """The picture as a PNG."""
-    tab = new_tab(browser, address, width=picture.width, dark=picture.dark, zone="Europe/Zurich")
+def take(tab: Tab, picture: Picture, path: Path) -> bytes:
+    """The picture as a PNG, also in this file."""
+    tab.page.emulate_media(color_scheme="dark" if picture.dark else "light")
     tab.page.set_viewport_size({"width": picture.width, "height": picture.height})
-    settle(tab.open(picture.path))
-    path = folder / f"{picture.name}.png"
-    tab.page.screenshot(path=path)
-    tab.close()
-    return path
-
-
-def settle(tab: Tab) -> None:
-    """Charts are drawn after the page, tables after that."""
-    tab.page.wait_for_timeout(2000)
+    tab.open(picture.path).page.wait_for_timeout(SETTLED_MS)
+    return tab.page.screenshot(path=path)
 
 
 @pytest.mark.slow
@@ -101,7 +94,9 @@ def test_the_pages_beside_a_demo_are_pictured(
 ) -> None:
     folder = Path(request.config.getoption("--screenshots") or tmp_path / "pictures")
     folder.mkdir(parents=True, exist_ok=True)
+    tab = new_tab(chromium, demo, width=1280, dark=False, zone="Europe/Zurich")
     for picture in PICTURES:
-        content = take(chromium, demo, picture, folder).read_bytes()
+        content = take(tab, picture, folder / f"{picture.name}.png")
         assert PNG_SIZE.unpack(content[16:24]) == (picture.width, picture.height)
         assert len(content) < MOST, picture.name
+    tab.close()
