@@ -108,22 +108,17 @@ def progress(at: standing.Now, done: int, moment_: datetime) -> tuple[str, float
     """The open round in a sentence, and how much of its quorum is there, 0 to 1."""
     if at.round is None:
         return "No round has been opened yet.", 0.0
-    stage = at.standing.stage if at.standing else at.round.state
-    if at.standing is None or stage != "open":
-        return f"{done:,} of {len(at.round.expected):,} devices are done; the round is {plain(stage)}.", _part(
-            done, done
-        )
-    needed = at.standing.needed
-    text = f"{done:,} of {len(at.round.expected):,} devices are done; quorum {at.standing.quorum:,}, "
-    text += f"{needed:,} missing" if needed else "reached"
-    if at.standing.deadline_at:
-        left = seconds_to(at.standing.deadline_at, moment_)
+    text, stands = f"{done:,} of {len(at.round.expected):,} devices are done", at.standing
+    if at.round.state != "open":
+        return f"{text}; the round is {plain(at.round.state)}.", 1.0
+    if stands is None or not at.round.is_of(stands):
+        return f"{text}; the round has just opened.", 0.0
+    missing = max(stands.quorum - done, 0)
+    text += f"; quorum {stands.quorum:,}, {f'{missing:,} missing' if missing else 'reached'}"
+    if stands.deadline_at:
+        left = seconds_to(stands.deadline_at, moment_)
         text += f"; deadline in {countdown(left)}" if left >= 0 else f"; the deadline was {countdown(-left)} ago"
-    return f"{text}.", _part(done, done + needed)
-
-
-def _part(done: int, of: int) -> float:
-    return min(done / of, 1.0) if of else 0.0
+    return f"{text}.", min(done / stands.quorum, 1.0) if stands.quorum else 0.0
 
 
 def _history(db: sqlite3.Connection) -> None:

@@ -9,11 +9,6 @@ from typing import Literal
 
 STANDING = "SELECT * FROM standing WHERE lineage = :lineage"
 
-ROUND = """
-SELECT round, task, epoch, state, expected, opened_at, closed_at, seconds FROM rounds
-WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
-"""
-
 NEWEST_ROUND = """
 SELECT round, task, epoch, state, expected, opened_at, closed_at, seconds FROM rounds
 WHERE lineage = :lineage ORDER BY epoch DESC, round DESC, opened_at DESC LIMIT 1
@@ -71,6 +66,10 @@ class Round:
     closed_at: str | None
     seconds: float | None
 
+    def is_of(self, standing: Standing) -> bool:
+        """Whether the aggregator's word speaks of this phase."""
+        return (self.epoch, self.round, self.task) == (standing.epoch, standing.round, standing.task)
+
 
 @dataclass(frozen=True)
 class Upload:
@@ -86,8 +85,9 @@ class Upload:
 
 @dataclass(frozen=True)
 class Now:
-    """All of it at one moment. `round` is the phase of `standing` (the newest where there is none yet), None before the
-    first. `doing`: what each expected device does, by `doing_of`. `states`: all devices of the log, by state.
+    """All of it at one moment. `round` is the newest phase that was opened, None before the first; `standing` may be a
+    second behind it, or wait for the next. `doing`: what each expected device does, by `doing_of`. `states`: all devices
+    of the log, by state.
     """
 
     standing: Standing | None
@@ -111,9 +111,10 @@ def states(db: sqlite3.Connection) -> dict[str, int]:
 def now(db: sqlite3.Connection, lineage: str, moment: str) -> Now:
     """Where the rounds of a lineage stand. `moment`: the time now, as `floe.store.now` writes it."""
     stands = standing(db, lineage)
-    open_ = _round(db, lineage, stands)
+    open_ = _round(db, lineage)
     uploads = tuple(Upload(*found) for found in db.execute(UPLOADS))
-    doing = _doing(db, lineage, open_, uploads, _is_over(stands, moment)) if open_ else {}
+    over = stands is not None and open_ is not None and open_.is_of(stands) and _is_over(stands, moment)
+    doing = _doing(db, lineage, open_, uploads, over) if open_ else {}
     return Now(stands, open_, uploads, doing, states(db))
 
 
@@ -147,20 +148,16 @@ def doing_of(
     return "training" if state == "training" else "waiting"
 
 
-def _round(db: sqlite3.Connection, lineage: str, standing: Standing | None) -> Round | None:
-    if standing is None:
-        row = db.execute(NEWEST_ROUND, {"lineage": lineage}).fetchone()
-    else:
-        phase = {"epoch": standing.epoch, "round": standing.round, "task": standing.task}
-        row = db.execute(ROUND, {"lineage": lineage, **phase}).fetchone()
+def _round(db: sqlite3.Connection, lineage: str) -> Round | None:
+    row = db.execute(NEWEST_ROUND, {"lineage": lineage}).fetchone()
     if row is None:
         return None
     fields = {name: row[name] for name in Round.__dataclass_fields__}
     return Round(**{**fields, "expected": tuple(sorted(json.loads(row["expected"])))})
 
 
-def _is_over(standing: Standing | None, moment: str) -> bool:
-    return standing is not None and standing.deadline_at is not None and standing.deadline_at < moment
+def _is_over(standing: Standing, moment: str) -> bool:
+    return standing.deadline_at is not None and standing.deadline_at < moment
 
 
 def _doing(
