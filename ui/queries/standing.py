@@ -86,8 +86,8 @@ class Upload:
 @dataclass(frozen=True)
 class Now:
     """All of it at one moment. `round` is the newest phase that was opened, None before the first; `standing` may be a
-    second behind it, or wait for the next. `doing`: what each expected device does, by `doing_of`. `states`: all devices
-    of the log, by state.
+    second behind it, or wait for the next. `doing`: what each expected device does, by `doing_of`. `states`: all
+    devices of the log, by state.
     """
 
     standing: Standing | None
