@@ -21,7 +21,7 @@ from aggregator.uploads import Upload
 from floe.errors import Refused
 from floe.keyring import Keyring, open_meta
 from floe.messages import Manifest
-from floe.store import now
+from floe.store import before, now
 from floe.telemetry import Telemetry, Vitals
 from floe.topics import DeviceTelemetry
 from floe.vitals import Sampler
@@ -147,13 +147,17 @@ class Monitor:
             row = self._write_vitals(device, one.time, one.told)
             self._log.db.execute(_NEWEST, (row, one.seq, device, one.key))
             if one.told.dropped:
-                self._write_line(device, one.time, "warning", f"{one.told.dropped} lines before this found no place")
+                self._write_line(
+                    device, one.time, one.time, "warning", f"{one.told.dropped} lines before this found no place"
+                )
             for line in one.told.lines:
-                self._write_line(device, now(-line.age_s), line.level, " ".join(line.text.split()))
+                self._write_line(
+                    device, one.time, before(one.time, line.age_s), line.level, " ".join(line.text.split())
+                )
         self._log.db.execute(_PRUNE.format("journal", "device"), (device, device, LINES))
 
     def _write_line(self, *row: str) -> None:
-        self._log.db.execute("INSERT INTO journal (device, time, level, text) VALUES (?, ?, ?, ?)", row)
+        self._log.db.execute("INSERT INTO journal (device, time, said_at, level, text) VALUES (?, ?, ?, ?, ?)", row)
 
     def _write_vitals(self, member: str, time: str, vitals: Vitals) -> int:
         """The id of the row."""

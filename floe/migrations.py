@@ -160,6 +160,8 @@ def m006_watching(db: Database) -> None:
 # update. `updates.weight`: its share in the mean of the round that merged it. `rounds.local_...`: the devices' own
 # models after training, weighted by test rows. `control.model`: the global model that an operator made the present
 # one, when `model_after` was the newest; `plan`: the operator's, in place of `plan_over`, that of floe.toml.
+# `journal.time`: when the aggregator heard the line; `said_at`: when the device says that it was written. A device that
+# was away, or lies, says anything, so nothing is ordered by it.
 # `vitals.member`: a device, or lineage/<lineage>. `standing`: where the rounds stand, and the
 # plan of the next (JSON); `changed_at`: since when, `seen_at`: when it was last written, some seconds ago at most.
 _M006 = """
@@ -198,7 +200,8 @@ CREATE TABLE vitals (
 CREATE INDEX vitals_by_member ON vitals (member, id);
 
 CREATE TABLE journal (
-    id INTEGER PRIMARY KEY, time TEXT NOT NULL, device TEXT NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL
+    id INTEGER PRIMARY KEY, time TEXT NOT NULL, said_at TEXT NOT NULL, device TEXT NOT NULL, level TEXT NOT NULL,
+    text TEXT NOT NULL
 );
 
 CREATE INDEX journal_by_device ON journal (device, id);

@@ -23,7 +23,12 @@ CSV = "updates.csv"
 
 def now(after_s: float = 0.0) -> str:
     """The time as it stands in the log, or so many seconds after it: 2026-11-21T23:46:07.123Z."""
-    return (datetime.now(UTC) + timedelta(seconds=after_s)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _text(datetime.now(UTC) + timedelta(seconds=after_s))
+
+
+def before(time: str, seconds: float) -> str:
+    """So many seconds before a time of the log."""
+    return _text(datetime.fromisoformat(time) - timedelta(seconds=seconds))
 
 
 def open_log(path: Path) -> Database:
@@ -106,3 +111,7 @@ SELECT m.* FROM models m LEFT JOIN control c ON c.lineage = m.lineage AND c.mode
     SELECT epoch || '-' || max(round) FROM models WHERE lineage = :lineage AND epoch = :epoch)
 WHERE m.lineage = :lineage AND m.epoch = :epoch ORDER BY m.sha256 = c.model DESC, m.round DESC LIMIT 1
 """
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

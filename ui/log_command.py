@@ -100,4 +100,4 @@ def _print(entries: Iterable[Entry], *, as_json: bool) -> None:
 def line(entry: Entry) -> str:
     """One line for a terminal. The text of an event names its device already; a device's own line begins with it."""
     who = f"{entry.device} says: " if entry.kind == "journal" else ""
-    return printable(f"{local(entry.time)}  {entry.level:7}  {who}{entry.text}")
+    return printable(f"{local(entry.said_at)}  {entry.level:7}  {who}{entry.text}")

@@ -114,7 +114,7 @@ def _cells(device: Device, status: Status) -> list[str]:
 def _lately(status: Status) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for entry in status.lately:
-        cells = (local(entry.time), entry.level, entry.device or "-", entry.text)
+        cells = (local(entry.said_at), entry.level, entry.device or "-", entry.text)
         table.add_row(*(_text(cell) for cell in cells))
     return table
 

@@ -211,7 +211,7 @@ class BigLog:
     def _line(self, name: str, moment: str, chance: random.Random) -> dict[str, Any]:
         level = chance.choices(("info", "warning", "error"), (96, 3, 1))[0]
         text = chance.choice(HOSTILE) if name in self._hostile else "train: loss 0.4213 after epoch 2"
-        return {"time": moment, "device": name, "level": level, "text": text}
+        return {"time": moment, "said_at": moment, "device": name, "level": level, "text": text}
 
     def _standing(self, rounds: int) -> dict[str, Any]:
         return {

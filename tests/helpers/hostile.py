@@ -44,7 +44,7 @@ READ = {
     "operators": {"last_seen"},
     "refusals": {"device", "first", "last"},
     "vitals": {"member", "time", "model_sha256"},
-    "journal": {"time", "device", "level"},
+    "journal": {"time", "said_at", "device", "level"},
     "uploads": {"device", "task", "since"},
     "standing": {"lineage", "task", "stage", "held", "deadline_at", "changed_at"},
     "broker": {"topic", "time"},
@@ -66,7 +66,7 @@ def spoil(log: Path) -> None:
         ):
             row = (time, level, device, text)
             db.execute("INSERT INTO events (time, level, kind, device, text) VALUES (?, ?, 'rejected', ?, ?)", row)
-            db.execute("INSERT INTO journal (time, level, device, text) VALUES (?, ?, ?, ?)", row)
+            db.execute("INSERT INTO journal (time, said_at, level, device, text) VALUES (?, ?, ?, ?, ?)", (time, *row))
         db.execute("INSERT OR REPLACE INTO broker VALUES ('$SYS/broker/version', '', ?)", (time,))
         for table, column in _texts_of(db):
             for (row_id,) in db.execute(f"SELECT rowid FROM {table}").fetchall():

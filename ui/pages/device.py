@@ -229,7 +229,7 @@ def _lines(db: sqlite3.Connection, name: str) -> None:
     grid.draw(
         "device lines",
         {
-            "Time": ("time", [one.time for one in entries]),
+            "Time": ("time", [one.said_at for one in entries]),
             "Level": ("text", [one.level for one in entries]),
             "Kind": ("text", [one.kind for one in entries]),
             "Text": ("text", [one.text for one in entries]),

@@ -119,7 +119,7 @@ def _with_new(db: sqlite3.Connection, before: Shown) -> Shown:
     if end.event < before.end.event or end.journal < before.end.journal:  # a log that was begun anew
         return _afresh(db, before.filter, ())
     new, reached = events.since(db, before.end, before.filter)
-    entries = (*reversed(new), *before.page.entries)
+    entries = events.with_new(new, before.page.entries)
     if len(entries) > MOST:
         return _afresh(db, before.filter, ())
     return replace(before, page=replace(before.page, entries=entries), end=reached)
@@ -173,7 +173,7 @@ def _said(shown: Shown, selected: bool, newer: int) -> str:
 def _columns(entries: tuple[Entry, ...]) -> dict[str, list[str]]:
     where = zone()
     return {
-        "Time": [moment(one.time, where) for one in entries],
+        "Time": [moment(one.said_at, where) for one in entries],
         "Level": [words.level(one.level) for one in entries],
         "Device": [one.device for one in entries],
         "What": [one.text for one in entries],
@@ -186,5 +186,5 @@ def _detail(chosen: list[Entry]) -> None:
     if not chosen:
         st.caption("Select a line, and the whole of it stands here.")
     for one in chosen:
-        st.text(f"{moment(one.time, zone())}  {words.level(one.level)}  {one.kind}  {one.device}  {one.reason}")
+        st.text(f"{moment(one.said_at, zone())}  {words.level(one.level)}  {one.kind}  {one.device}  {one.reason}")
         st.code(one.text, language=None, wrap_lines=True)

@@ -1,13 +1,15 @@
 """The aggregator's events and the devices' own lines as one stream: pages into the past, and what is new.
 
 The two tables have ids of their own. Within each the order is that of the ids, whatever the clocks did; between them
-the time decides. A `Cursor` is a place in both.
+decides when the aggregator heard of it. What a device says of the time is shown, and orders nothing. A `Cursor` is a
+place in both tables.
 """
 
 from __future__ import annotations
 
 import heapq
 import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, takewhile
 from typing import Literal
@@ -17,45 +19,47 @@ JOURNAL_KIND = "journal"
 
 # `:floor` keeps a search from walking through all: ids above it only. What a device or `events_bad` finds is few.
 EVENTS = """
-SELECT id, time, level, kind, coalesce(device, '') AS device, coalesce(reason, '') AS reason, text FROM events
-WHERE id < :before AND id > :floor AND (:kind = '' OR kind = :kind)
+SELECT id, time, time AS said_at, level, kind, coalesce(device, '') AS device, coalesce(reason, '') AS reason, text
+FROM events WHERE id < :before AND id > :floor AND (:kind = '' OR kind = :kind)
     AND instr(lower(text), lower(:text)) ORDER BY id DESC LIMIT :limit
 """
 
 BAD_EVENTS = """
-SELECT id, time, level, kind, coalesce(device, '') AS device, coalesce(reason, '') AS reason, text FROM events
-INDEXED BY events_bad WHERE level != 'info' AND id < :before AND id > :floor AND (:level != 'error' OR level = 'error')
-    AND (:kind = '' OR kind = :kind) AND instr(lower(text), lower(:text)) ORDER BY id DESC LIMIT :limit
+SELECT id, time, time AS said_at, level, kind, coalesce(device, '') AS device, coalesce(reason, '') AS reason, text
+FROM events INDEXED BY events_bad WHERE level != 'info' AND id < :before AND id > :floor
+    AND (:level != 'error' OR level = 'error') AND (:kind = '' OR kind = :kind)
+    AND instr(lower(text), lower(:text)) ORDER BY id DESC LIMIT :limit
 """
 
 EVENTS_OF_DEVICE = """
-SELECT id, time, level, kind, device, coalesce(reason, '') AS reason, text FROM events
-WHERE device = :device AND id < :before AND id > :floor
+SELECT id, time, time AS said_at, level, kind, device, coalesce(reason, '') AS reason, text
+FROM events WHERE device = :device AND id < :before AND id > :floor
     AND (:level = 'info' OR level = 'error' OR level = :level) AND (:kind = '' OR kind = :kind)
     AND instr(lower(text), lower(:text)) ORDER BY id DESC LIMIT :limit
 """
 
 JOURNAL = """
-SELECT id, time, level, 'journal' AS kind, device, '' AS reason, text FROM journal
+SELECT id, time, said_at, level, 'journal' AS kind, device, '' AS reason, text FROM journal
 WHERE id < :before AND id > :floor AND (:level = 'info' OR level = 'error' OR level = :level)
     AND instr(lower(text), lower(:text)) ORDER BY id DESC LIMIT :limit
 """
 
 JOURNAL_OF_DEVICE = """
-SELECT id, time, level, 'journal' AS kind, device, '' AS reason, text FROM journal
+SELECT id, time, said_at, level, 'journal' AS kind, device, '' AS reason, text FROM journal
 WHERE device = :device AND id < :before AND id > :floor
     AND (:level = 'info' OR level = 'error' OR level = :level)
     AND instr(lower(text), lower(:text)) ORDER BY id DESC LIMIT :limit
 """
 
 NEW_EVENTS = """
-SELECT id, time, level, kind, coalesce(device, '') AS device, coalesce(reason, '') AS reason, text FROM events
-WHERE id > :after AND (:device = '' OR device = :device) AND (:level = 'info' OR level = 'error' OR level = :level)
-    AND (:kind = '' OR kind = :kind) AND instr(lower(text), lower(:text)) ORDER BY id LIMIT :limit
+SELECT id, time, time AS said_at, level, kind, coalesce(device, '') AS device, coalesce(reason, '') AS reason, text
+FROM events WHERE id > :after AND (:device = '' OR device = :device)
+    AND (:level = 'info' OR level = 'error' OR level = :level) AND (:kind = '' OR kind = :kind)
+    AND instr(lower(text), lower(:text)) ORDER BY id LIMIT :limit
 """
 
 NEW_JOURNAL = """
-SELECT id, time, level, 'journal' AS kind, device, '' AS reason, text FROM journal
+SELECT id, time, said_at, level, 'journal' AS kind, device, '' AS reason, text FROM journal
 WHERE id > :after AND (:device = '' OR device = :device) AND (:level = 'info' OR level = 'error' OR level = :level)
     AND instr(lower(text), lower(:text)) ORDER BY id LIMIT :limit
 """
@@ -73,10 +77,15 @@ Level = Literal["info", "warning", "error"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. `kind` is `journal` for a device's own. `device` and `reason` are empty where there is none."""
+    """One line. `kind` is `journal` for a device's own. `device` and `reason` are empty where there is none.
+
+    `time` is when the aggregator recorded or heard it: the order of the stream. `said_at` is what people see: of a
+    device's line when it was written by the device's own account, else `time`.
+    """
 
     id: int
     time: str
+    said_at: str
     level: str
     kind: str
     device: str
@@ -148,7 +157,7 @@ def page(db: sqlite3.Connection, filter_: Filter = ALL, *, before: Cursor | None
     events = _events(db, filter_, start.event, limit)
     journal = _journal(db, filter_, start.journal, limit)
     horizon = max(events.horizon, journal.horizon)
-    both = heapq.merge(journal.rows, events.rows, key=lambda entry: entry.time, reverse=True)
+    both = _newest_first(journal.rows, events.rows)
     shown = tuple(islice(takewhile(lambda entry: entry.time >= horizon, both), limit))
     own = sum(entry.kind == JOURNAL_KIND for entry in shown)
     place = Cursor(events.after(len(shown) - own), journal.after(own))
@@ -173,6 +182,17 @@ def since(
         events[-1].id if len(events) == limit else end.event, journal[-1].id if len(journal) == limit else end.journal
     )
     return tuple(heapq.merge(events, journal, key=lambda entry: entry.time)), reached
+
+
+def with_new(new: Sequence[Entry], shown: Sequence[Entry]) -> tuple[Entry, ...]:
+    """What `since` gave together with what is shown already, in the order of a page that is read now."""
+    both = (*reversed(new), *shown)
+    own = [entry for entry in both if entry.kind == JOURNAL_KIND]
+    return tuple(_newest_first(own, [entry for entry in both if entry.kind != JOURNAL_KIND]))
+
+
+def _newest_first(journal: Iterable[Entry], events: Iterable[Entry]) -> Iterator[Entry]:
+    return heapq.merge(journal, events, key=lambda entry: entry.time, reverse=True)
 
 
 def _asks_events(filter_: Filter) -> bool:

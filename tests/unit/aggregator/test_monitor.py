@@ -93,11 +93,26 @@ def test_vitals_and_lines_of_a_device_are_in_the_log_with_the_next_write(watched
         ("ann", "warning", "7 lines before this found no place"), ("ann", "warning", "two lines in one"),
         ("ann", "info", "b"),
     ]  # fmt: skip
-    [(older,)] = watched.rows("SELECT julianday(b.time) - julianday(a.time) FROM journal a, journal b WHERE "
+    [(older,)] = watched.rows("SELECT julianday(b.said_at) - julianday(a.said_at) FROM journal a, journal b WHERE "
                               "a.text LIKE 'two%' AND b.text = 'b'")  # fmt: skip
     assert older == pytest.approx(1 / 24, abs=1e-4)
     newest = "SELECT d.telemetry_seq, v.member FROM devices d JOIN vitals v ON v.id = d.vitals"
     assert watched.rows(newest) == [(5, "ann")]
+
+
+def test_a_lines_time_is_when_it_was_heard_whatever_the_device_says_and_however_late_it_is_written(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, age in enumerate((0.0, 1e9, 3.5)):
+        monkeypatch.setattr(monitor, "now", lambda number=number: f"2026-01-01T00:00:1{number}.000Z")
+        watched.hear(Telemetry(lines=(Line(age, "info", "x"),)), number + 1)
+    monkeypatch.setattr(monitor, "now", lambda: "2026-01-01T00:00:59.000Z")
+    watched.tick()
+    assert watched.rows("SELECT time, said_at FROM journal ORDER BY id") == [
+        ("2026-01-01T00:00:10.000Z", "2026-01-01T00:00:10.000Z"),
+        ("2026-01-01T00:00:11.000Z", "1994-04-24T22:13:31.000Z"),
+        ("2026-01-01T00:00:12.000Z", "2026-01-01T00:00:08.500Z"),
+    ]
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -10,8 +10,12 @@ from typing import get_args
 
 import pytest
 from helpers.big import small_log
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from floe.store import FILE, open_log
+from floe.migrations import migrations
+from floe.sqlite import Database
+from floe.store import FILE, before, open_log
 from ui.queries import events
 from ui.queries.events import Cursor, Entry, Filter, Level, Page, newest, page, since
 
@@ -38,8 +42,12 @@ def event(db: sqlite3.Connection, second: float, text: str, level: str = "info",
 
 
 def said(db: sqlite3.Connection, second: float, text: str, level: str = "info", device: str = "a") -> None:
-    sql = "INSERT INTO journal (time, device, level, text) VALUES (?, ?, ?, ?)"
-    db.execute(sql, (T.format(second), device, level, text))
+    heard(db, T.format(second), T.format(second), text, level, device)
+
+
+def heard(db: sqlite3.Connection, time: str, said_at: str, text: str, level: str = "info", device: str = "a") -> None:
+    sql = "INSERT INTO journal (time, said_at, device, level, text) VALUES (?, ?, ?, ?, ?)"
+    db.execute(sql, (time, said_at, device, level, text))
 
 
 def texts(entries: tuple[Entry, ...]) -> list[str]:
@@ -103,6 +111,52 @@ def test_a_clock_that_was_set_back_changes_no_tables_order_and_loses_nothing(db:
     shown = [text for found in all_pages(db, Filter(), 3) for text in texts(found.entries)]
     assert [text for text in shown if text[0] == "e"] == ["e52", "e8", "e7", "e51", "e50"]
     assert [text for text in shown if text[0] == "j"] == ["j52", "j8", "j7", "j51", "j50"]
+
+
+def test_a_device_that_was_away_for_years_hides_no_other_line(db: sqlite3.Connection) -> None:
+    for second in range(6):
+        event(db, second, f"e{second}")
+        heard(db, T.format(second + 0.5), "1995-01-01T00:00:00.000Z" if second == 5 else T.format(second), f"j{second}")
+    found = page(db, limit=4).entries
+    assert texts(found) == ["j5", "e5", "j4", "e4"]
+    assert found[0].said_at == "1995-01-01T00:00:00.000Z"
+
+
+lines = st.tuples(st.booleans(), st.integers(0, 3), st.floats(0, 1e9))  # of a device, ms since the one before, its age
+
+
+@given(st.lists(lines, max_size=60), st.integers(1, 9), st.integers(0, 60))
+@example([(True, 1, 1e9), (False, 1, 0.0), (True, 1, 0.0)] * 5, 2, 4)
+def test_whatever_devices_say_of_the_time_all_is_shown_once_in_the_order_of_arrival(
+    came: list[tuple[bool, int, float]], limit: int, first: int
+) -> None:
+    log = Database(memory=True)
+    migrations.apply(log)
+    with closing(log.conn) as db:
+        db.row_factory = sqlite3.Row
+        moment = write(db, 0, came[:first])
+        shown, place = page(db, limit=limit).entries, newest(db)
+        write(db, moment, came[first:])
+        whole = [entry for found in all_pages(db, Filter(), limit) for entry in found.entries]
+        assert sorted((entry.kind, entry.id) for entry in whole) == sorted(
+            [("opened", row["id"]) for row in db.execute("SELECT id FROM events")]
+            + [("journal", row["id"]) for row in db.execute("SELECT id FROM journal")]
+        )
+        assert [entry.time for entry in whole] == sorted((entry.time for entry in whole), reverse=True)
+        live = events.with_new(since(db, place)[0], shown)
+        assert list(live) == whole[: len(live)], "a page that is live is the one that is read anew"
+
+
+def write(db: sqlite3.Connection, moment: int, came: list[tuple[bool, int, float]]) -> int:
+    """Lines of devices, and events, so many milliseconds after each other; when the last of them came."""
+    for own, after, age in came:
+        moment += after
+        time = T.format(moment / 1000)
+        if own:
+            heard(db, time, before(time, age), "said")
+        else:
+            event(db, moment / 1000, "seen")
+    return moment
 
 
 def test_a_search_says_how_far_it_looked_and_goes_on_from_there(

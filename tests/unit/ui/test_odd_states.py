@@ -16,7 +16,8 @@ from floe.store import FILE, open_log
 from ui.serving import serve_for
 
 PAGES = ("overview", "network", "log")
-JOURNAL = "INSERT INTO journal (time, device, level, text) VALUES ('2026-01-01T00:00:00.000Z', 'dev', ?, ?)"
+AT = "2026-01-01T00:00:00.000Z"
+JOURNAL = f"INSERT INTO journal (time, said_at, device, level, text) VALUES ('{AT}', '{AT}', 'dev', ?, ?)"
 HOSTILE = "<b>x</b> **y** :red[z] [a](http://evil)\n\x1b[31m" + "w" * 400
 
 

@@ -65,8 +65,8 @@ def filled(log: Log) -> Log:
         log.db.execute(f"INSERT INTO standing VALUES ({', '.join('?' * len(row))})", row)
         log.db.execute("UPDATE devices SET state = 'idle' WHERE device != 'pump-07'")
         log.db.execute("INSERT INTO broker VALUES ('$SYS/broker/clients/connected', '31', '2026-01-01T00:00:00.000Z')")
-        says = "INSERT INTO journal (time, device, level, text) VALUES (?, 'pump-04', 'warning', ?)"
-        log.db.execute(says, (now(), f"disk nearly full {HOSTILE}"))
+        says = "INSERT INTO journal (time, said_at, device, level, text) VALUES (?, ?, 'pump-04', 'warning', ?)"
+        log.db.execute(says, (now(), now(), f"disk nearly full {HOSTILE}"))
     return log
 
 
