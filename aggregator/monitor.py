@@ -1,46 +1,35 @@
 """What is watched: vitals and log lines of the devices, the aggregator's own, where the rounds stand, the broker.
 
 For people alone: no round waits for any of it, and nothing is decided by it. It is collected, and written at most once
-a second, together; what the disk refuses is lost.
+a second, in portions; what the disk refuses is lost.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from aggregator.figures import Figures
 from aggregator.intake import check_telemetry
+from aggregator.kept import Kept
 from aggregator.log import Log
 from aggregator.phases import Policy
 from aggregator.pins import Speakers
 from aggregator.standing import deadline_of, standing_of
 from aggregator.states import State
 from aggregator.uploads import Upload
+from aggregator.waiting import Heard, Waiting
 from floe.errors import Refused
 from floe.keyring import Keyring, open_meta
 from floe.messages import Manifest
-from floe.store import before, now
-from floe.telemetry import Telemetry, Vitals
+from floe.store import now
+from floe.telemetry import Telemetry
 from floe.topics import DeviceTelemetry
 from floe.vitals import Sampler
 
 FLUSH_S = 1.0  # nothing is written more often
 BEAT_S = 10.0  # the standing is written so often at least, the broker's figures at most
 OWN_S = 60.0  # between two samples of the aggregator itself
-BURST = 4  # reports of one device that may wait for the next write
-VITALS, LINES = 200, 500  # rows of a member, and lines of a device, that are kept
-
-
-@dataclass(frozen=True)
-class _Heard:
-    """A report that waits to be written."""
-
-    key: str
-    seq: int
-    time: str
-    told: Telemetry
 
 
 class Monitor:
@@ -63,7 +52,8 @@ class Monitor:
         self._model = model
         self._plan = plan
         self.figures = Figures()
-        self._heard: dict[str, list[_Heard]] = {}
+        self._heard = Waiting()
+        self._kept = Kept(log.db)
         self._stands: dict[str, object] = {}  # as it is written
         self._stood: tuple[dict[str, object], str] = ({}, "")  # as it is, and since when
         self._shown: list[tuple[object, ...]] | None = None  # of uploads; None: what a process before us has left
@@ -73,15 +63,15 @@ class Monitor:
         """Telemetry of a device; its signature has been verified. Raises `Refused`, `sqlite3.Error`."""
         self._speakers.check_key(manifest)
         check_telemetry(manifest, topic, self._state().phase.epoch)
-        device, waiting = manifest.sender, self._heard.get(manifest.sender, [])
-        newest = max((one.seq for one in waiting if one.key == manifest.key), default=self._newest(device))
-        if manifest.seq <= newest:
+        device, size = manifest.sender, len(manifest.core.meta)
+        newest = self._heard.newest(device, manifest.key)
+        if manifest.seq <= (self._newest(device) if newest is None else newest):
             raise Refused("duplicate", "telemetry that was seen before, or is older than that")
-        if len(waiting) >= BURST:
+        if not self._heard.has_room(device, size):
             self._log.refused(device, "flood")
             return
         told = open_meta(self._keyring.open(manifest.core, manifest.envelope), manifest.core, Telemetry)
-        self._heard.setdefault(device, []).append(_Heard(manifest.key, manifest.seq, now(), told))
+        self._heard.add(Heard(device, manifest.key, manifest.seq, now(), told, size))
 
     def tick(self, moment: float) -> None:
         """Write what is due. Never raises: a full disk must not harm the rounds."""
@@ -98,19 +88,19 @@ class Monitor:
             self._write_down(state, stands, uploads, moment)
         except sqlite3.Error as error:
             self._log.complain(f"{self._log.path}: {error}; what is watched is not in the log")
-        self._heard.clear()
+            self._kept = Kept(self._log.db)
 
     def _write_down(
         self, state: State, stands: dict[str, object], uploads: list[tuple[object, ...]], moment: float
     ) -> None:
-        """All that there is, in one transaction. Raises `sqlite3.Error`."""
+        """A portion of the reports and all else, in one transaction. Raises `sqlite3.Error`."""
+        heard = self._heard.take()
         beats, samples = moment >= self._beat_at, moment >= self._own_at
         with self._log.db.atomic():
-            for device, reports in self._heard.items():
-                self._write_reports(device, reports)
+            self._kept.add(heard)
             if samples:
                 own = self._sampler.sample(model_sha256=self._model())
-                self._write_vitals(f"lineage/{state.phase.lineage}", now(), own)
+                self._kept.sample([(f"lineage/{state.phase.lineage}", now(), own)])
             times = {"deadline_at": deadline_of(state, moment), "changed_at": self._stood[1], "seen_at": now()}
             self._write_standing(stands | times)
             if uploads != self._shown:
@@ -142,41 +132,7 @@ class Monitor:
         row = self._log.db.execute("SELECT telemetry_seq FROM devices WHERE device = ?", [device]).fetchone()
         return int(row[0]) if row else 0
 
-    def _write_reports(self, device: str, reports: list[_Heard]) -> None:
-        for one in reports:
-            row = self._write_vitals(device, one.time, one.told)
-            self._log.db.execute(_NEWEST, (row, one.seq, device, one.key))
-            if one.told.dropped:
-                self._write_line(
-                    device, one.time, one.time, "warning", f"{one.told.dropped} lines before this found no place"
-                )
-            for line in one.told.lines:
-                self._write_line(
-                    device, one.time, before(one.time, line.age_s), line.level, " ".join(line.text.split())
-                )
-        self._log.db.execute(_PRUNE.format("journal", "device"), (device, device, LINES))
-
-    def _write_line(self, *row: str) -> None:
-        self._log.db.execute("INSERT INTO journal (device, time, said_at, level, text) VALUES (?, ?, ?, ?, ?)", row)
-
-    def _write_vitals(self, member: str, time: str, vitals: Vitals) -> int:
-        """The id of the row."""
-        values = [getattr(vitals, name) for name in Vitals.__struct_fields__]
-        row = self._log.db.execute(_ADD, (member, time, *values)).lastrowid
-        self._log.db.execute(_PRUNE.format("vitals", "member"), (member, member, VITALS))
-        return int(row or 0)
-
 
 def _row_of(upload: Upload) -> tuple[object, ...]:
     have, of = len(upload.incoming.assembly.have), len(upload.incoming.core.chunks)
     return (upload.device, upload.phase.round, upload.phase.task, have, of, upload.since)
-
-
-_ADD = (
-    f"INSERT INTO vitals (member, time, {', '.join(Vitals.__struct_fields__)}) "  # noqa: S608 (names of ours)
-    f"VALUES (?, ?{', ?' * len(Vitals.__struct_fields__)})"
-)
-_NEWEST = "UPDATE devices SET vitals = ?, telemetry_seq = ? WHERE device = ? AND key = ?"
-_PRUNE = """
-DELETE FROM {0} WHERE {1} = ? AND id <= (SELECT id FROM {0} WHERE {1} = ? ORDER BY id DESC LIMIT 1 OFFSET ?)
-"""

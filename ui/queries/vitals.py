@@ -59,7 +59,7 @@ def newest(db: sqlite3.Connection) -> dict[str, Vitals]:
 
 
 def history(db: sqlite3.Connection, member: str, limit: int = 200) -> tuple[Vitals, ...]:
-    """The vitals of one member, oldest first: the newest `limit` of them (at most 200 are kept)."""
+    """The vitals of one member, oldest first: the newest `limit` of them (200 are kept, or some more)."""
     rows = db.execute(HISTORY, {"member": member, "limit": limit}).fetchall()
     return tuple(Vitals(*row) for row in reversed(rows))
 

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from helpers.wire import ANN, EVE, SECRET
 
-from aggregator import monitor
+from aggregator import monitor, waiting
 from aggregator.figures import MAX_BRIDGES, TOPICS, Figures
+from aggregator.kept import KEPT, PRUNE, SLACK
 from aggregator.log import Log
 from aggregator.monitor import Monitor
 from aggregator.phases import Policy
@@ -31,7 +32,6 @@ from floe.vitals import Sampler
 
 PHASE = Phase("main", 1, 3, "train")
 KEYRING = Keyring("chacha20-poly1305", SECRET)
-TOPIC = DeviceTelemetry("floe", "ann", "main")
 
 
 class Watched:
@@ -54,7 +54,7 @@ class Watched:
         )  # fmt: skip
 
     def hear(self, told: Telemetry, seq: int, who: Identity = ANN, **core: Any) -> None:
-        self.monitor.hear(TOPIC, made(told, seq, who, **core))
+        self.monitor.hear(DeviceTelemetry("floe", who.name, "main"), made(told, seq, who, **core))
 
     def tick(self, seconds: float = 1.0) -> None:
         self.moment += seconds
@@ -90,7 +90,7 @@ def test_vitals_and_lines_of_a_device_are_in_the_log_with_the_next_write(watched
     found = watched.rows("SELECT cpu_percent, temperature_c, retries, model_sha256 FROM vitals WHERE member = 'ann'")
     assert found == [(12.5, None, 2, "b" * 64)]
     assert watched.rows("SELECT device, level, text FROM journal ORDER BY id") == [
-        ("ann", "warning", "7 lines before this found no place"), ("ann", "warning", "two lines in one"),
+        ("ann", "info", "7 lines before this found no place"), ("ann", "warning", "two lines in one"),
         ("ann", "info", "b"),
     ]  # fmt: skip
     [(older,)] = watched.rows("SELECT julianday(b.said_at) - julianday(a.said_at) FROM journal a, journal b WHERE "
@@ -178,27 +178,92 @@ def test_a_device_that_reports_too_often_is_counted_and_its_rows_are_few(watched
     for seq in range(1, 100):
         watched.hear(Telemetry(retries=seq), seq)
     watched.tick()
-    assert len(watched.rows("SELECT * FROM vitals WHERE member = 'ann'")) == monitor.BURST
+    assert len(watched.rows("SELECT * FROM vitals WHERE member = 'ann'")) == waiting.BURST
     watched.log.flush(watched.moment)
     counted = watched.rows("SELECT count FROM refusals WHERE device = 'ann' AND reason = 'flood'")
-    assert counted == [(99 - monitor.BURST,)]
+    assert counted == [(99 - waiting.BURST,)]
 
 
-def test_of_each_member_only_the_newest_rows_are_kept(watched: Watched) -> None:
-    for seq in range(1, 211):
+def test_of_each_member_only_the_newest_rows_are_kept_and_a_few_more(watched: Watched) -> None:
+    counts: dict[str, list[int]] = {"vitals": [], "journal": []}
+    for seq in range(1, 471):
         lines = tuple(Line(0.0, "info", f"{seq}/{number}") for number in range(3))
         watched.hear(Telemetry(retries=seq, lines=lines), seq)
         watched.tick()
-    kept = watched.rows("SELECT count(*), min(retries), max(retries) FROM vitals WHERE member = 'ann'")
-    assert kept == [(200, 11, 210)]
-    assert watched.rows("SELECT count(*) FROM journal") == [(500,)]
-    assert watched.rows("SELECT text FROM journal ORDER BY id DESC LIMIT 1") == [("210/2",)]
+        if seq % 30 == 0 and seq > 330:  # however often it begins anew
+            watched.log.close()
+            watched.start()
+        counts["vitals"].append(watched.rows("SELECT count(*) FROM vitals WHERE member = 'ann'")[0][0])
+        counts["journal"].append(watched.rows("SELECT count(*) FROM journal")[0][0])
+    for table, found in counts.items():
+        assert max(found) < KEPT[table] + SLACK[table]
+        assert min(found[250:]) >= KEPT[table]
+    assert watched.rows("SELECT max(retries) - min(retries) + 1 - count(*) FROM vitals WHERE member = 'ann'") == [(0,)]
+    assert watched.rows("SELECT text FROM journal ORDER BY id DESC LIMIT 1") == [("470/2",)]
     assert watched.rows("SELECT count(*) > 1 FROM vitals WHERE member = 'lineage/main'") == [(1,)]
+
+
+def test_rows_that_the_disk_refused_to_remove_go_the_next_time(watched: Watched) -> None:
+    counts = []
+    for seq in range(1, 302):
+        watched.hear(Telemetry(), seq)
+        if refuses := seq == 1 + 5 * SLACK["vitals"]:  # when they are counted
+            watched.log.db.execute(
+                "CREATE TEMP TRIGGER full BEFORE INSERT ON standing BEGIN SELECT RAISE(FAIL, 'full'); END"
+            )
+        watched.tick()
+        if refuses:
+            watched.log.db.execute("DROP TRIGGER full")
+        counts += watched.rows("SELECT count(*) FROM vitals WHERE member = 'ann'")
+    assert max(counts) < (KEPT["vitals"] + SLACK["vitals"],)
+
+
+def test_lines_of_all_devices_stand_in_the_order_in_which_they_were_heard(watched: Watched) -> None:
+    for seq, who in enumerate((ANN, EVE, ANN), 1):
+        watched.hear(Telemetry(lines=(Line(9.0 * seq, "info", f"{who.name} {seq}"),)), seq, who)
+    watched.tick()
+    found = watched.rows("SELECT text, time FROM journal ORDER BY id")
+    assert [text for text, _ in found] == ["ann 1", "eve 2", "ann 3"]
+    assert [time for _, time in found] == sorted(time for _, time in found)
+    assert watched.rows("SELECT d.device, v.member FROM devices d JOIN vitals v ON v.id = d.vitals ORDER BY 1") == [
+        ("ann", "ann"), ("eve", "eve"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("bound", "most"), [("REPORTS", 2), ("LINES", 7)])
+def test_a_write_takes_a_portion_and_the_next_ones_the_rest(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+) -> None:
+    monkeypatch.setattr(waiting, bound, most)
+    for seq, who in enumerate((ANN, EVE, ANN, EVE, ANN), 1):
+        watched.hear(Telemetry(lines=(Line(0.0, "info", "x"),) * 3), seq, who)
+    counts = []
+    for _ in range(4):
+        watched.tick()
+        counts += watched.rows("SELECT count(*) FROM journal")
+    assert counts == [(6,), (12,), (15,), (15,)]
+    with pytest.raises(Refused, match="duplicate"):
+        watched.hear(Telemetry(), 5)
+
+
+def test_beyond_what_may_wait_of_all_the_newest_is_dropped_and_counted(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MAX_BYTES", 2 * len(made(Telemetry(retries=1), 1).core.meta) + 10)
+    for seq, who in enumerate((ANN, EVE, EVE), 1):
+        watched.hear(Telemetry(retries=seq), seq, who)
+    watched.tick()
+    assert watched.rows("SELECT retries FROM vitals WHERE retries ORDER BY id") == [(1,), (2,)]
+    watched.log.flush(watched.moment)
+    assert watched.rows("SELECT device, count FROM refusals WHERE reason = 'flood'") == [("eve", 1)]
+    watched.hear(Telemetry(retries=4), 4, EVE)
+    watched.tick()
+    assert watched.rows("SELECT max(retries) FROM vitals") == [(4,)], "there is room again"
 
 
 @pytest.mark.parametrize(("table", "column"), [("vitals", "member"), ("journal", "device")])
 def test_pruning_looks_at_the_rows_of_its_member_alone(watched: Watched, table: str, column: str) -> None:
-    plan = watched.log.db.execute("EXPLAIN QUERY PLAN " + monitor._PRUNE.format(table, column), ("a", "a", 5))
+    plan = watched.log.db.execute("EXPLAIN QUERY PLAN " + PRUNE.format(table, column), ("a", "a", 5))
     steps = [row[3] for row in plan.fetchall()]
     assert not any("SCAN" in step for step in steps), steps
     assert sum(f"USING COVERING INDEX {table}_by_{column}" in step for step in steps) >= 1, steps
