@@ -22,7 +22,10 @@ from floe.topics import DeviceTelemetry
 from floe.vitals import Sampler
 from floe.wire import Wire
 
-SOON_S = {"info": 10.0, "warning": 2.0, "error": 2.0}  # after which a line is sent
+# Between these seconds a line is sent, by chance: what a whole fleet logs at once does not come at once.
+SOON_S = {"info": (2.0, 10.0), "warning": (0.0, 2.0), "error": (0.0, 2.0)}
+WAITING = 4 * MAX_LINES  # lines that are kept until there is a report for them
+MANY = MAX_LINES // 2  # so many lines go as soon as they may
 APART_S = 2.0  # between two reports, whatever there is to tell
 FIRST_S = 10.0  # within which the first goes: a fleet that starts together does not speak in step
 MAX_BYTES = 32_000  # of lines in a report, as JSON: sealed with any suite it fits into `Core.meta`
@@ -50,18 +53,19 @@ class Journal:
         if self._least == "none" or (self._least == "warning" and level == "info"):
             return
         with self._lock:
-            if len(self._lines) == MAX_LINES:
+            if len(self._lines) == WAITING:
                 self._lines.popleft()
                 self._dropped += 1
             now = self._clock()
             self._lines.append((now, level, text.removeprefix(prefix)[:MAX_LINE]))
-            self.due = min(now + SOON_S[level], self.due or now + SOON_S[level])
+            due = now if len(self._lines) >= MANY else now + random.uniform(*SOON_S[level])  # noqa: S311 (jitter)
+            self.due = due if self.due is None else min(due, self.due)
 
     def take(self, now: float) -> tuple[tuple[Line, ...], int]:
         """The oldest lines, as many as one report has room for, and how many before them were dropped."""
         found, room = [], MAX_BYTES
         with self._lock:
-            while self._lines:
+            while self._lines and len(found) < MAX_LINES:
                 at, level, text = self._lines[0]
                 line = Line(max(now - at, 0.0), level, text)
                 room -= len(msgspec.json.encode(line))
@@ -91,7 +95,7 @@ class Reporter:
         """Whether it is time for a report."""
         if not self._interval_s or now < self._not_before:
             return False
-        return now >= min(self._regular_at, self._journal.due or self._regular_at)
+        return now >= min(self._regular_at, self._regular_at if self._journal.due is None else self._journal.due)
 
     def send(self, wire: Wire, phase: Phase, now: float, *, retries: int, model_sha256: str) -> None:
         """Publish a report, sealed for the aggregator of the lineage. `phase`: of the newest round document.

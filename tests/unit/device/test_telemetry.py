@@ -82,7 +82,7 @@ def test_a_device_with_an_interval_of_nothing_never_reports(tmp_path: Path, cloc
 
 
 @pytest.mark.parametrize(
-    ("lines", "seconds"), [(["a"], 10.0), (["a", "warning: b"], 2.0), (["error: a", "b"], 2.0), (["a", "b"], 10.0)]
+    ("lines", "seconds"), [(["a"], 6.0), (["a", "warning: b"], 2.0), (["error: a", "b"], 2.0), (["a", "b"], 6.0)]
 )
 def test_new_lines_are_sent_soon_and_what_is_wrong_sooner(
     tmp_path: Path, clock: Clock, lines: list[str], seconds: float
@@ -129,11 +129,57 @@ def test_lines_below_the_level_that_is_reported_are_not_kept(clock: Clock, least
 
 def test_of_too_many_lines_the_oldest_make_room_and_are_counted(clock: Clock) -> None:
     journal = Journal("info", clock)
-    for number in range(130):
+    for number in range(430):
         journal.hear(f"line {number}")
-    lines, dropped = journal.take(clock.now)
-    assert ([lines[0].text, lines[-1].text], len(lines), dropped) == (["line 30", "line 129"], 100, 30)
-    assert journal.take(clock.now) == ((), 0)
+    told = []
+    while journal.due is not None:
+        told.append(journal.take(clock.now))
+    assert [(lines[0].text, lines[-1].text, len(lines), dropped) for lines, dropped in told] == [
+        ("line 30", "line 129", 100, 30), ("line 130", "line 229", 100, 0), ("line 230", "line 329", 100, 0),
+        ("line 330", "line 429", 100, 0),
+    ]  # fmt: skip
+
+
+def test_many_lines_do_not_wait_for_their_time_but_for_the_report_before(tmp_path: Path, clock: Clock) -> None:
+    journal = Journal("info", clock)
+    one = reporter(journal, tmp_path, clock)
+    send(one, clock)
+    clock.now += 1
+    for number in range(telemetry.MANY):
+        assert due_after(one, clock) == (6.0 if number else 59.0)
+        journal.hear(f"line {number}")
+    assert due_after(one, clock) == telemetry.APART_S - 1
+    clock.now += 5
+    assert one.is_due(clock.now)
+    assert len(send(one, clock).lines) == telemetry.MANY
+
+
+def test_a_device_that_logs_forty_lines_a_second_loses_none(tmp_path: Path, clock: Clock) -> None:
+    journal = Journal("info", clock)
+    one = reporter(journal, tmp_path, clock)
+    told: list[str] = []
+    for number in range(4000):
+        if number < 3000:
+            journal.hear(f"line {number}")
+        clock.now += 1 / 40
+        if one.is_due(clock.now):
+            report = send(one, clock)
+            assert report.dropped == 0
+            told += [line.text for line in report.lines]
+    assert told == [f"line {number}" for number in range(3000)]
+
+
+def test_what_a_fleet_logs_at_once_is_not_sent_at_once() -> None:
+    def due(text: str) -> float:
+        journal = Journal("info", lambda: 100.0)
+        journal.hear(text)
+        assert journal.due is not None
+        return journal.due - 100
+
+    for text, (first, last) in (("a", telemetry.SOON_S["info"]), ("error: a", telemetry.SOON_S["error"])):
+        found = [due(text) for _ in range(1000)]
+        assert first <= min(found) < first + (last - first) / 10
+        assert last - (last - first) / 10 < max(found) <= last
 
 
 @pytest.mark.parametrize("suite", ["plaintext", "chacha20-poly1305", "fernet"])
