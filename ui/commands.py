@@ -41,6 +41,8 @@ class Answer:
 
 def run(config: Config, *arguments: str, timeout_s: float = TIMEOUT_S) -> Answer:
     """`floe ARGUMENTS` with the configuration that the page was started with. Raises nothing: a fault is an answer."""
+    if any("\0" in argument for argument in arguments):
+        return Answer(-1, "", "a NUL stands in what was typed; no command takes that")
     if config.file is None and os.path.lexists(config.folder / FILE):
         fault = f"{config.folder / FILE} was made since `floe ui` was started without it: start `floe ui` again"
         return Answer(-1, "", fault)
@@ -119,7 +121,10 @@ class Jobs:
         return job
 
     def _work(self, config: Config, job: Job) -> None:
-        job.answer = self._call(config, *job.arguments)
+        try:
+            job.answer = self._call(config, *job.arguments)
+        except Exception as error:  # whatever it is: a job without an end would bar all others
+            job.answer = Answer(1, "", f"the command could not be run: {str(error) or type(error).__name__}")
 
 
 JOBS = Jobs()

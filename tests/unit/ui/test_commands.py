@@ -87,6 +87,34 @@ def test_one_command_at_a_time() -> None:
     assert calls == [("round", "start"), ("round", "stop")]
 
 
+@pytest.mark.parametrize(
+    "fault", [ValueError("embedded null byte"), MemoryError(), UnicodeEncodeError("a", "b", 0, 1, "c")]
+)
+def test_whatever_goes_wrong_a_command_ends_and_another_can_begin(fault: Exception) -> None:
+    def call(config: Config, *arguments: str) -> Answer:
+        raise fault
+
+    jobs = Jobs(call)
+    for _ in range(2):
+        job = jobs.start(Config(), "round", "start")
+        assert job is not None
+        until_ended(jobs)
+        assert job.answer is not None
+        assert job.answer.code == 1
+        assert (str(fault) or "MemoryError") in job.answer.said
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_what_no_command_takes_is_an_answer(tmp_path: Path, name: str) -> None:
+    jobs = Jobs()
+    job = jobs.start(a_config(tmp_path), "devices", "reject", "--", name)
+    until_ended(jobs)
+    assert job is not None
+    assert job.answer is not None
+    assert not job.answer.done
+    assert job.answer.said
+
+
 def until_ended(jobs: Jobs) -> None:
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
