@@ -1,15 +1,9 @@
-"""How the machines are: newest vitals of every member, the history of one, and what the broker says of itself."""
+"""How the machines are: the vitals of a member, and what the broker says of itself."""
 
 from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-
-NEWEST = """
-SELECT v.member, v.time, v.cpu_percent, v.memory_percent, v.process_bytes, v.disk_percent, v.disk_free_bytes,
-    v.sent_bytes_s, v.received_bytes_s, v.temperature_c, v.uptime_s, v.retries, v.model_sha256
-FROM devices d JOIN vitals v ON v.id = d.vitals
-"""
 
 HISTORY = """
 SELECT member, time, cpu_percent, memory_percent, process_bytes, disk_percent, disk_free_bytes, sent_bytes_s,
@@ -51,11 +45,6 @@ class Figure:
     topic: str
     value: str
     time: str
-
-
-def newest(db: sqlite3.Connection) -> dict[str, Vitals]:
-    """The newest vitals of every device that has sent some, by its name."""
-    return {row["member"]: Vitals(*row) for row in db.execute(NEWEST)}
 
 
 def history(db: sqlite3.Connection, member: str, limit: int = 200) -> tuple[Vitals, ...]:

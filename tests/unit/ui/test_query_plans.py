@@ -67,7 +67,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]
 
 
 def test_statements_are_found() -> None:
-    assert {"events.EVENTS", "standing.STANDING", "vitals.NEWEST", "fleet.DEVICES"} <= set(statements())
+    assert {"events.EVENTS", "standing.STANDING", "vitals.HISTORY", "fleet.DEVICES"} <= set(statements())
 
 
 @pytest.mark.parametrize("name", statements())

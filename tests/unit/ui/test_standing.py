@@ -138,7 +138,6 @@ def test_the_newest_vitals_of_each_and_the_history_of_one(log: Log, db: sqlite3.
     for name in ("a", "b", "c"):
         log.pin(name, name)
     db.execute("UPDATE devices SET vitals = (SELECT max(id) FROM vitals WHERE member = device)")
-    assert {name: found.cpu_percent for name, found in vitals.newest(db).items()} == {"a": 30.0, "b": 20.0}
     assert [found.cpu_percent for found in vitals.history(db, "a")] == [10.0, 30.0]
     assert [found.cpu_percent for found in vitals.history(db, "a", 1)] == [30.0]
     assert vitals.aggregator(db, "other") is None
@@ -150,7 +149,7 @@ def test_the_newest_vitals_of_each_and_the_history_of_one(log: Log, db: sqlite3.
 
 def test_the_dataclasses_have_the_columns_of_their_statements(db: sqlite3.Connection) -> None:
     for sql, kind in (
-        (vitals.NEWEST, vitals.Vitals), (vitals.HISTORY, vitals.Vitals), (vitals.BROKER, vitals.Figure),
+        (vitals.HISTORY, vitals.Vitals), (vitals.BROKER, vitals.Figure),
         (fleet.DEVICES, fleet.Device), (standing.UPLOADS, standing.Upload),
     ):  # fmt: skip
         columns = [about[0] for about in db.execute(sql, {"member": "", "limit": 1}).description]
