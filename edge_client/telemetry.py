@@ -63,7 +63,8 @@ class Journal:
 
     def take(self, now: float) -> tuple[tuple[Line, ...], int]:
         """The oldest lines, as many as one report has room for, and how many before them were dropped."""
-        found, room = [], MAX_BYTES
+        found: list[Line] = []
+        room = MAX_BYTES
         with self._lock:
             while self._lines and len(found) < MAX_LINES:
                 at, level, text = self._lines[0]
