@@ -133,7 +133,7 @@ def test_a_device_whose_number_agrees_is_let_in_and_one_that_is_revoked_by_its_n
     people.join(enrolled, "b")
     tab = control(open_tab, enrolled)
     button(tab, "Refresh the list").click()
-    expect(tab.main.get_by_text("b asks to be let in.")).to_be_visible(timeout=ANSWER_MS)
+    expect(tab.main.get_by_text("b asks to be let in, since")).to_be_visible(timeout=ANSWER_MS)
     number = re.search(r"b +pending .* (\d{3} \d{3})$", people.order(enrolled, "devices", "list"), re.MULTILINE)
     assert number
     expect(tab.main.get_by_test_id("stCode").filter(has_text=number[1])).to_be_visible()

@@ -110,7 +110,8 @@ def _requests(rows: list[Row]) -> None:
 def _request(row: Row) -> None:
     key = f"{row.name} {row.state} {row.number} {row.fingerprint}"
     if row.state == "pending":
-        st.text(f"{row.name} asks to be let in. Its number:")
+        asked_at = datetime.fromtimestamp(row.time, UTC).astimezone(zone())
+        st.text(f"{row.name} asks to be let in, since {asked_at:%Y-%m-%d %H:%M} ({zone_name()}). Its number:")
         st.code(row.spaced, language=None)
         same = st.checkbox("I have looked: the device shows this number", key=f"same {key}")
         number = [f"--number={row.number}"]
@@ -133,15 +134,15 @@ def _table(rows: list[Row]) -> None:
     if not rows:
         st.text("No devices yet: a code, made above, lets one ask.")
         return
-    since = [datetime.fromtimestamp(row.time, UTC).astimezone(zone()) if row.time else None for row in rows]
-    columns = {
-        "name": [row.name for row in rows],
-        "state": [row.state for row in rows],
-        "version": [row.version or None for row in rows],
-        f"since ({zone_name()})": [f"{time:%Y-%m-%d %H:%M}" if time else "" for time in since],
-        "fingerprint": [row.fingerprint for row in rows],
-    }
-    st.dataframe(columns, hide_index=True)
+    st.dataframe(
+        {
+            "name": [row.name for row in rows],
+            "state": [row.state for row in rows],
+            "version": [row.version or None for row in rows],
+            "fingerprint": [row.fingerprint for row in rows],
+        },
+        hide_index=True,
+    )
 
 
 def _change(names: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from floe.errors import ConfigError
 from floe.plan import Plan
@@ -87,3 +88,16 @@ def test_a_list_of_devices_is_read_line_by_line() -> None:
     }
     (row,) = rows_in(json.dumps(line) + "\n")
     assert (row.name, row.spaced) == ("a", "123 456")
+
+
+def test_the_list_of_devices_has_no_column_that_is_empty_for_all_members() -> None:
+    def script() -> None:
+        from ui.parts import members
+
+        members._table([members.Row("a", "approved", 3, 0, "f", ""), members.Row("b", "revoked", 4, 0, "g", "")])
+
+    drawn = AppTest.from_function(script, default_timeout=60).run()
+    assert not drawn.exception
+    shown = drawn.dataframe[0].value
+    assert len(shown) == 2
+    assert not [name for name in shown.columns if not any(shown[name])]
