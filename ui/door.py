@@ -2,7 +2,12 @@
 Streamlit's.
 
 Streamlit by itself trusts every page of this machine and asks a service outside for its address; it takes files from
-whoever has a session, and lets itself be framed by others.
+whoever has a session, and lets itself be framed by others. It shows figures of its insides to who has no password
+(`/_stcore/metrics`): of its own places, a reader has those that its page needs.
+
+`/media/<hash>` (pictures, downloads) asks for no password. Nothing lists what is there; its name is a hash of its
+content (BLAKE2b, 128 bits; above 1 MiB of its length and parts), which is told to the session that it was made for: who
+knows the name has had the content, or that session's traffic. It is gone when no session shows it any more.
 """
 
 from __future__ import annotations
@@ -16,6 +21,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Send], Awaitable[None]]
 
 METHODS = ("GET", "HEAD")
+# Of Streamlit's own places: below `OWN` these alone, and nothing of what the page does without.
+OWN = "_stcore"
+NEEDED = frozenset({"/_stcore/health", "/_stcore/host-config", "/_stcore/stream"})
+UNUSED = frozenset({OWN, "auth", "oauth2callback", "component", "app"})
 # Nobody may show the page within his own (clickjacking); it talks to where it came from and to nobody else.
 HEADERS = (
     (b"content-security-policy", b"frame-ancestors 'none'; connect-src 'self'; object-src 'none'; base-uri 'self'"),
@@ -55,10 +64,16 @@ class Door:
     def _fault(self, scope: Message) -> int:
         if not self._is_known(dict(scope["headers"])):
             return 403
-        return 0 if scope["method"] in METHODS else 405
+        if scope["method"] not in METHODS:
+            return 405
+        return 0 if _is_needed(scope["path"]) else 404
 
     def _is_known(self, headers: dict[bytes, bytes]) -> bool:
         return not self._hosts or name_in(_host(headers)) in self._hosts
+
+
+def _is_needed(path: str) -> bool:
+    return path in NEEDED or path.lstrip("/").split("/", 1)[0] not in UNUSED
 
 
 def name_in(host: str) -> str:

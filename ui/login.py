@@ -1,9 +1,16 @@
-"""The page's door: a password where one is set, and no more guesses than a person makes."""
+"""The page's door: a password where one is set, and no more guesses than a person makes.
+
+An address is that of the connection: what a proxy says of where a request came from (X-Forwarded-For) is not believed,
+since whoever asks can say it too. So all who come through a proxy are one address, the proxy's. Guesses of all other
+machines together are bounded too, for an attacker may have many addresses; more than one can use up alone, and this
+machine is not among them: whoever sits here, or comes through `ssh -L`, is not kept out by guesses from elsewhere.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 import streamlit as st
@@ -12,11 +19,13 @@ from ui.password import matches
 
 LET_IN, GIVEN = "let in", "password"
 REST_S = 2.0  # between two guesses from one address
+MOST, MINUTE_S = 100, 60.0  # guesses of all other machines together in that time
 ADDRESSES = 10_000  # that are remembered at once
+TOO_SOON = f"One guess in {REST_S:g} s, and {MOST} in a minute from all other machines together: try again."
 
 
 class Guesses:
-    """One guess from an address, then a rest; nobody waits meanwhile, and nobody else is kept from guessing.
+    """One guess from an address, then a rest; nobody waits meanwhile. An empty address is this machine.
 
     What a guess costs in memory is paid once at a time, of whomever.
     """
@@ -26,13 +35,16 @@ class Guesses:
         self._lock = threading.Lock()
         self._computing = threading.Lock()
         self._rests: dict[str, float] = {}
+        self._guessed: deque[float] = deque(maxlen=MOST)  # when, from elsewhere
 
     def try_(self, given: str, kept: str, address: str) -> bool | None:
-        """Whether it is the password; None, unseen, if the address has just guessed."""
+        """Whether it is the password; None, unseen, if the address has just guessed, or too many others have."""
         with self._lock:
             now = self._clock()
-            if self._rests.get(address, now) > now:
+            if self._rests.get(address, now) > now or (address and self._is_full(now)):
                 return None
+            if address:
+                self._guessed.append(now)
             if len(self._rests) >= ADDRESSES:
                 self._rests = {place: until for place, until in self._rests.items() if until > now}
             self._rests[address] = now + REST_S
@@ -41,6 +53,9 @@ class Guesses:
         if right:
             self._rests.pop(address, None)
         return right
+
+    def _is_full(self, now: float) -> bool:
+        return len(self._guessed) == MOST and now - self._guessed[0] < MINUTE_S
 
 
 _GUESSES = Guesses()
@@ -61,7 +76,7 @@ def ask(kept: str) -> None:
             if right:
                 st.session_state[LET_IN] = kept
                 st.rerun()
-            st.error("Not the password." if right is False else f"One guess in {REST_S:g} s: try again.")
+            st.error("Not the password." if right is False else TOO_SOON)
 
 
 def offer_leaving(kept: str) -> None:

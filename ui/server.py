@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.middleware import Middleware
@@ -49,16 +50,18 @@ def serve(listening: socket.socket, hosts: Sequence[str], tell: Callable[[], Non
     """The exit code, once a signal has come. `hosts` as for `Door`; `tell` is called when the page can be asked for."""
     _configure(listening.getsockname())
     app = App(SCRIPT, middleware=[Middleware(Door, hosts=hosts)])
-    server = _Server(
-        uvicorn.Config(
-            app, access_log=False, log_config=None, log_level="critical", lifespan="on", ws="websockets-sansio",
-            ws_max_size=options.get_option("server.maxMessageSize") * 2**20, ws_per_message_deflate=False,
-            timeout_graceful_shutdown=STOP_S,
-        ),
-        tell,
-    )  # fmt: skip
+    server = _Server(how(app), tell)
     asyncio.run(server.serve(sockets=[listening]))
     return server.code
+
+
+def how(app: Any) -> uvicorn.Config:
+    """How an ASGI app is served. Where a request comes from is what the connection says, and no header (`ui.login`)."""
+    return uvicorn.Config(
+        app, access_log=False, log_config=None, log_level="critical", lifespan="on", ws="websockets-sansio",
+        ws_max_size=options.get_option("server.maxMessageSize") * 2**20, ws_per_message_deflate=False,
+        timeout_graceful_shutdown=STOP_S, proxy_headers=False,
+    )  # fmt: skip
 
 
 def _configure(place: tuple[str, int]) -> None:

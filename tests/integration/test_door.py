@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import signal
@@ -21,7 +22,9 @@ from websockets.sync.client import connect
 from floe.config import load
 from floe.store import open_log, read_log
 from ui.command import check_access
+from ui.door import Message
 from ui.password import hashed
+from ui.server import how
 
 KEPT = hashed("correct horse", cost=2**14)
 
@@ -158,6 +161,40 @@ def test_what_is_no_name_of_this_machine_does_not(page: Page, host: str) -> None
 def test_nobody_can_send_a_file(page: Page) -> None:
     for method in ("PUT", "POST", "DELETE", "OPTIONS"):
         assert page.ask("/_stcore/upload_file/session/file", method)[0] == 405
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "metrics", "metrics/", "%6detrics", "script-health-check", "upload_file/session/file", "agent/openapi.json",
+        "bidi-components/x", "../component/x", "../auth/login", "../oauth2callback", "../app/static/x",
+    ],
+)  # fmt: skip
+def test_what_the_page_does_without_is_not_there(page: Page, path: str) -> None:
+    where = f"/{path.removeprefix('../')}" if path.startswith("../") else f"/_stcore/{path}"
+    assert page.ask(where)[0] == 404
+    assert page.ask(where, "HEAD")[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/devices", "/_stcore/health", "/_stcore/host-config"])
+def test_what_the_page_needs_is_there(page: Page, path: str) -> None:
+    assert page.ask(path)[0] == 200
+
+
+def test_what_a_request_says_of_where_it_comes_from_is_not_believed() -> None:
+    seen = []
+
+    async def app(scope: Message, receive: object, send: object) -> None:
+        seen.append(scope["client"])
+
+    serves = how(app)
+    serves.load()
+    told = {
+        "type": "http", "client": ("127.0.0.1", 5000), "scheme": "http",
+        "headers": [(b"x-forwarded-for", b"192.0.2.7"), (b"x-forwarded-proto", b"https")],
+    }  # fmt: skip
+    asyncio.run(serves.loaded_app(told, None, None))
+    assert seen == [("127.0.0.1", 5000)]
 
 
 def test_nobody_can_show_it_within_his_own_page(page: Page) -> None:

@@ -111,3 +111,25 @@ def test_the_addresses_that_are_remembered_are_bounded(monkeypatch: pytest.Monke
         guesses.try_("x", KEPT, str(number))
         clock.now += REST_S
     assert len(guesses._rests) <= 5
+
+
+def test_many_addresses_are_bounded_together_but_this_machine_is_not_kept_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "matches", lambda given, kept: given == "right")
+    clock = Clock()
+    guesses = Guesses(clock)
+    said = [guesses.try_("wrong", KEPT, f"2001:db8::{number:x}") for number in range(3 * login.MOST)]
+    assert said == [False] * login.MOST + [None] * 2 * login.MOST
+    assert guesses.try_("right", KEPT, "192.0.2.1") is None
+    assert guesses.try_("right", KEPT, "") is True
+    clock.now += login.MINUTE_S
+    assert guesses.try_("right", KEPT, "192.0.2.1") is True, "nobody is kept out for ever"
+
+
+def test_one_address_cannot_use_up_the_guesses_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "matches", lambda given, kept: given == "right")
+    clock = Clock()
+    guesses = Guesses(clock)
+    for _ in range(3000):
+        guesses.try_("wrong", KEPT, "192.0.2.1")
+        clock.now += 0.1
+    assert guesses.try_("right", KEPT, "192.0.2.2") is True
