@@ -91,7 +91,7 @@ class Watch:
             self.faults[before:] = [fault for fault in self.faults[before:] if not re.search(pattern, fault)]
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" or "extent" in message.text:  # Vega, of a chart without numbers
             self.faults.append(f"console: {message.text} ({message.location.get('url', '')})")
 
     def _dialog(self, dialog: Dialog) -> None:

@@ -169,7 +169,6 @@ def test_nobody_can_show_it_within_his_own_page(page: Page) -> None:
 def test_the_first_page_opens_by_its_own_name_too(page: Page) -> None:
     status, headers = page.ask("/overview?a=b%20c")
     assert (status, headers["Location"]) == (307, "./?a=b%20c")
-    assert page.ask("/overview")[1]["Location"] == "./"
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
 
 
