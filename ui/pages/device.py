@@ -64,7 +64,7 @@ def _about(db: sqlite3.Connection, name: str) -> None:
                 "First": ("time", [one.first for one in refused]),
                 "Last": ("time", [one.last for one in refused]),
             },
-            height=150,
+            height=grid.height(len(refused), 150),
         )
 
 
@@ -108,7 +108,7 @@ def _facts(key: str, facts: dict[str, str]) -> None:
         "What": ("text", list(facts)),
         "Value": ("text", list(facts.values())),
     }
-    grid.draw(key, columns, height=36 * 13)
+    grid.draw(key, columns, height=grid.height(len(facts), 500))
 
 
 def _parts(db: sqlite3.Connection, name: str) -> Sequence[history.Part]:
