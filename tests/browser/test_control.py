@@ -69,7 +69,7 @@ def test_a_stopped_federation_is_started_from_the_page(running: Federation, open
     expect(button(tab, "Start")).to_be_enabled()
     for name in ("Pause", "Resume", "Stop"):
         expect(button(tab, name)).to_be_disabled()
-    tab.main.get_by_role("spinbutton", name="Rounds to train").fill("3")
+    tab.main.get_by_role("spinbutton", name="Rounds that Start trains more").fill("3")
     tab.page.keyboard.press("Enter")
     button(tab, "Start").dblclick()
     expect(alert(tab, re.compile("floe round start --rounds 3: started, to round"))).to_be_visible(timeout=ANSWER_MS)
