@@ -83,7 +83,7 @@ def test_a_device_that_nobody_knows_has_a_page_that_says_so(tab: Tab) -> None:
 
 def test_the_charts_of_a_device_are_drawn_and_the_console_is_silent(tab: Tab) -> None:
     charts = tab.open("devices?device=a").main.get_by_test_id("stVegaLiteChart")
-    expect(charts.nth(5)).to_be_attached()  # three of its rounds, processor, memory and disk of its machine at least
+    expect(charts.nth(4)).to_be_attached()  # loss and accuracy, processor, memory and disk at least
     expect(charts.locator("canvas, svg")).to_have_count(charts.count())
 
 

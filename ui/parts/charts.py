@@ -5,7 +5,7 @@ the chart that is there. Lines are told apart by dash and marker as well as by c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -42,12 +42,16 @@ def lines(
 
 
 def over_time(key: str, points: Iterable[tuple[datetime, float | None]], *, y: str, height: int = HEIGHT) -> bool:
-    """Draw one value over times; False, and nothing drawn, where there is no value. `y`: its name with its unit."""
+    """Draw one value over times, oldest first; False, and nothing drawn, where there is no value.
+
+    `y`: its name with its unit.
+    """
     there = [(time, value) for time, value in points if value is not None]
     if not there:
         return False
     columns: Columns = {"x": [time for time, _ in there], "value": [value for _, value in there]}
-    _draw(key, columns, time_spec(y, zone_name(), len(there) < MARKED), height, f"{y} over time")
+    form = "%H:%M:%S" if there[-1][0] - there[0][0] < timedelta(days=1) else "%m-%d %H:%M"
+    _draw(key, columns, time_spec(y, zone_name(), form, len(there) < MARKED), height, f"{y} over time")
     return True
 
 
@@ -96,9 +100,9 @@ def line_spec(names: Sequence[str], x: str, y: str, form: str, unit: str, from_z
 
 
 @cache
-def time_spec(y: str, zone: str, marked: bool) -> dict[str, Any]:
+def time_spec(y: str, zone: str, form: str, marked: bool) -> dict[str, Any]:
     """A line over times, which Vega draws in the zone of the reader's browser: its name is below the axis."""
-    axis = alt.Axis(grid=False, labelOverlap=True, tickCount=4)
+    axis = alt.Axis(format=form, grid=False, labelOverlap=True, tickCount=4)
     chart = _chart().encode(
         x=alt.X("x:T", title=zone, scale=_extent("x", nice=False), axis=axis),
         y=alt.Y("value:Q", title=y, scale=_extent("value"), axis=_axis(",.3~f", "")),

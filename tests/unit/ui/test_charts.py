@@ -46,7 +46,7 @@ def test_the_y_axis_is_not_forced_to_zero_and_the_axes_have_titles() -> None:
 
 
 def test_a_line_over_times_names_unit_and_zone_and_has_an_extent_before_its_data() -> None:
-    spec = charts.time_spec("CPU (%)", "Europe/Zurich", True)
+    spec = charts.time_spec("CPU (%)", "Europe/Zurich", "%H:%M:%S", True)
     axes = spec["encoding"]
     assert (axes["x"]["title"], axes["y"]["title"]) == ("Europe/Zurich", "CPU (%)")
     for axis in ("x", "y"):
