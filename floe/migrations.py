@@ -211,7 +211,7 @@ CREATE INDEX events_by_device ON events (device, id);
 CREATE INDEX events_bad ON events (id) WHERE level != 'info';
 
 CREATE INDEX rounds_figures ON rounds (
-    lineage, epoch, task, round, state, accepted, refused, bytes_up, bytes_down, seconds, local_loss, local_accuracy,
+    lineage, epoch, round, task, state, accepted, refused, bytes_up, bytes_down, seconds, local_loss, local_accuracy,
     local_roc_auc
 );
 

@@ -17,6 +17,7 @@ from floe.errors import ConfigError
 from floe.plan import Plan
 from floe.settings import Config
 from floe.steer import reply_options, tell
+from floe.terminal import printable
 
 
 @click.group()
@@ -28,10 +29,13 @@ def plan() -> None:
 @reply_options
 @to_aggregator
 def show_command(config: Config, wait: float, as_json: bool) -> None:
-    """Show the plan of the next phase that opens, as floe.toml would have it."""
+    """Show the plan of the next phase that opens, as floe.toml has it: what is printed can stand there."""
     with asking(config, load_asker(config)) as connection:
         reply = connection.ask(ROUNDS, wait, action="status")
-    tell(config, reply, _words(reply.plan), as_json=as_json)
+    if reply.done and not as_json:
+        click.echo(f"# {printable(reply.detail)}\n{_words(reply.plan)}")
+    else:
+        tell(config, reply, "", as_json=as_json)
 
 
 @plan.command("set")

@@ -25,6 +25,11 @@ METHODS = ("GET", "HEAD")
 OWN = "_stcore"
 NEEDED = frozenset({"/_stcore/health", "/_stcore/host-config", "/_stcore/stream"})
 UNUSED = frozenset({OWN, "auth", "oauth2callback", "component", "app"})
+HOME = "/overview"  # the page at /, which Streamlit does not find by its own name
+# Streamlit's script looks for its server below the page's own address first (/devices/_stcore/health), unless it is
+# told where it is (static/js, `BACKEND_BASE_URL`).
+HEAD = b"<head>"
+TOLD = HEAD + b"<script>window.__streamlit = {BACKEND_BASE_URL: new URL('.', location.href).href}</script>"
 # Nobody may show the page within his own (clickjacking); it talks to where it came from and to nobody else.
 HEADERS = (
     (b"content-security-policy", b"frame-ancestors 'none'; connect-src 'self'; object-src 'none'; base-uri 'self'"),
@@ -52,8 +57,13 @@ class Door:
         elif scope["type"] == "http" and (status := self._fault(scope)):
             await send({"type": "http.response.start", "status": status, "headers": list(HEADERS)})
             await send({"type": "http.response.body", "body": b""})
+        elif scope["type"] == "http" and scope["path"] == HOME:
+            await send({"type": "http.response.start", "status": 307, "headers": [*HEADERS, _home(scope)]})
+            await send({"type": "http.response.body", "body": b""})
+        elif scope["type"] == "http":
+            await self._app(_unpacked(scope), receive, _told(_with_headers(send)))
         else:
-            await self._app(scope, receive, _with_headers(send) if scope["type"] == "http" else send)
+            await self._app(scope, receive, send)
 
     def _may_talk(self, headers: dict[bytes, bytes]) -> bool:
         """A browser names the page whose script asks; what is no browser names none."""
@@ -97,3 +107,48 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return also
+
+
+def _home(scope: Message) -> tuple[bytes, bytes]:
+    query: bytes = scope["query_string"]
+    return b"location", b"./?" + query if query else b"./"
+
+
+def _unpacked(scope: Message) -> Message:
+    """Pages, which are one level deep, are asked for uncompressed: what is compressed cannot be told anything."""
+    if scope["path"].count("/") > 1:
+        return scope
+    return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
+
+
+def _told(send: Send) -> Send:
+    """The page itself comes whole, and with `TOLD`; all else goes through."""
+    held: list[Message] = []
+
+    async def also(message: Message) -> None:
+        if message["type"] == "http.response.start" and _is_page(message):
+            held.append(message)
+        elif not held:
+            await send(message)
+        elif message["type"] == "http.response.body":
+            held.append(message)
+            if not message.get("more_body"):
+                await _send_told(held, send)
+
+    return also
+
+
+def _is_page(start: Message) -> bool:
+    headers = dict(start["headers"])
+    is_text = bool(headers.get(b"content-type", b"").startswith(b"text/html"))
+    return is_text and start["status"] == 200 and b"content-encoding" not in headers
+
+
+async def _send_told(held: list[Message], send: Send) -> None:
+    start, *parts = held
+    whole = b"".join(part.get("body", b"") for part in parts).replace(HEAD, TOLD, 1)
+    lengths = dict(start["headers"]).get(b"content-length", b"0")
+    length = len(whole) if whole else int(lengths) + len(TOLD) - len(HEAD)  # as for GET, where only the head is asked
+    kept = [pair for pair in start["headers"] if pair[0] != b"content-length"]
+    await send({**start, "headers": [*kept, (b"content-length", b"%d" % length)]})
+    await send({"type": "http.response.body", "body": whole})

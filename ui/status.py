@@ -10,7 +10,7 @@ from typing import Any
 
 from floe.store import now
 from ui.parts.text import duration
-from ui.queries import events, fleet, standing, vitals
+from ui.queries import events, fleet, network, standing, vitals
 from ui.queries.fleet import Device
 from ui.reading import Reading
 from ui.times import how_long_ago, local, seconds_since
@@ -114,6 +114,18 @@ def round_words(status: Status) -> list[str]:
         doing = ", ".join(f"{many} {what}" for what, many in Counter(found.doing.values()).most_common())
         lines.append(f"expected {len(found.doing)}: {doing}")
     return lines
+
+
+def broker_words(status: Status) -> str:
+    """The broker in a line, as far as it tells of itself: version, clients, what goes through it; empty if nothing."""
+    told = network.broker_figures(status.broker)
+    rates = [
+        (told.received_per_min, "{:,.0f} messages in per min"), (told.sent_per_min, "{:,.0f} out per min"),
+        (told.dropped, "{:,.0f} dropped"),
+    ]  # fmt: skip
+    clients = [(told.clients, "{:,.0f} clients connected")]
+    words = [form.format(value) for text, form in clients + rates if (value := network.number_of(text)) is not None]
+    return ", ".join([told.version] * bool(told.version) + words)
 
 
 def _needed(stands: standing.Standing) -> str:

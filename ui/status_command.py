@@ -20,14 +20,13 @@ from floe.store import now
 from floe.terminal import printable
 from ui.queries.fleet import Device
 from ui.reading import Reading, read
-from ui.status import Status, as_json, asking, health, round_words
+from ui.status import Status, as_json, asking, broker_words, health, round_words
 from ui.times import how_long_ago, local
 
 EVERY_S, POLL_S = 1.0, 0.1
 ROWS = 20
 WIDTH = 400
 OTHER_LINES = 22  # of a screen, beside the devices
-TOPIC = "$SYS/broker/"
 
 
 @click.command()
@@ -63,9 +62,8 @@ def screen(found: Reading[Status], rows: int = ROWS) -> Group:
         parts.append(_text(f"and {len(status.devices) - rows} more, which do better; --json has all", "dim"))
     if status.lately:
         parts += [_text("\nwent wrong lately", "bold"), _lately(status)]
-    if status.broker:
-        figures = (f"{figure.topic.removeprefix(TOPIC)} {figure.value}" for figure in status.broker)
-        parts.append(_text("\nbroker   " + ", ".join(figures)))
+    if told := broker_words(status):
+        parts.append(_text(f"\nbroker   {told}"))
     return Group(*parts, _text(f"\nas of {local(status.time)}", "dim"))
 
 

@@ -125,11 +125,10 @@ def page(db: sqlite3.Connection, table: Table, search: Search, begin: int | None
     return Page(rows, more, numbers, max(high - low + 1, 0))
 
 
-def export(db: sqlite3.Connection, table: Table, search: Search, limit: int) -> sqlite3.Cursor:
-    """The first `limit` rows that a search finds, with as much of the table looked through as that takes."""
+def export(db: sqlite3.Connection, table: Table, search: Search) -> sqlite3.Cursor:
+    """The rows that a search finds, one after the other, with as much of the table looked through as is asked for."""
     low, high = _range(table, search)
-    values = {"value": _value(table, search), "limit": limit, "low": low, "high": high}
-    return db.execute(f"{statement(table, search)} LIMIT :limit", values)
+    return db.execute(statement(table, search), {"value": _value(table, search), "low": low, "high": high})
 
 
 def _along_index(

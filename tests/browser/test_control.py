@@ -69,7 +69,7 @@ def test_a_stopped_federation_is_started_from_the_page(running: Federation, open
     expect(button(tab, "Start")).to_be_enabled()
     for name in ("Pause", "Resume", "Stop"):
         expect(button(tab, name)).to_be_disabled()
-    tab.main.get_by_role("spinbutton", name="Rounds to train").fill("3")
+    tab.main.get_by_role("spinbutton", name="Rounds that Start trains more").fill("3")
     tab.page.keyboard.press("Enter")
     button(tab, "Start").dblclick()
     expect(alert(tab, re.compile("floe round start --rounds 3: started, to round"))).to_be_visible(timeout=ANSWER_MS)
@@ -121,6 +121,13 @@ def test_an_invitation_is_shown_as_text_and_as_a_code_that_reads_the_same(
     picture = tab.main.get_by_test_id("stImage").locator("img")
     expect(picture).to_be_visible(timeout=ANSWER_MS)
     shown = tab.main.get_by_test_id("stCode").first.inner_text().strip()
+    for _ in range(2):
+        button(tab, "Refresh the list").click()
+        expect(alert(tab, "floe devices list --json: running")).to_be_visible()
+        expect(alert(tab, "floe devices list --json: running")).to_be_hidden(timeout=ANSWER_MS)
+        tab.drawn()
+        assert picture.evaluate("one => one.complete && one.naturalWidth > 0")
+        assert picture.get_attribute("src").startswith("data:image/png;base64,")  # type: ignore[union-attr]
     picture.screenshot(path=tmp_path / "code.png")
     assert qr.read(tmp_path / "code.png") == shown
     expect(tab.main.get_by_text(re.compile(r"For b, until \d{4}-"))).to_be_visible()

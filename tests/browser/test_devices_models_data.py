@@ -81,6 +81,12 @@ def test_a_device_that_nobody_knows_has_a_page_that_says_so(tab: Tab) -> None:
     expect(tab.main.get_by_text("The log has no device '<b>**x**'.")).to_be_visible()
 
 
+def test_the_charts_of_a_device_are_drawn_and_the_console_is_silent(tab: Tab) -> None:
+    charts = tab.open("devices?device=a").main.get_by_test_id("stVegaLiteChart")
+    expect(charts.nth(4)).to_be_attached()  # loss and accuracy, processor, memory and disk at least
+    expect(charts.locator("canvas, svg")).to_have_count(charts.count())
+
+
 def test_states_and_text_leave_the_devices_that_are_so(tab: Tab) -> None:
     search = tab.open("devices").page.get_by_role("textbox", name="Search")
     search.fill("C")

@@ -20,8 +20,29 @@ OpenTab = Callable[..., Tab]
 
 @pytest.mark.parametrize("title", TITLES)
 def test_a_page_opens_by_its_address(tab: Tab, title: str) -> None:
-    tab.open("" if title == "Overview" else title.lower())
+    tab.open(title.lower()).page.wait_for_timeout(1000)  # for what the console says
     assert tab.page.get_by_role("heading", level=1).all_inner_texts() == [title]
+
+
+def test_from_a_page_opened_by_its_address_all_others_are_reached_and_the_browser_leads_back(tab: Tab) -> None:
+    tab.open("devices?device=a").go("Data").go("Overview")
+    assert tab.page.url == f"{tab.address}/"
+    tab.main.get_by_role("link", name="All devices").click()
+    tab.page.get_by_role("heading", level=1, name="Devices", exact=True).wait_for()
+    assert tab.drawn().page.url == f"{tab.address}/devices"
+    for path, title in (("/", "Overview"), ("/data", "Data")):
+        tab.page.go_back()
+        tab.page.get_by_role("heading", level=1, name=title, exact=True).wait_for()
+        assert tab.drawn().page.url == f"{tab.address}{path}"
+    tab.page.reload()
+    tab.page.get_by_role("heading", level=1, name="Data", exact=True).wait_for()
+
+
+def test_a_file_is_downloaded_from_a_page_opened_by_its_address(tab: Tab) -> None:
+    tab.open("data").main.get_by_role("button", name="Make a CSV").click()
+    with tab.page.expect_download() as download:
+        tab.main.get_by_role("button", name="Save updates.csv").click()
+    assert download.value.path().read_text().startswith("id,")
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -36,8 +36,6 @@ FLAGS = (
 )
 WAIT_MS = 30_000  # for a page to be drawn, on two busy cores
 SOON_MS = 10_000  # what is told within two seconds, on two busy cores
-# Streamlit asks for its server below the page's own address first, and at the root when that is not found.
-KNOWN = re.compile(r"127\.0\.0\.1:\d+/[a-z]+/_stcore/(health|host-config)")
 # Parts of a page draw themselves every second, so that its moments of rest are short: they are counted.
 _COUNT_RESTS = """
     window.rests = 0;
@@ -93,9 +91,8 @@ class Watch:
             self.faults[before:] = [fault for fault in self.faults[before:] if not re.search(pattern, fault)]
 
     def _console(self, message: ConsoleMessage) -> None:
-        place = message.location.get("url", "")
-        if message.type == "error" and not KNOWN.search(place):
-            self.faults.append(f"console: {message.text} ({place})")
+        if message.type == "error" or "extent" in message.text:  # Vega, of a chart without numbers
+            self.faults.append(f"console: {message.text} ({message.location.get('url', '')})")
 
     def _dialog(self, dialog: Dialog) -> None:
         self.faults.append(f"dialog: {dialog.message}")
@@ -111,7 +108,7 @@ class Watch:
             self.faults.append(f"failed: {request.url} ({request.failure})")
 
     def _response(self, response: Response) -> None:
-        if response.status >= 400 and not KNOWN.search(response.url):
+        if response.status >= 400:
             self.faults.append(f"answered {response.status}: {response.url}")
 
 

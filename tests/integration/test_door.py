@@ -203,6 +203,23 @@ def test_nobody_can_show_it_within_his_own_page(page: Page) -> None:
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
 
 
+def test_the_first_page_opens_by_its_own_name_too(page: Page) -> None:
+    status, headers = page.ask("/overview?a=b%20c")
+    assert (status, headers["Location"]) == (307, "./?a=b%20c")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/", "/devices"])
+def test_the_page_knows_where_its_server_is_and_is_as_long_as_it_says(page: Page, path: str) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)) as connection:
+        connection.request("GET", path, headers={"Accept-Encoding": "gzip"})
+        answer = connection.getresponse()
+        content = answer.read()
+    assert content.count(b"BACKEND_BASE_URL") == 1
+    assert int(answer.headers["Content-Length"]) == len(content)
+    assert int(page.ask(path, "HEAD")[1]["Content-Length"]) == len(content)
+
+
 def test_with_a_password_a_proxy_may_ask_by_any_name_but_only_for_its_own_page(tmp_path: Path) -> None:
     (tmp_path / "floe.toml").write_text(f'[ui]\npassword = "{KEPT}"\n')
     with served(tmp_path) as running:

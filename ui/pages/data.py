@@ -21,7 +21,7 @@ from ui.parts.text import plain, size
 from ui.serving import config
 
 ROWS = 200  # on a page
-MOST_ROWS = 200_000  # that the browser is given: they go through the page's memory
+MOST_BYTES = 20_000_000  # that the browser is given: they stay in the page's memory while they are offered
 BY_NUMBER = "row number"
 AT, MADE = "data page begins", "data export"
 NAMES = ("data table", "data column", "data operator", "data value", "data order", "data down")
@@ -44,6 +44,7 @@ def _choose(db: sqlite3.Connection) -> None:
     table = found[name]
     search = _search(table)
     if fault := tables.fault_of(db, table, search):
+        st.session_state.pop(MADE, None)
         st.warning(plain(fault[0].upper() + fault[1:] + "."))
         return
     st.session_state.setdefault(AT, [])
@@ -145,11 +146,12 @@ def _export(db: sqlite3.Connection, table: tables.Table, search: tables.Search) 
     )  # fmt: skip
     wanted = (table.name, search, harmless)
     if st.button("Make a CSV", key="data make", icon=":material/csv:"):
+        st.session_state.pop(MADE, None)  # before the other is made: there is one at a time
         st.session_state[MADE] = wanted, *_csv(db, table, search, harmless=harmless)
-    made: tuple[object, bytes, int] | None = st.session_state.get(MADE)
+    made: tuple[object, bytes, csvfile.Written] | None = st.session_state.get(MADE)
     if made is not None and made[0] == wanted:
-        cut = ", and no more: that is the limit here" if made[2] == MOST_ROWS else ""
-        label = plain(f"Save {table.name}.csv: {made[2]:,} rows, {size(len(made[1]))}{cut}")
+        cut = "" if made[2].whole else ", and no more: that is the limit here"
+        label = plain(f"Save {table.name}.csv: {made[2].rows:,} rows, {size(len(made[1]))}{cut}")
         st.download_button(
             label, made[1], file_name=f"{table.name}.csv", mime="text/csv", key="data download", on_click="ignore",
             icon=":material/download:",
@@ -157,19 +159,22 @@ def _export(db: sqlite3.Connection, table: tables.Table, search: tables.Search) 
     else:
         st.session_state.pop(MADE, None)
     st.caption(
-        f"What the search above finds, in its order, as of the click; NULL is empty. At most {MOST_ROWS:,} rows come "
-        "this way. The whole table, on the aggregator's machine:"
+        f"What the search above finds, in its order, as of the click; NULL is empty. At most {size(MOST_BYTES)} come "
+        "this way, and it ends with a whole row. The whole table, on the aggregator's machine:"
     )
     file = _shell(table.name + ".csv")
     st.code(f"sqlite-utils rows {_shell(_log())} {_shell(table.name)} --csv > {file}", language=None)
 
 
-def _csv(db: sqlite3.Connection, table: tables.Table, search: tables.Search, *, harmless: bool) -> tuple[bytes, int]:
-    """The file, and how many rows it has."""
+def _csv(
+    db: sqlite3.Connection, table: tables.Table, search: tables.Search, *, harmless: bool
+) -> tuple[bytes, csvfile.Written]:
+    """The file, and what is in it."""
     out = io.BytesIO()
-    rows = tables.export(db, table, search, MOST_ROWS)
-    count = csvfile.write(out, list(table.columns), rows, harmless=harmless)
-    return out.getvalue(), count
+    written = csvfile.write(
+        out, list(table.columns), tables.export(db, table, search), harmless=harmless, most=MOST_BYTES
+    )
+    return out.getvalue(), written
 
 
 def _elsewhere(table: tables.Table) -> None:

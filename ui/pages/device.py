@@ -22,6 +22,7 @@ PARAMETER = "device"
 LINES = 100  # of its log that are shown
 SHOWN = 200  # rounds in the table
 KEPT = "rounds of a device"
+MACHINE = 220  # pixels of a chart
 
 
 def show(name: str) -> None:
@@ -63,7 +64,7 @@ def _about(db: sqlite3.Connection, name: str) -> None:
                 "First": ("time", [one.first for one in refused]),
                 "Last": ("time", [one.last for one in refused]),
             },
-            height=150,
+            height=grid.height(len(refused), 150),
         )
 
 
@@ -107,7 +108,7 @@ def _facts(key: str, facts: dict[str, str]) -> None:
         "What": ("text", list(facts)),
         "Value": ("text", list(facts.values())),
     }
-    grid.draw(key, columns, height=36 * 13)
+    grid.draw(key, columns, height=grid.height(len(facts), 500))
 
 
 def _parts(db: sqlite3.Connection, name: str) -> Sequence[history.Part]:
@@ -158,7 +159,8 @@ def _progress(parts: Sequence[history.Part]) -> None:
     def line(value: Callable[[history.Part], float | None]) -> list[tuple[float, float | None]]:
         return [(one.round, value(one)) for one in trained]
 
-    before, after = "global model, before training", "its own, after training"
+    st.caption("Before: the global model, after: its own, after training; both on its test rows.")
+    before, after = "before", "after"
     places = st.columns(3)
     with places[0]:
         charts.lines(
@@ -189,7 +191,7 @@ def _machine(db: sqlite3.Connection, name: str) -> None:
         f"{plain(duration(newest.uptime_s))}, {newest.retries or 0} sent again. Disk free: "
         f"{plain(size(newest.disk_free_bytes))}."
     )
-    times = [one.time for one in reports]
+    times = [datetime.fromisoformat(one.time) for one in reports]
     figures = {
         "CPU (%)": [one.cpu_percent for one in reports],
         "Memory (%)": [one.memory_percent for one in reports],
@@ -201,23 +203,8 @@ def _machine(db: sqlite3.Connection, name: str) -> None:
     places = st.columns(3)
     for place, (title, values) in enumerate(figures.items()):
         with places[place % 3]:
-            _over_time(title, times, values)
-
-
-def _over_time(title: str, times: Sequence[str], values: Sequence[float | None]) -> None:
-    there = [(time, value) for time, value in zip(times, values, strict=True) if value is not None]
-    if not there:
-        st.caption(f"{title}: not known there.")
-        return
-    spec = {
-        "mark": {"type": "line", "point": len(there) < 30},
-        "encoding": {
-            "x": {"field": "time", "type": "temporal", "title": None, "axis": {"grid": False, "labelOverlap": True}},
-            "y": {"field": "value", "type": "quantitative", "title": title},
-        },
-    }
-    data = {"time": [datetime.fromisoformat(time) for time, _ in there], "value": [value for _, value in there]}
-    st.vega_lite_chart(data, spec, key=f"device {title}", height=200, width="stretch", alt=f"{title} over time")
+            if not charts.over_time(f"device {title}", zip(times, values, strict=True), y=title, height=MACHINE):
+                st.caption(f"{title}: not known there.")
 
 
 def _lines(db: sqlite3.Connection, name: str) -> None:

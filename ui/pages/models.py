@@ -116,6 +116,7 @@ def _one(db: sqlite3.Connection, found: queries.Registry, model: queries.Model) 
             "Seconds": ("number", [one.seconds for one in given]),
             "Came": ("time", [one.time for one in given]),
         },
+        height=grid.height(len(given)),
     )
 
 
@@ -174,23 +175,30 @@ def _ask_again(found: queries.Registry, model: queries.Model) -> None:
 def _compare(db: sqlite3.Connection, first: queries.Model, second: queries.Model) -> None:
     titles = _name(first), _name(second)
     st.subheader(f"{titles[0]} and {titles[1]}")
-    rows = [
+    if not _comparable(first, second):
+        st.warning(
+            "They were not measured on the same number of test rows: some of the change in loss, accuracy and ROC-AUC "
+            "may come from the rows.",
+            icon=":material/warning:",
+        )
+    _table("compared figures", ("Figure", *titles, "Change"), compared(first, second))
+    _compare_plans(db, first, second)
+    _compare_tensors(first, second)
+
+
+def compared(first: queries.Model, second: queries.Model) -> list[tuple[str, ...]]:
+    """The figures of two models in words, and what has changed from one to the other."""
+    tested = (NOTHING if one is None else f"{one:,}" for one in (first.test_samples, second.test_samples))
+    return [
         ("Loss", number(first.loss), number(second.loss), _change(first.loss, second.loss, "+.4f")),
         ("Accuracy", share(first.accuracy), share(second.accuracy), _change(first.accuracy, second.accuracy, "points")),
         ("ROC-AUC", number(first.roc_auc), number(second.roc_auc), _change(first.roc_auc, second.roc_auc, "+.4f")),
-        (
-            "Test rows",
-            *(NOTHING if one is None else f"{one:,}" for one in (first.test_samples, second.test_samples)),
-            "",
-        ),
+        ("Test rows", *tested, "" if _comparable(first, second) else "▲ not the same"),
         ("Devices", f"{first.devices:,}", f"{second.devices:,}", f"{second.devices - first.devices:+,}"),
         ("Training rows", f"{first.samples:,}", f"{second.samples:,}", f"{second.samples - first.samples:+,}"),
         ("Size", size(first.bytes), size(second.bytes), ""),
         ("SHA-256", first.sha256, second.sha256, ""),
     ]
-    _table("compared figures", ("Figure", *titles, "Change"), rows, height=36 * 9)
-    _compare_plans(db, first, second)
-    _compare_tensors(first, second)
 
 
 def _compare_plans(db: sqlite3.Connection, first: queries.Model, second: queries.Model) -> None:
@@ -204,7 +212,7 @@ def _compare_plans(db: sqlite3.Connection, first: queries.Model, second: queries
         st.caption("Their rounds had the same training plan.")
         return
     st.caption("What was different in the training plans of their rounds")
-    _table("compared plans", ("Key", _name(first), _name(second)), rows, height=36 * min(len(rows) + 1, 8) + 4)
+    _table("compared plans", ("Key", _name(first), _name(second)), rows)
 
 
 def _compare_tensors(first: queries.Model, second: queries.Model) -> None:
@@ -226,14 +234,20 @@ def _compare_tensors(first: queries.Model, second: queries.Model) -> None:
             "Largest": ("fine", [one.largest for one in found]),
             "Note": ("text", [one.note for one in found]),
         },
+        height=grid.height(len(found)),
     )
 
 
-def _table(key: str, titles: tuple[str, ...], rows: list[tuple[str, ...]], *, height: int) -> None:
+def _table(key: str, titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     columns: dict[str, tuple[grid.Kind, list[str]]] = {
         title: ("text", list(values)) for title, values in zip(titles, zip(*rows, strict=True), strict=True)
     }
-    grid.draw(key, columns, height=height)
+    grid.draw(key, columns, height=grid.height(len(rows)))
+
+
+def _comparable(first: queries.Model, second: queries.Model) -> bool:
+    """Whether two were measured on as many test rows as each other, as far as they were measured."""
+    return None in (first.test_samples, second.test_samples) or first.test_samples == second.test_samples
 
 
 def _change(first: float | None, second: float | None, form: str) -> str:

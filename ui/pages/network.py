@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from ui.parts import charts, topology
+from ui.parts import charts, grid, topology
 from ui.parts.browser import zone
 from ui.parts.figures import figures
 from ui.parts.live import live
 from ui.parts.text import NOTHING, duration, moment, size
 from ui.parts.topology import Node
 from ui.queries import network, vitals
-from ui.queries.network import BrokerFigures
+from ui.queries.network import BrokerFigures, number_of
 from ui.queries.vitals import Vitals
 from ui.reading import is_aggregator_running
 from ui.serving import config
@@ -72,7 +72,7 @@ def _table(found: tuple[Node, ...]) -> None:
         "Last heard": [moment(node.heard, where) for node in found],
     }
     with st.container(key="links"):
-        st.dataframe(columns, hide_index=True, height=TABLE_HEIGHT)
+        st.dataframe(columns, hide_index=True, height=grid.height(len(found), TABLE_HEIGHT))
 
 
 def _broker(db: sqlite3.Connection) -> None:
@@ -97,8 +97,8 @@ def broker_words(told: BrokerFigures) -> tuple[tuple[str, str], ...]:
         ("Messages out per min", _count(told.sent_per_min)),
         ("Messages dropped", _count(told.dropped)),
         ("Running for", _uptime(told)),
-        ("Bytes in per min", size(_number(told.received_bytes_per_min))),
-        ("Bytes out per min", size(_number(told.sent_bytes_per_min))),
+        ("Bytes in per min", size(number_of(told.received_bytes_per_min))),
+        ("Bytes out per min", size(number_of(told.sent_bytes_per_min))),
         ("Bridges connected", f"{up:,} of {len(told.bridges):,}" if told.bridges else NOTHING),
     )
 
@@ -151,12 +151,5 @@ def _uptime(told: BrokerFigures) -> str:
 
 
 def _count(text: str) -> str:
-    value = _number(text)
+    value = number_of(text)
     return NOTHING if value is None else f"{value:,.0f}"
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 import streamlit as st
 
@@ -15,14 +15,14 @@ from ui.parts.figures import figures
 from ui.parts.health import countdown, seconds_to
 from ui.parts.live import live
 from ui.parts.text import NOTHING, moment, number, plain, share, size
+from ui.queries import events, standing
 from ui.queries import progress as by_round
-from ui.queries import standing
 from ui.queries.progress import Trained
 from ui.serving import config
 
 FEDERATED, LOCAL = "global model", "devices' own models"
 UP, DOWN = "up, from the devices", "down, to the devices"
-LATELY = 50  # events
+LATELY = 50  # lines
 GROUPS_HEIGHT = 35 * (len(words.DOING) + 1) + 2  # pixels: a row each, and the head
 TASKS = {"sums": "sums for scaling", "init": "first model", "train": "training", "evaluate": "evaluation"}
 METRICS: tuple[tuple[str, str, str], ...] = (
@@ -141,7 +141,7 @@ def _learning(rounds: tuple[Trained, ...]) -> None:
 def _cost(rounds: tuple[Trained, ...]) -> None:
     st.subheader("What it costs")
     bytes_ = {UP: _by_round(rounds, lambda one: one.bytes_up), DOWN: _by_round(rounds, lambda one: one.bytes_down)}
-    seconds = {"from opening to closing": _by_round(rounds, lambda one: one.seconds)}
+    seconds = {"all its phases": _by_round(rounds, lambda one: one.seconds)}
     left, right = st.columns(2)
     with left.container(height=charts.HEIGHT + 16, border=False, key="chart bytes"):
         if not charts.lines("by round bytes", bytes_, x="round", y="bytes of a round", form=".3~s", unit="B"):
@@ -156,16 +156,27 @@ def _by_round(rounds: tuple[Trained, ...], of: Callable[[Trained], float | None]
 
 
 def _wrong(db: sqlite3.Connection) -> None:
-    found, where = by_round.wrong(db, LATELY), zone()
+    """Of the aggregator's events and of the devices' own lines, as `floe status` and the page Log have them."""
+    found, where = events.page(db, events.Filter("warning"), limit=LATELY), zone()
     st.subheader("What went wrong lately")
     columns = {
-        "Time": [moment(one.time, where) for one in found],
-        "Level": [words.level(one.level) for one in found],
-        "Device": [one.device for one in found],
-        "Reason": [one.reason for one in found],
-        "What": [one.text for one in found],
+        "Time": [moment(one.time, where) for one in found.entries],
+        "Level": [words.level(one.level) for one in found.entries],
+        "Device": [one.device for one in found.entries],
+        "Kind": [one.kind for one in found.entries],
+        "Reason": [one.reason for one in found.entries],
+        "What": [one.text for one in found.entries],
     }
     with st.container(key="wrong"):
         st.dataframe(columns, hide_index=True, height=charts.HEIGHT)
-    st.caption("Warnings and errors, newest first." if found else "Nothing: no warning and no error in the log.")
+    st.caption(plain(wrong_words(found, where)))
     places.link("Log", "All events")
+
+
+def wrong_words(found: events.Page, zone: tzinfo) -> str:
+    """What the table of warnings and errors shows; where it is empty, how far back that is known."""
+    if found.entries:
+        return "Warnings and errors of the aggregator, and of the devices (kind: journal), newest first."
+    if found.looked_to:
+        return f"Nothing: no warning and no error since {moment(found.looked_to, zone)}; older lines: page Log."
+    return "Nothing: no warning and no error in the log."

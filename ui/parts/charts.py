@@ -5,12 +5,15 @@ the chart that is there. Lines are told apart by dash and marker as well as by c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 import altair as alt
 import pyarrow
 import streamlit as st
+
+from ui.parts.browser import zone_name
 
 HEIGHT = 310  # pixels; the same with one round and with a thousand
 MARKED = 30  # markers on a line; more of them hide it
@@ -35,6 +38,20 @@ def lines(
         return False
     spec = line_spec(tuple(series), x, y, form, unit, from_zero)
     _draw(key, columns, spec, height, f"{y} by {x}")
+    return True
+
+
+def over_time(key: str, points: Iterable[tuple[datetime, float | None]], *, y: str, height: int = HEIGHT) -> bool:
+    """Draw one value over times, oldest first; False, and nothing drawn, where there is no value.
+
+    `y`: its name with its unit.
+    """
+    there = [(time, value) for time, value in points if value is not None]
+    if not there:
+        return False
+    columns: Columns = {"x": [time for time, _ in there], "value": [value for _, value in there]}
+    form = "%H:%M:%S" if there[-1][0] - there[0][0] < timedelta(days=1) else "%m-%d %H:%M"
+    _draw(key, columns, time_spec(y, zone_name(), form, len(there) < MARKED), height, f"{y} over time")
     return True
 
 
@@ -80,6 +97,21 @@ def line_spec(names: Sequence[str], x: str, y: str, form: str, unit: str, from_z
     fill = alt.Fill("number:N", scale=_scale(numbers, COLORS), legend=None)
     shape = alt.Shape("number:N", scale=_scale(numbers, MARKERS), legend=None)
     return _spec(line + marks.encode(fill=fill, shape=shape))
+
+
+@cache
+def time_spec(y: str, zone: str, form: str, marked: bool) -> dict[str, Any]:
+    """A line over times, which Vega draws in the zone of the reader's browser: its name is below the axis."""
+    axis = alt.Axis(format=form, grid=False, labelOverlap=True, tickCount=4)
+    chart = _chart().encode(
+        x=alt.X("x:T", title=zone, scale=_extent("x", nice=False), axis=axis),
+        y=alt.Y("value:Q", title=y, scale=_extent("value"), axis=_axis(",.3~f", "")),
+        tooltip=[
+            alt.Tooltip("x:T", title=f"time ({zone})", format="%Y-%m-%d %H:%M:%S"),
+            alt.Tooltip("value:Q", title=y, format=",.1f"),
+        ],
+    )
+    return _spec(chart.mark_line(strokeWidth=2, color=COLORS[0], point=marked))
 
 
 @cache

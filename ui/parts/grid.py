@@ -17,6 +17,7 @@ from ui.parts.text import plain
 
 WIDTHS = {"hash": 120, "words": 260}  # pixels: their beginning; a double click into the cell shows all
 HEIGHT = 420  # pixels; the same with one row and with thousands
+ROW = 35  # pixels, of a row and of the head
 Kind = Literal["text", "words", "hash", "time", "kB", "GB", "whole", "number", "fine", "tenths", "percent"]
 FORMS = {"whole": "%d", "number": "%.4f", "fine": "%.3g"}
 FACTORS = {"percent": 100, "kB": 1e-3, "GB": 1e-9}  # what a value of the log is shown times
@@ -39,6 +40,11 @@ def table(columns: Mapping[str, tuple[Kind, Sequence[Any]]]) -> pa.Table:
     """Columns by their titles, each of a kind; times as in the log, percent of shares 0..1, kB and GB
     of bytes."""
     return pa.table({title: pa.array(_values(kind, values), TYPES[kind]) for title, (kind, values) in columns.items()})
+
+
+def height(rows: int, most: int = HEIGHT) -> int:
+    """Pixels of a table without empty rows, for what does not grow while it is looked at."""
+    return min(ROW * (rows + 1) + 2, most)
 
 
 def settings(columns: Mapping[str, tuple[Kind, Sequence[Any]]]) -> dict[str, Any]:

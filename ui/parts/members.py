@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,7 +79,9 @@ def _code(invited: dict[str, Any]) -> None:
     )
     st.code(invited["code"], language=None, wrap_lines=True)
     try:
-        st.image(qr.picture(invited["code"], "png"), width=320)
+        picture = base64.b64encode(qr.picture(invited["code"], "png")).decode()
+        # In the page itself: a file that Streamlit keeps of it is gone when another part is drawn without it.
+        st.image(f"data:image/png;base64,{picture}", width=320)
     except ConfigError as error:
         st.text(str(error))
 

@@ -67,8 +67,8 @@ def draw(db: sqlite3.Connection, *, may_steer: bool) -> None:
     _tell(now)
     rounds = int(
         st.number_input(
-            "Rounds to train with Start",
-            0, 1_000_000, 0, key=ROUNDS, disabled=not may_steer, help="0: to the last round as it is configured",
+            "Rounds that Start trains more (0: up to the last round as it is configured)",
+            0, 1_000_000, 0, key=ROUNDS, disabled=not may_steer,
         )
     )  # fmt: skip
     busy = JOBS.running

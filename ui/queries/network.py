@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,15 @@ def broker_figures(figures: Iterable[Figure]) -> BrokerFigures:
         bridges=_bridges(found),
         heard=max((figure.time for figure in found.values()), default=None),
     )
+
+
+def number_of(text: str) -> float | None:
+    """A figure of the broker as a number; None for one that it has not told, or that is none."""
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _bridges(found: Mapping[str, Figure]) -> dict[str, bool]:

@@ -45,6 +45,17 @@ def test_the_y_axis_is_not_forced_to_zero_and_the_axes_have_titles() -> None:
     assert "' s'" in axes["y"]["axis"]["labelExpr"]
 
 
+def test_a_line_over_times_names_unit_and_zone_and_has_an_extent_before_its_data() -> None:
+    spec = charts.time_spec("CPU (%)", "Europe/Zurich", "%H:%M:%S", True)
+    axes = spec["encoding"]
+    assert (axes["x"]["title"], axes["y"]["title"]) == ("Europe/Zurich", "CPU (%)")
+    for axis in ("x", "y"):
+        assert all("length(data(" in end["expr"] for end in axes[axis]["scale"]["domain"])
+    time, value = axes["tooltip"]
+    assert (time["title"], time["format"]) == ("time (Europe/Zurich)", "%Y-%m-%d %H:%M:%S")
+    assert (value["title"], value["format"]) == ("CPU (%)", ",.1f")
+
+
 def test_a_chart_takes_its_looks_from_the_page() -> None:
     assert "config" not in charts.bar_spec(("idle",), "devices")
     assert "config" not in charts.network_spec(3, 6, ("broker",), ("cut",))

@@ -96,6 +96,26 @@ def test_text_of_devices_reaches_no_place_that_reads_markdown(folder: Path, name
     assert not [one for one in drawn.metric if "evil" in one.label + str(one.value)]
 
 
+def test_the_overview_tells_what_devices_have_said_went_wrong(folder: Path) -> None:
+    with closing(Log(folder)) as log:
+        log.federation("floe", "main", 1, "plaintext")
+        log.db.execute(JOURNAL, ["info", "fine"])
+    assert "Nothing: no warning and no error in the log" in captions(page("overview"))
+    with closing(Log(folder)) as log:
+        log.db.execute(JOURNAL, ["warning", "slow"])
+        log.event("error", "refused", "bad weights", device="b", reason="weights")
+    drawn = page("overview")
+    [table] = [one.value for one in drawn.dataframe if "Reason" in one.value]
+    assert list(zip(table["Device"], table["Kind"], table["What"], strict=True)) == [
+        ("b", "refused", "bad weights"), ("dev", "journal", "slow"),
+    ]  # fmt: skip
+    assert "Nothing" not in captions(drawn)
+
+
+def captions(drawn: AppTest) -> str:
+    return " ".join(one.value.replace("\\", "") for one in drawn.caption)
+
+
 def test_the_log_finds_by_level_source_device_and_text(folder: Path) -> None:
     with closing(Log(folder)) as log:
         log.pin("b", "key")

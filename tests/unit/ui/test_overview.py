@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
-from ui.pages.overview import progress, round_words
+from ui.pages.overview import progress, round_words, wrong_words
+from ui.queries.events import Page
 from ui.queries.standing import Now, Round, Standing
 
 T0 = "2026-11-22T10:00:00.000Z"
@@ -38,3 +39,8 @@ def test_the_open_round_is_a_sentence(
 
 def test_the_round_is_the_newest_that_was_opened() -> None:
     assert round_words(Now(replace(STANDS, round=2), OPEN, (), {}, {})) == ("Round (of 9)", "3")
+
+
+def test_where_not_the_whole_log_was_looked_through_nothing_is_said_of_the_rest() -> None:
+    assert wrong_words(Page((), None, None), UTC) == "Nothing: no warning and no error in the log."
+    assert "no error since 2026-11-22 10:00:00" in wrong_words(Page((), None, T0), UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from floe.errors import DataError
 from floe.files import hash_of
 from floe.plan import Plan
 from ui import model_files
+from ui.pages.models import compared
 from ui.queries import models
 
 
@@ -43,6 +45,15 @@ def present(log: Log) -> tuple[int, int, bool]:
 def test_the_newest_model_is_the_present_one(log: Log) -> None:
     assert present(log) == (1, 3, False)
     assert [one.round for one in models.registry(log.db.conn, "main").models] == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize(("rows", "same"), [((5, 5), True), ((5, 6), False), ((None, 6), True), ((5, None), True)])
+def test_of_two_models_it_is_marked_where_other_test_rows_measured_them(
+    log: Log, rows: tuple[int | None, int | None], same: bool
+) -> None:
+    one = models.registry(log.db.conn, "main").models[0]
+    found = {what: change for what, *_, change in compared(*(replace(one, test_samples=count) for count in rows))}
+    assert found["Test rows"] == ("" if same else "▲ not the same")
 
 
 def test_before_the_first_model_there_is_none(tmp_path: Path) -> None:

@@ -82,11 +82,21 @@ def test_status_says_health_round_devices_what_went_wrong_and_the_broker(filled:
     assert "round    train 1 of 9 (epoch 1), open\nquorum   28, 2 still missing; deadline in " in text
     assert "devices  29 idle, 1 unknown\nexpected 30: 29 waiting, 1 offline\n" in text
     assert "a file is damaged" in text
-    assert "clients/connected 31" in text
+    assert "\nbroker   31 clients connected\n" in text
     rows = re.findall(r"^pump-\d\d ", text, re.MULTILINE)
     assert len(rows) == 20
     assert rows[0] == "pump-07 "  # it is the one that is not there
     assert "and 10 more" in text
+
+
+def test_status_tells_a_handful_of_the_brokers_figures_in_words(filled: Log, tmp_path: Path) -> None:
+    for topic, value in {
+        "version": "mosquitto version 2.0.18", "load/messages/received/1min": "1394.4", "heap/current": "9",
+        "load/messages/sent/1min": "nan", "publish/messages/dropped": "0",
+    }.items():  # fmt: skip
+        filled.db.execute(f"INSERT INTO broker VALUES ('$SYS/broker/{topic}', ?, '')", [value])
+    told = "mosquitto version 2.0.18, 31 clients connected, 1,394 messages in per min, 0 dropped"
+    assert f"\nbroker   {told}\n" in printed(tmp_path, "status")
 
 
 def test_status_names_the_time_zone(filled: Log, tmp_path: Path) -> None:

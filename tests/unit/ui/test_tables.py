@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 from helpers.big import small_log
+from streamlit.testing.v1 import AppTest
 
+from floe.settings import Config, Paths
 from ui import tables
 from ui.parts import csvfile
+from ui.serving import serve_for
 from ui.tables import ALL_ROWS, Search, Table
 
 
@@ -86,7 +89,7 @@ def test_a_search_finds_what_sql_finds(
     columns = ", ".join(of.columns)
     expected = db.execute(f"SELECT {columns} FROM updates WHERE {FOUND[search]}").fetchall()
     assert sorted(map(repr, walked(db, of, search))) == sorted(map(repr, expected))
-    assert sorted(map(repr, tables.export(db, of, search, 10**6).fetchall())) == sorted(map(repr, expected))
+    assert sorted(map(repr, tables.export(db, of, search).fetchall())) == sorted(map(repr, expected))
 
 
 def test_no_search_walks_through_a_table_or_sorts_it(db: sqlite3.Connection) -> None:
@@ -146,7 +149,7 @@ def test_a_table_that_is_odd_is_shown_too(tmp_path: Path) -> None:
 def test_an_export_equals_the_table_in_every_value(db: sqlite3.Connection) -> None:
     of = table(db, "updates")
     out = io.BytesIO()
-    csvfile.write(out, list(of.columns), tables.export(db, of, Search(down=False), 10**6))
+    csvfile.write(out, list(of.columns), tables.export(db, of, Search(down=False)))
     header, *rows = csv.reader(io.StringIO(out.getvalue().decode(), newline=""))
     expected = db.execute("SELECT * FROM updates ORDER BY id").fetchall()
     assert header == list(of.columns)
@@ -157,8 +160,41 @@ def test_an_export_equals_the_table_in_every_value(db: sqlite3.Connection) -> No
     ]
 
 
-def test_an_export_ends_at_its_limit(db: sqlite3.Connection) -> None:
-    assert len(tables.export(db, table(db, "updates"), ALL_ROWS, 7).fetchall()) == 7
+@pytest.mark.parametrize(("most", "rows", "whole"), [(0, 3, True), (1, 0, False), (9, 1, False), (21, 3, True)])
+def test_an_export_ends_with_a_whole_row_where_it_has_its_bytes(most: int, rows: int, whole: bool) -> None:
+    out = io.BytesIO()
+    written = csvfile.write(out, ["a"], [("ä" * 3,)] * 3, most=most)
+    assert (written, out.getvalue().decode()) == (csvfile.Written(rows, whole), "a\r\n" + "äää\r\n" * rows)
+
+
+def test_a_page_keeps_one_export_and_none_of_another_search(small: Path) -> None:
+    drawn = data_page(small)
+    drawn.button(key="data make").click().run()
+    assert drawn.session_state["data export"][0][0] == "updates"
+    drawn.selectbox(key="data column").select("id").run()
+    assert "data export" in drawn.session_state, "without a value it is the same search"
+    drawn.text_input(key="data value").input("1").run()
+    assert "data export" not in drawn.session_state
+    drawn.button(key="data make").click().run()
+    drawn.selectbox(key="data table").select("devices").run()
+    assert "data export" not in drawn.session_state
+
+
+@pytest.fixture
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(small_log(tmp_path_factory)).parent
+
+
+def data_page(log: Path) -> AppTest:
+    def script() -> None:
+        from ui.pages import data
+
+        data.show()
+
+    serve_for(Config(folder=log, paths=Paths(log=str(log))))
+    drawn = AppTest.from_function(script, default_timeout=60).run()
+    assert not drawn.exception, drawn.exception
+    return drawn
 
 
 SAID = {
