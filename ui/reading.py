@@ -20,6 +20,7 @@ from floe.migrations import NAME, known
 from floe.service import is_running
 from floe.settings import Config
 from floe.store import FILE, read_log
+from ui.queries.rows import Spoilt
 
 BUSY_S = 1.0
 T = TypeVar("T")
@@ -70,14 +71,15 @@ class Reading(Generic[T]):
 def read(config: Config, ask: Callable[[sqlite3.Connection], T]) -> Reading[T]:
     """Ask the log of a configuration; `ask` is called with a connection that is open while it runs, rows by name.
 
-    All that it reads is of one moment. What is wrong with the file is in the reading; other errors of SQL are raised.
+    All that it reads is of one moment. What is wrong with the file, or with a value in it (`Spoilt`), is in the
+    reading; other errors of SQL are raised. Bytes that are no UTF-8 are read as U+FFFD.
     """
     path, running = config.path(config.paths.log) / FILE, is_aggregator_running(config)
     if trouble := _trouble_of_file(path):
         return Reading(path, running, trouble)
     try:
         with closing(read_log(path, timeout_s=BUSY_S).conn) as db:
-            db.row_factory = sqlite3.Row
+            db.row_factory, db.text_factory = sqlite3.Row, _text
             db.execute("BEGIN")
             if trouble := _trouble_of_version(db):
                 return Reading(path, running, trouble)
@@ -85,6 +87,10 @@ def read(config: Config, ask: Callable[[sqlite3.Connection], T]) -> Reading[T]:
             return Reading(path, running, None, newest and newest["time"], ask(db))
     except sqlite3.Error as error:
         return Reading(path, running, _trouble_of_error(error))
+    except Spoilt as error:
+        return Reading(
+            path, running, Trouble("damaged", f"the log has a value that Floe never writes ({error})", _MEND)
+        )
     except (StoreError, OSError):  # it went away in between
         return Reading(path, running, _trouble_of_file(path) or MISSING)
 
@@ -97,7 +103,12 @@ def is_aggregator_running(config: Config) -> bool | None:
 
 MISSING = Trouble("missing", "there is no log yet", "`floe aggregator` writes it; [paths] log names its folder")
 _RESTORE = "stop the aggregator and restore a backup, or move the log away to begin a new one; `floe check` says more"
+_MEND = "stop the aggregator and restore a backup, or set it right by hand: `Data` on the page shows it as it is"
 _NOT_OURS = Trouble("damaged", "this is a database, but not Floe's log", _RESTORE)
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "replace")
 
 
 def _trouble_of_file(path: Path) -> Trouble | None:
