@@ -15,7 +15,7 @@ import click
 
 from floe.cli import config_options
 from floe.errors import ConfigError
-from floe.files import storing
+from floe.files import check_place, storing
 from floe.settings import Config
 from floe.terminal import size_words
 from ui import diag_parts
@@ -37,10 +37,9 @@ def diag(config: Config, out: Path | None) -> None:
     """
     moment = time.strftime("%Y%m%d-%H%M%S")
     path = out or Path(f"floe-diag-{moment}.tar.gz")
+    check_place(path, "--out")
     if os.path.lexists(path):
         raise ConfigError(f"--out {path}: exists already; name another file")
-    if not path.parent.is_dir():
-        raise ConfigError(f"--out {path}: no folder {path.parent}; make it first")
     parts = {name: _collected(make, config) for name, make in diag_parts.PARTS.items()}
     write(path, f"floe-diag-{moment}", {"README.txt": NOTE + "\n", **parts})
     click.echo(f"{path} written, {size_words(path.stat().st_size)}. {NOTE}")
