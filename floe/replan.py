@@ -12,7 +12,7 @@ import msgspec
 from floe.asker import load_asker
 from floe.asking import ROUNDS, asking
 from floe.cli import to_aggregator
-from floe.config import SHOWN, short, value_of
+from floe.config import SHOWN, value_of
 from floe.errors import ConfigError
 from floe.plan import Plan
 from floe.settings import Config
@@ -61,7 +61,7 @@ def _pair(pair: str) -> tuple[str, Any]:
     key, equals, text = pair.partition("=")
     if not equals:
         raise ConfigError(
-            f"{short(pair)}: give KEY=VALUE, for example epochs=3; known: {', '.join(Plan.__struct_fields__)}"
+            f"{pair[:SHOWN]}: give KEY=VALUE, for example epochs=3; known: {', '.join(Plan.__struct_fields__)}"
         )
     return key, value_of("plan", key, text, f"[plan] {key[:SHOWN]}")
 

@@ -27,8 +27,8 @@ NOTE = (
 
 
 BROKEN = (
-    "The configuration is wrong, so that nothing is known of log, state and models. What is wrong is not repeated here, as "
-    "it may be a password: any command tells it.\n"
+    "The configuration is wrong, so that nothing is known of log, state and models. What is wrong is not repeated "
+    "here, as it may be a password: any command tells it.\n"
 )
 
 
