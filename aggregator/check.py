@@ -12,13 +12,13 @@ import msgspec
 from aggregator import check_log
 from aggregator.check_log import Snapshot
 from aggregator.check_roster import check_roster
-from aggregator.mend import fault_of, kept_epoch
+from aggregator.mend import kept_epoch
 from aggregator.registry import is_signed
 from aggregator.spool import phases_of, place_in_spool
 from aggregator.updates_csv import difference
 from floe import kept, weights
 from floe.errors import Refused
-from floe.files import hash_of
+from floe.files import fault_of, hash_of
 from floe.findings import Findings
 from floe.identity import load_identity, load_sealing_key, present
 from floe.messages import Manifest
@@ -108,7 +108,7 @@ def _check_models(models: Path, snapshot: Snapshot, public: str | None, found: F
         found.count("model")
         present = "the next start makes it again if it is still published; else restore a backup"
         way_out = present if row == snapshot.present else "restore it from a backup; training goes on without it"
-        if fault := fault_of(path, row["sha256"]):
+        if fault := fault_of(path, row["sha256"], row["bytes"]):
             found.damage(path, fault, way_out)
             continue
         try:

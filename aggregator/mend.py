@@ -7,20 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from floe.errors import StoreError
-from floe.files import hash_of, set_aside
+from floe.files import set_aside
 
 MAX_EPOCH = 2**31
-
-
-def fault_of(path: Path, sha256: str) -> str:
-    """Why a file is not the one with this SHA-256, in words; empty if it is."""
-    try:
-        found = hash_of(path)
-    except FileNotFoundError:
-        return "missing"
-    except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    return "" if found == sha256 else f"damaged: its SHA-256 is {found[:12]}..., the log has {sha256[:12]}..."
 
 
 def kept_epoch(path: Path, known: int | None, tell: Callable[[str], None]) -> int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -24,15 +25,17 @@ from floe.asker import load_asker
 from floe.asking import ROUNDS, asking
 from floe.cli import config_options, to_aggregator
 from floe.errors import ConfigError, DataError, Refused, StoreError
-from floe.files import hash_of
+from floe.files import check_place, fault_of
 from floe.identity import load_identity
 from floe.settings import Config
 from floe.sqlite import Database
 from floe.steer import reply_options, tell
 from floe.store import FILE, present_model, read_log
 from floe.terminal import printable, size_words
+from floe.trouble import trouble_of_error, trouble_of_file, trouble_of_version
 
 Row = dict[str, Any]
+BUSY_S = 1.0
 
 
 @click.group()
@@ -90,9 +93,8 @@ def export_command(config: Config, round: str, epoch: int | None, out: Path, for
     """
     if out.suffix not in WRITERS:
         raise ConfigError(f"--to {out}: the ending says the format: {', '.join(WRITERS)}")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--to {out}: no folder {out.parent}; make it first")
-    if out.exists() and not force:
+    check_place(out, "--to")
+    if os.path.lexists(out) and not force:
         raise ConfigError(f"--to {out}: exists already; --force replaces it")
     row = _find(config, round, epoch)
     path = _file(config, row)
@@ -146,12 +148,19 @@ def _log_file(config: Config) -> Path:
 
 @contextmanager
 def _log(config: Config) -> Iterator[Database]:
+    """The log, open for reading. Raises `StoreError` for one that is missing, locked, damaged or of another Floe."""
+    path = _log_file(config)
     try:
-        with closing(read_log(_log_file(config)).conn) as connection:
-            yield Database(connection)
+        trouble = trouble_of_file(path)
+        if trouble is None:
+            with closing(read_log(path, timeout_s=BUSY_S).conn) as connection:
+                trouble = trouble_of_version(connection)
+                if trouble is None:
+                    yield Database(connection)
     except sqlite3.Error as error:
-        way_out = "move it away and restore a backup"
-        raise StoreError(f"{_log_file(config)}: cannot be read as Floe's log ({error}); {way_out}") from None
+        trouble = trouble_of_error(error)
+    if trouble is not None:
+        raise StoreError(f"{path}: {trouble}")
 
 
 def _find(config: Config, round: str, epoch: int | None) -> Row:
@@ -176,10 +185,8 @@ def _file(config: Config, row: Row) -> Path:
 
 def _check_file(path: Path, row: Row) -> weights.Layout:
     """The layout of the file that the log speaks of. Raises `DataError`: missing, damaged, another one."""
-    if not path.is_file():
-        raise DataError(f"{path}: missing; the log has model {row['round']} there")
-    if (found := hash_of(path)) != row["sha256"]:
-        raise DataError(f"{path}: damaged or another file: its SHA-256 is {found}, the log has {row['sha256']}")
+    if fault := fault_of(path, row["sha256"], row["bytes"]):
+        raise DataError(f"{path}: {fault}; the log has model {row['round']} there")
     try:
         return weights.read_layout_of(path)
     except Refused as error:

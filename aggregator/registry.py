@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.log import Log
-from aggregator.mend import fault_of
 from floe.errors import KeyFileError, Refused, StoreError
-from floe.files import set_aside, storing
+from floe.files import fault_of, set_aside, storing
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Base, Phase
@@ -104,7 +103,7 @@ class Registry:
         path = self._models / row["file"]
         if not is_signed(row, identity.key):
             raise Refused("signature", f"{path}: another key than this aggregator's has signed it")
-        if fault := fault_of(path, row["sha256"]):
+        if fault := fault_of(path, row["sha256"], row["bytes"]):
             raise Refused("storage", f"{path}: {fault}; restore it from a backup, or choose another model")
 
     def load(self, row: Mapping[str, Any], identity: Identity) -> Model:
@@ -118,7 +117,7 @@ class Registry:
                 f"the key of {identity.name!r} in {self._published.parent / 'keys'} is not the one that signed {path}: "
                 "devices trust that one; restore it from a backup"
             )
-        if fault := fault_of(path, row["sha256"]):
+        if fault := fault_of(path, row["sha256"], row["bytes"]):
             aside = f"; set aside as {set_aside(path).name}" if os.path.lexists(path) else ""
             self._tell(f"{path}: {fault}{aside}")
             if not self._recover(row["sha256"], path):

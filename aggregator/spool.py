@@ -12,9 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from aggregator.log import Log
-from aggregator.mend import fault_of
 from aggregator.results import Spooled
-from floe.files import set_aside, storing, sync_folder
+from floe.files import fault_of, set_aside, storing, sync_folder
 from floe.messages import Phase
 
 

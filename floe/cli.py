@@ -14,7 +14,7 @@ import click
 
 from floe import __version__
 from floe.config import load
-from floe.errors import FloeError
+from floe.errors import ConfigError, FloeError
 from floe.findings import Findings
 from floe.output import guard_stdout
 from floe.settings import Config, describe
@@ -88,17 +88,23 @@ def check_of(part: str) -> Callable[[Config, str, Findings], None]:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def config_options(**flags: str) -> Callable[[F], F]:
+def config_options(*, or_else: Callable[..., Any] | None = None, **flags: str) -> Callable[[F], F]:
     """Give a command `--config` and a flag for each of the named keys: `host="mqtt.host"`.
 
-    The command is called with one `Config` as `config`; values are checked by `config.load`, not by click.
+    The command is called with one `Config` as `config`; values are checked by `config.load`, not by click. Without one,
+    `or_else` is called instead, with the `ConfigError` as `error`; by default that is raised.
     """
 
     def decorate(function: F) -> F:
         def call(config: str | None, **given: Any) -> Any:
             texts = {name: given.pop(name) for name in flags}
             chosen = {flags[name]: (_flag(name), text) for name, text in texts.items() if text is not None}
-            loaded: Config = load(chosen, file=config)
+            try:
+                loaded: Config = load(chosen, file=config)
+            except ConfigError as error:
+                if or_else is None:
+                    raise
+                return or_else(error=error, **given)
             return function(config=loaded, **given)
 
         call.__doc__, call.__name__ = function.__doc__, function.__name__

@@ -22,6 +22,7 @@ from floe.transfer import chunk_bytes_for
 
 FILE = "floe.toml"
 MB = 1_000_000
+SHOWN = 80
 HEADER_BYTES = 512  # of a PUBLISH, at most: fixed header 5, topic 270, packet id 2, MQTT 5 properties 1
 
 
@@ -81,7 +82,7 @@ def _read(path: Path) -> dict[str, Any]:
         if section not in known:
             raise ConfigError(f"{path}: unknown section [{section}]; known: {', '.join(known)}")
         if not isinstance(content, dict):
-            raise ConfigError(f"{path}: {section} = {content!r}: [{section}] is a section")
+            raise ConfigError(f"{path}: {section} = {short(content)}: [{section}] is a section")
     return table
 
 
@@ -110,7 +111,7 @@ def _section(
 
 def _check_known(section: str, key: str, hints: Mapping[str, Any], place: str) -> None:
     if key not in hints:
-        raise ConfigError(f"{place}: unknown key {key!r} in [{section}]; known: {', '.join(hints)}")
+        raise ConfigError(f"{place}: unknown key {short(key)} in [{section}]; known: {', '.join(hints)}")
 
 
 def convert(value: Any, hint: Any, place: str, *, from_text: bool) -> Any:
@@ -121,13 +122,19 @@ def convert(value: Any, hint: Any, place: str, *, from_text: bool) -> Any:
     try:
         return msgspec.convert(value, hint, strict=not from_text)
     except msgspec.ValidationError:
-        raise ConfigError(f"{place} = {given!r}: allowed is {allowed(hint)}") from None
+        raise ConfigError(f"{place} = {short(given)}: allowed is {allowed(hint)}") from None
+
+
+def short(value: Any) -> str:
+    """A value for a message, at most `SHOWN` characters of it."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _aliases(section: str, table: Mapping[str, Any], path: Path) -> dict[str, str]:
     for alias, target in table.items():
         if not isinstance(target, str) or target.count(":") != 1:
-            raise ConfigError(f'{path}: [{section}] {alias} = {target!r}: allowed is "package.module:function"')
+            raise ConfigError(f'{path}: [{section}] {alias} = {short(target)}: allowed is "package.module:function"')
     return dict(table)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from floe.errors import StoreError
+from floe.errors import ConfigError, StoreError
 
 
 @contextmanager
@@ -67,6 +68,37 @@ def hash_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal. Raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fault_of(path: Path, sha256: str, size: int | None = None) -> str:
+    """Why a file is not the one with this SHA-256 (of at most so many bytes), in words; empty if it is.
+
+    What is no file, or larger than it may be, is not read: a pipe would never end, and a disk image would take hours.
+    """
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            return "it is no file"
+        if size is not None and about.st_size > size:
+            return f"damaged or another file: it has {about.st_size} bytes, the log has {size}"
+        found = hash_of(path)
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    return "" if found == sha256 else f"damaged or another file: its SHA-256 is {found}, the log has {sha256}"
+
+
+def check_place(path: Path, flag: str) -> None:
+    """Whether a file that was asked for has a folder to go to. Raises `ConfigError`, which names flag and place."""
+    try:
+        there = stat.S_ISDIR(path.parent.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        there = False
+    except OSError as error:
+        raise ConfigError(f"{flag} {path}: {path.parent}: {error.strerror}; choose another place") from None
+    if not there:
+        raise ConfigError(f"{flag} {path}: no folder {path.parent}; make it first")
 
 
 def set_aside(path: Path, folder: Path | None = None) -> Path:

@@ -12,7 +12,7 @@ import msgspec
 from floe.asker import load_asker
 from floe.asking import ROUNDS, asking
 from floe.cli import to_aggregator
-from floe.config import value_of
+from floe.config import SHOWN, value_of
 from floe.errors import ConfigError
 from floe.plan import Plan
 from floe.settings import Config
@@ -60,8 +60,10 @@ def set_command(config: Config, pairs: Sequence[str], wait: float, as_json: bool
 def _pair(pair: str) -> tuple[str, Any]:
     key, equals, text = pair.partition("=")
     if not equals:
-        raise ConfigError(f"{pair}: give KEY=VALUE, for example epochs=3; known: {', '.join(Plan.__struct_fields__)}")
-    return key, value_of("plan", key, text, f"[plan] {key}")
+        raise ConfigError(
+            f"{pair[:SHOWN]}: give KEY=VALUE, for example epochs=3; known: {', '.join(Plan.__struct_fields__)}"
+        )
+    return key, value_of("plan", key, text, f"[plan] {key[:SHOWN]}")
 
 
 def _words(plan: Plan) -> str:

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from floe.errors import StoreError
 from floe.terminal import printable
 
 _PR_SET_PDEATHSIG = 1
+PATIENCE_S = 0.5
 
 
 class Stop:
@@ -69,18 +71,30 @@ def dying_with_parent() -> Callable[[], None] | None:
 
 @contextmanager
 def only_one(state: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a state folder; raises `StoreError` if another process has it. Makes the folder, mode 0700."""
+    """Hold the lock of a state folder; raises `StoreError` if another process has it. Makes the folder, mode 0700.
+
+    Who only looks (`is_running`) has it for a moment, too: it is tried for `PATIENCE_S`.
+    """
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (state / "lock").open("w")
     except OSError as error:
         raise StoreError(_state_fault(state, error)) from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"{state}: another {what} is running with this state folder") from None
+        end = time.monotonic() + PATIENCE_S
+        while not _locked(file):
+            if time.monotonic() >= end:
+                raise StoreError(f"{state}: another {what} is running with this state folder")
+            time.sleep(0.01)
         yield
+
+
+def _locked(file: IO[Any]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_running(state: Path) -> bool:

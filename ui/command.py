@@ -95,9 +95,9 @@ def _listening(config: Config) -> socket.socket:
         except OSError:
             listening.close()
             raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that is none, for the IDNA codec
+        why = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"the page cannot be served at {address}:{port} ({error.strerror or error}): choose another with --port, "
-            "or --bind"
+            f"the page cannot be served at {address}:{port} ({why}): choose another with --port, or --bind"
         ) from None
     return listening

@@ -15,7 +15,7 @@ import click
 
 from floe.cli import config_options
 from floe.errors import ConfigError
-from floe.files import storing
+from floe.files import check_place, storing
 from floe.settings import Config
 from floe.terminal import size_words
 from ui import diag_parts
@@ -26,23 +26,38 @@ NOTE = (
 )
 
 
+BROKEN = (
+    "The configuration is wrong, so that nothing is known of log, state and models. What is wrong is not repeated "
+    "here, as it may be a password: any command tells it.\n"
+)
+
+
+def diag_without(error: ConfigError, out: Path | None) -> None:
+    """What can be told without a configuration. Raises the error that there was, when that is written."""
+    _archive(out, Config(), diag_parts.ANYWHERE, {"configuration.txt": BROKEN})
+    raise ConfigError(f"{error}; the archive has nothing of log, state and models for that") from None
+
+
 @click.command()
-@config_options(lineage="rounds.lineage")
+@config_options(lineage="rounds.lineage", or_else=diag_without)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="default: floe-diag-<time>.tar.gz, here")
 def diag(config: Config, out: Path | None) -> None:
     """Write one archive for a bug report: versions, configuration without secrets, log, database summary, files' sizes.
 
-    It works when the log is missing, damaged or locked, too, and overwrites nothing. Of a large log the check takes
-    minutes.
+    It works when the log is missing, damaged or locked, too, and overwrites nothing; with a configuration that is wrong
+    it writes what it can, and ends with 2. Of a large log the check is left out.
     """
+    _archive(out, config, diag_parts.PARTS, {})
+
+
+def _archive(out: Path | None, config: Config, makers: Mapping[str, diag_parts.Part], more: Mapping[str, str]) -> None:
     moment = time.strftime("%Y%m%d-%H%M%S")
     path = out or Path(f"floe-diag-{moment}.tar.gz")
+    check_place(path, "--out")
     if os.path.lexists(path):
         raise ConfigError(f"--out {path}: exists already; name another file")
-    if not path.parent.is_dir():
-        raise ConfigError(f"--out {path}: no folder {path.parent}; make it first")
-    parts = {name: _collected(make, config) for name, make in diag_parts.PARTS.items()}
-    write(path, f"floe-diag-{moment}", {"README.txt": NOTE + "\n", **parts})
+    parts = {name: _collected(make, config) for name, make in makers.items()}
+    write(path, f"floe-diag-{moment}", {"README.txt": NOTE + "\n", **more, **parts})
     click.echo(f"{path} written, {size_words(path.stat().st_size)}. {NOTE}")
 
 

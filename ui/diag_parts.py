@@ -28,6 +28,7 @@ from ui.reading import read
 Part = Callable[[Config], Any]
 HIDDEN = "(hidden)"
 LINES, ROUNDS, FILES = 2000, 20, 5000
+MOST_CHECKED = 500_000_000  # bytes of a log: above, `floe check` takes minutes
 SECRET_KEYS = ("password", "token", "passphrase")
 
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
@@ -103,7 +104,10 @@ def machine(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config) -> dict[str, Any]:
-    """What `floe check` says."""
+    """What `floe check` says, of a log that it looks through in seconds."""
+    log = config.path(config.paths.log) / FILE
+    if log.is_file() and (size := log.stat().st_size) > MOST_CHECKED:
+        return {"left_out": f"the log has {size} bytes, more than {MOST_CHECKED}: run `floe check --json`"}
     return look_through(config).told()
 
 
@@ -116,6 +120,10 @@ PARTS: dict[str, Part] = {
     "machine.json": machine,
     "check.json": check,
 }
+
+
+# What needs no configuration of one's own.
+ANYWHERE = {name: PARTS[name] for name in ("versions.json", "machine.json")}
 
 
 def _summary(db: sqlite3.Connection) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import streamlit as st
 from ui.login import ask, is_let_in, offer_leaving
 from ui.pages import control, data, devices, log, models, network, overview
 from ui.parts import health, places
-from ui.parts.live import EVERY_S
+from ui.parts.live import EVERY_S, guarded
 from ui.serving import config
 
 PAGES = (
@@ -36,5 +36,11 @@ def show() -> None:
         return
     offer_leaving(kept)
     places.remember(pages)
-    st.fragment(run_every=EVERY_S)(health.show)()
-    page.run()
+    st.fragment(run_every=EVERY_S)(_head)()
+    with guarded():
+        page.run()
+
+
+def _head() -> None:
+    with guarded():
+        health.show()

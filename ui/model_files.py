@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from floe import weights
+from floe import files, weights
 from floe.errors import DataError, Refused
-from floe.files import hash_of
 
 
 @dataclass(frozen=True)
@@ -34,37 +33,38 @@ class Difference:
     note: str = ""
 
 
-def fault_of(path: Path, sha256: str) -> str:
-    """Why a file is not the model that the log says, "" if it is. Its hash is computed once, until it changes."""
+def fault_of(path: Path, sha256: str, size: int) -> str:
+    """Why a file is not the model that the log says, "" if it is. It is read once, until it changes."""
     try:
         about = path.stat()
-        found = _hash(path, about.st_mtime_ns, about.st_size)
     except OSError as error:
         return f"{path}: {error.strerror or error}"
-    return "" if found == sha256 else f"{path}: damaged or another file: its SHA-256 is {found}"
+    fault = _fault(path, sha256, size, about.st_mtime_ns, about.st_size)
+    return f"{path}: {fault}" if fault else ""
 
 
-def content(path: Path, sha256: str) -> bytes:
+def content(path: Path, sha256: str, size: int) -> bytes:
     """The bytes of a model. Raises `DataError` if they are not what the log says."""
-    if fault := fault_of(path, sha256):
+    if fault := fault_of(path, sha256, size):
         raise DataError(fault)
     return path.read_bytes()
 
 
-def differences(first: tuple[Path, str], second: tuple[Path, str]) -> list[Difference]:
-    """Every tensor that either model has, by name; a model is its file and its SHA-256, by which this is kept.
+def differences(first: tuple[Path, str, int], second: tuple[Path, str, int]) -> list[Difference]:
+    """Every tensor that either model has, by name; a model is its file, its SHA-256, by which this is kept, and its
+    size in bytes.
 
     Raises `DataError` where a file is missing or damaged.
     """
-    for path, sha256 in (first, second):
-        if fault := fault_of(path, sha256):
+    for path, sha256, size in (first, second):
+        if fault := fault_of(path, sha256, size):
             raise DataError(fault)
-    return list(_differences(*first, *second))
+    return list(_differences(*first[:2], *second[:2]))
 
 
 @lru_cache(maxsize=64)
-def _hash(path: Path, changed_ns: int, size: int) -> str:
-    return hash_of(path)
+def _fault(path: Path, sha256: str, size: int, changed_ns: int, found_size: int) -> str:
+    return files.fault_of(path, sha256, size)
 
 
 @lru_cache(maxsize=8)

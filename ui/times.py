@@ -8,8 +8,11 @@ from ui.parts.text import ago
 
 
 def local(time: str, *, day: bool = True) -> str:
-    """A time of the log here: 2026-11-21 23:46:07 CET; without the day: 23:46:07 CET."""
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z" if day else "%H:%M:%S %Z")
+    """A time of the log here: 2026-11-21 23:46:07 CET; without the day: 23:46:07 CET; ?garbage for none."""
+    try:
+        return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z" if day else "%H:%M:%S %Z")
+    except (ValueError, OverflowError):
+        return f"?{time}"
 
 
 def seconds_since(time: str, now: str) -> float:

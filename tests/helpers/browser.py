@@ -23,6 +23,7 @@ from playwright.sync_api import (
 )
 
 from helpers.grid import Table
+from ui.parts.live import DEFECT
 
 FLAGS = (
     "--headless",
@@ -144,6 +145,7 @@ class Tab:
             self.page.wait_for_function(_DRAWN, arg=self.page.evaluate("window.rests"), polling=50)
         except TimeoutError:
             raise AssertionError(f"not drawn: {self.page.url}\n{self.text()}\n{self.watch.faults}") from None
+        assert DEFECT not in self.text(), self.text()
         return self
 
     @property

@@ -46,7 +46,7 @@ READ = {
     "vitals": {"member", "time", "model_sha256"},
     "journal": {"time", "said_at", "device", "level"},
     "uploads": {"device", "task", "since"},
-    "standing": {"lineage", "task", "stage", "held", "deadline_at", "changed_at"},
+    "standing": {"lineage", "task", "stage", "held", "deadline_at", "changed_at", "seen_at", "plan"},
     "broker": {"topic", "time"},
 }
 _TEXT_OF = "main => main.textContent + ' ' + [...main.querySelectorAll('input, textarea')].map(e => e.value).join(' ')"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -275,3 +276,12 @@ def test_where_nothing_is_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(click.UsageError):
         check("--frobnicate")
     assert not (tmp_path / "log").exists()
+
+
+def test_a_pipe_in_the_place_of_a_model_is_damage_and_not_waited_for(folder: Path) -> None:
+    path = place_of(folder, "models/global/*.safetensors")
+    path.unlink()
+    os.mkfifo(path)
+    well, said = check()
+    assert not well
+    assert f"{path}: it is no file" in said

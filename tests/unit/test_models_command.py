@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 
+from aggregator import models_command
 from aggregator.models_command import models
 from aggregator.registry import Model, Registry
 from floe import weights
@@ -208,23 +210,62 @@ def test_of_many_rounds_only_a_few_are_named(federation: Path) -> None:
     assert "there are: 0, 1, 2, 3, ..., 122, 123, 124, 125 (or" in fails(DataError, "show", "abc")
 
 
-@pytest.mark.parametrize("damage", ["empty", "noise", "page"])
+@pytest.mark.parametrize("damage", ["noise", "page"])
 @pytest.mark.parametrize("arguments", [("list",), ("show", "latest"), ("export", "0", "--to", "out.npz")])
 def test_a_damaged_log_is_named_with_the_way_out(federation: Path, damage: str, arguments: tuple[str, ...]) -> None:
     path = federation / "log" / "floe.sqlite"
     with closing(sqlite3.connect(path)) as log:
         log.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     whole = path.read_bytes()
-    spoiled = {"empty": b"", "noise": b"\x9c" * 8192, "page": whole[:4096] + b"\xff" * (len(whole) - 4096)}
+    spoiled = {"noise": b"\x9c" * 8192, "page": whole[:4096] + b"\xff" * (len(whole) - 4096)}
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     path.write_bytes(spoiled[damage])
-    assert f"{path}: cannot be read as Floe's log" in (said := fails(StoreError, *arguments))
+    assert f"{path}: the log is damaged" in (said := fails(StoreError, *arguments))
     assert "restore a backup" in said
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("promote", "1")])
+def test_a_log_that_is_only_locked_is_not_to_be_moved_away(
+    federation: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(models_command, "BUSY_S", 0.05)
+    copy = federation / "copy" / "log" / "floe.sqlite"  # which nobody else has open
+    copy.parent.mkdir(parents=True)
+    monkeypatch.chdir(federation / "copy")
+    with closing(sqlite3.connect(federation / "log" / "floe.sqlite")) as db:
+        db.execute("VACUUM INTO ?", [str(copy)])
+    with closing(sqlite3.connect(copy, isolation_level=None)) as db:
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        db.execute("BEGIN EXCLUSIVE")
+        said = fails(StoreError, *arguments)
+    assert "another program holds the log" in said
+    assert "move" not in said
+    assert run("list").exit_code == 0
+
+
+def test_a_log_of_a_newer_floe_is_refused(federation: Path) -> None:
+    with closing(sqlite3.connect(federation / "log" / "floe.sqlite")) as db, db:
+        db.execute("INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('floe', 'm999_new', '')")
+    assert "written by a newer Floe (m999_new)" in fails(StoreError, "list")
 
 
 def test_without_a_log_or_a_model_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "no log there yet" in fails(StoreError, "list")
+    assert "there is no log yet" in fails(StoreError, "list")
     open_log(tmp_path / "log" / "floe.sqlite")
     assert "no global model of lineage 'main' yet" in fails(DataError, "list")
+
+
+@pytest.mark.parametrize("arguments", [("show", "1", "--json"), ("export", "1", "--to", "out.npz")])
+def test_a_pipe_in_the_place_of_a_model_is_not_waited_for(federation: Path, arguments: tuple[str, ...]) -> None:
+    path = federation / "models" / "global" / "1.safetensors"
+    path.unlink()
+    os.mkfifo(path)
+    result = run(*arguments)
+    assert f"{path}: it is no file" in result.output + str(result.exception)
+
+
+def test_a_place_that_cannot_be_looked_into_is_refused_by_its_name(federation: Path) -> None:
+    place = f"{'x' * 300}/model.npz"
+    assert f"--to {place}: {'x' * 300}: File name too long" in fails(ConfigError, "export", "1", "--to", place)

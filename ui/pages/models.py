@@ -122,7 +122,7 @@ def _one(db: sqlite3.Connection, found: queries.Registry, model: queries.Model) 
 
 def _download(model: queries.Model) -> None:
     path = _path(model)
-    if fault := model_files.fault_of(path, model.sha256):
+    if fault := model_files.fault_of(path, model.sha256, model.bytes):
         st.error(plain(fault))
     elif model.bytes > MOST_BYTES:
         st.text(f"{size(model.bytes)} are too much for a browser by way of this page. On this machine:")
@@ -130,7 +130,7 @@ def _download(model: queries.Model) -> None:
     else:
         st.download_button(
             f"Download, {plain(size(model.bytes))}",
-            model_files.content(path, model.sha256),
+            model_files.content(path, model.sha256, model.bytes),
             file_name=f"{config().rounds.lineage}-{model.epoch}-{model.round}.safetensors",
             mime="application/octet-stream",
             key="download model",
@@ -217,7 +217,7 @@ def _compare_plans(db: sqlite3.Connection, first: queries.Model, second: queries
 
 def _compare_tensors(first: queries.Model, second: queries.Model) -> None:
     try:
-        found = model_files.differences((_path(first), first.sha256), (_path(second), second.sha256))
+        found = model_files.differences(*((_path(one), one.sha256, one.bytes) for one in (first, second)))
     except DataError as error:
         st.error(plain(str(error)))
         return

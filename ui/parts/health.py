@@ -8,11 +8,12 @@ from typing import Literal
 
 import streamlit as st
 
+from floe.trouble import Trouble
 from ui.parts.browser import zone_name
 from ui.parts.text import ago, duration, plain
 from ui.queries.pulse import Pulse, pulse
 from ui.queries.standing import Standing
-from ui.reading import Reading, Trouble, read
+from ui.reading import Reading, read
 from ui.serving import config
 
 SILENT_S = 60.0  # an aggregator writes how it stands every 10 s, and what the broker says of itself

@@ -6,10 +6,14 @@ Streamlit sends what has changed only, so nothing flickers, and scroll and selec
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
+from floe.service import log
+from ui.parts.text import plain
 from ui.reading import read
 from ui.serving import config
 
@@ -29,6 +33,26 @@ def live(draw: Draw, every_s: float | None = EVERY_S) -> None:
 
 def once(draw: Draw) -> None:
     """Draw from the log, with rows by name; what is wrong with the log the page's head says (`ui.parts.health`)."""
-    found = read(config(), draw)
-    if found.trouble is not None:
-        st.caption(f"Nothing to show: {found.trouble.text}.")
+    with guarded():
+        found = read(config(), draw)
+        if found.trouble is not None:
+            st.caption(plain(f"Nothing to show: {found.trouble.text}."))
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """The last resort: what nobody foresaw is said in the place of this part, and once to stderr; the others stay."""
+    try:
+        yield
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error}"[:300]
+        told = f"a part of the page cannot be shown ({what}; {place.name}, line {place.lineno})"
+        if told not in _told:
+            _told.add(told)
+            log(f"{told}; a defect of Floe's: please report it, with what `floe diag` writes")
+        st.error(f"{DEFECT}: {plain(what)}")
+
+
+DEFECT = "This part cannot be shown, by a defect of Floe's"
+_told: set[str] = set()

@@ -14,6 +14,7 @@ from floe.plan import Plan
 from floe.settings import bare, describe
 from ui.parts.asked import ask
 from ui.parts.text import plain
+from ui.queries.rows import decoded
 from ui.queries.standing import standing
 from ui.serving import config
 
@@ -35,7 +36,7 @@ def changes(plan: Plan, given: dict[str, str]) -> dict[str, str]:
 def draw(db: sqlite3.Connection, *, may_steer: bool) -> None:
     """The form, filled with the plan in force: what a round opens with from now on."""
     now = standing(db, config().rounds.lineage)
-    plan = msgspec.json.decode(now.plan, type=Plan) if now else config().plan
+    plan = decoded(now.plan, Plan, "standing.plan") if now else config().plan
     # What is typed belongs to the plan that it was typed over: another plan is another form.
     form = f"plan {msgspec.json.encode(plan).hex()}"
     with st.form(form, border=False):

@@ -17,13 +17,23 @@ def plain(text: str) -> str:
 
 
 def moment(text: str | None, zone: tzinfo) -> str:
-    """A time of the log, in a zone, to the second: 2026-11-22 10:03:04"""
-    return NOTHING if not text else _time(text).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+    """A time of the log, in a zone, to the second: 2026-11-22 10:03:04. What is none is shown as it is: ?garbage"""
+    if not text:
+        return NOTHING
+    try:
+        return _time(text).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError):
+        return f"?{text}"
 
 
 def ago(text: str | None, now: datetime) -> str:
-    """How long a time of the log is ago: 3 min ago"""
-    return NOTHING if not text else f"{duration((now - _time(text)).total_seconds())} ago"
+    """How long a time of the log is ago: 3 min ago. What is no time is shown as it is: ?garbage"""
+    if not text:
+        return NOTHING
+    try:
+        return f"{duration((now - _time(text)).total_seconds())} ago"
+    except (ValueError, OverflowError):
+        return f"?{text}"
 
 
 def duration(seconds: float | None) -> str:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice, takewhile
 from typing import Literal
 
+from ui.queries.rows import Time, made
+
 WINDOW = 200_000  # rows of each table that one search looks through
 JOURNAL_KIND = "journal"
 
@@ -84,8 +86,8 @@ class Entry:
     """
 
     id: int
-    time: str
-    said_at: str
+    time: Time
+    said_at: Time
     level: str
     kind: str
     device: str
@@ -236,4 +238,4 @@ def _side(
 
 
 def _rows(db: sqlite3.Connection, sql: str, asked: dict[str, str | int]) -> list[Entry]:
-    return [Entry(*row) for row in db.execute(sql, asked)]
+    return [made(Entry, row) for row in db.execute(sql, asked)]

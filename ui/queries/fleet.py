@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from typing import Literal
+
+from ui.queries.rows import Time, decoded, made
 
 DEVICES = """
 SELECT d.device, d.state, d.first_seen, d.last_seen, d.software, d.task, d.round, d.rounds, d.bytes, d.threshold,
@@ -59,8 +60,8 @@ class Device:
 
     device: str
     state: str
-    first_seen: str
-    last_seen: str
+    first_seen: Time
+    last_seen: Time
     software: str
     task: str | None
     round: int | None
@@ -69,7 +70,7 @@ class Device:
     threshold: float | None
     accuracy: float | None
     samples: int | None
-    vitals_at: str | None
+    vitals_at: Time | None
     cpu_percent: float | None
     memory_percent: float | None
     disk_percent: float | None
@@ -110,13 +111,13 @@ class LastRound:
 
 def devices(db: sqlite3.Connection) -> tuple[Device, ...]:
     """All devices of the log, by name."""
-    return tuple(Device(*row) for row in db.execute(DEVICES))
+    return tuple(made(Device, row) for row in db.execute(DEVICES))
 
 
 def device(db: sqlite3.Connection, name: str) -> Device | None:
     """One device; None if the log has none of that name."""
     row = db.execute(DEVICE, {"device": name}).fetchone()
-    return Device(*row) if row else None
+    return made(Device, row) if row else None
 
 
 def last_round(db: sqlite3.Connection, lineage: str, device: str | None = None) -> LastRound | None:
@@ -135,7 +136,8 @@ def last_round(db: sqlite3.Connection, lineage: str, device: str | None = None) 
         now = ending(round, *rest)
         if name not in found or found[name].how != "took part":
             found[name] = now
-    return LastRound(epoch, round, closed_at, frozenset(json.loads(expected)), found)
+    asked = decoded(expected, list[str], "rounds.expected")
+    return LastRound(epoch, round, closed_at, frozenset(asked), found)
 
 
 def ending(round: int, outcome: str, reason: str, detail: str, merged: int | None) -> Ended:

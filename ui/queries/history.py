@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from ui.queries.fleet import Ended, ending
+from ui.queries.fleet import Ended, Ending, ending
+from ui.queries.rows import Time, Unix, made
 
 UPDATES = """
 SELECT epoch, round, task, outcome, reason, detail, merged, weight, samples, base_loss, loss, base_accuracy, accuracy,
@@ -48,7 +49,7 @@ class Part:
     round: int
     task: str
     ended: Ended
-    time: str | None
+    time: Time | None
     weight: float | None = None
     samples: int | None = None
     loss_before: float | None = None
@@ -76,11 +77,11 @@ class Papers:
     suite: str | None
     hash: str | None
     rotate: bool
-    changed_at: str | None
+    changed_at: Time | None
     request: str | None
-    requested_at: int | None
+    requested_at: Unix | None
     issuer: str | None
-    renew_at: int | None
+    renew_at: Unix | None
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class Refusal:
 
     reason: str
     count: int
-    first: str
-    last: str
+    first: Time
+    last: Time
 
 
 def parts(db: sqlite3.Connection, lineage: str, device: str, *, updates: int = 1000, rounds: int = 200) -> list[Part]:
@@ -101,7 +102,8 @@ def parts(db: sqlite3.Connection, lineage: str, device: str, *, updates: int = 1
     asked = {"lineage": lineage, "quoted": json.dumps(device), "limit": rounds}
     for epoch, round, closed_at, was_asked in db.execute(ASKED, asked):
         if (epoch, round) not in trained and (epoch, round) > oldest:
-            found.append(Part(epoch, round, "train", Ended("no answer" if was_asked else "not asked"), closed_at))
+            ended: Ending = "no answer" if was_asked else "not asked"
+            found.append(made(Part, (epoch, round, "train", {"how": ended}, closed_at)))
     return sorted(found, key=lambda part: (part.epoch, part.round, part.time or ""), reverse=True)
 
 
@@ -118,16 +120,18 @@ def papers(db: sqlite3.Connection, device: str) -> Papers:
     key = signing or (db.execute(KEY, name).fetchone() or ("",))[0]
     request, requested_at = db.execute(REQUEST, name).fetchone() or (None, None)
     issuer, renew_at = db.execute(CERTIFICATE, name).fetchone() or (None, None)
-    return Papers(
-        key, state, version, suite, hash, bool(rotate), changed_at, request, requested_at, issuer or None, renew_at
+    return made(
+        Papers,
+        (key, state, version, suite, hash, bool(rotate), changed_at, request, requested_at, issuer or None, renew_at),
     )
 
 
 def refusals(db: sqlite3.Connection, device: str) -> tuple[Refusal, ...]:
     """What of a device was refused, the newest first."""
-    return tuple(Refusal(*row) for row in db.execute(REFUSALS, {"device": device}))
+    return tuple(made(Refusal, row) for row in db.execute(REFUSALS, {"device": device}))
 
 
 def _part(row: sqlite3.Row) -> Part:
     epoch, round, task, outcome, reason, detail, merged, weight, *rest, time = row
-    return Part(epoch, round, task, ending(round, outcome, reason, detail, merged), time, weight, *rest)
+    ended = ending(round, outcome, reason, detail, merged)
+    return made(Part, (epoch, round, task, asdict(ended), time, weight, *rest))

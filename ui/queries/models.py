@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
 from floe.sqlite import Database
 from floe.store import present_model
+from ui.queries.rows import Time, decoded, made
 
 MODELS = """
 SELECT epoch, round, sha256, file, bytes, devices, samples, loss, accuracy, roc_auc, test_samples, created_at
@@ -44,7 +44,7 @@ class Model:
     accuracy: float | None
     roc_auc: float | None
     test_samples: int | None
-    created_at: str
+    created_at: Time
 
     @property
     def task(self) -> str:
@@ -81,12 +81,12 @@ class Contributor:
     base_accuracy: float | None
     bytes: int
     seconds: float | None
-    time: str
+    time: Time
 
 
 def registry(db: sqlite3.Connection, lineage: str) -> Registry:
     """The global models of a lineage, and which is the present one."""
-    found = tuple(Model(*row) for row in db.execute(MODELS, {"lineage": lineage}))
+    found = tuple(made(Model, row) for row in db.execute(MODELS, {"lineage": lineage}))
     if not found:
         return Registry((), None, False)
     row = present_model(Database(db), lineage, found[0].epoch)
@@ -97,11 +97,11 @@ def registry(db: sqlite3.Connection, lineage: str) -> Registry:
 def contributors(db: sqlite3.Connection, lineage: str, model: Model) -> tuple[Contributor, ...]:
     """Whose updates are in a model, in the order of their arrival."""
     phase = {"lineage": lineage, "epoch": model.epoch, "round": model.round, "task": model.task}
-    return tuple(Contributor(*row) for row in db.execute(CONTRIBUTORS, phase))
+    return tuple(made(Contributor, row) for row in db.execute(CONTRIBUTORS, phase))
 
 
 def plan(db: sqlite3.Connection, lineage: str, model: Model) -> dict[str, Any]:
     """The training plan of the round that made a model; empty for one that no round of this log made."""
     phase = {"lineage": lineage, "epoch": model.epoch, "round": model.round, "task": model.task}
     row = db.execute(PLAN, phase).fetchone()
-    return dict(json.loads(row[0])) if row else {}
+    return decoded(row[0], dict[str, Any], "rounds.plan") if row else {}

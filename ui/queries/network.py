@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ui.queries.rows import Time, made
 from ui.queries.vitals import Figure
 
 HEARD = """
@@ -26,8 +27,8 @@ class Heard:
 
     device: str
     state: str
-    last_seen: str
-    told: str | None
+    last_seen: Time
+    told: Time | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Operator:
     """Somebody who steers; `last_seen`: the newest command, UTC as in the log."""
 
     operator: str
-    last_seen: str
+    last_seen: Time
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ class BrokerFigures:
 
 def devices(db: sqlite3.Connection) -> tuple[Heard, ...]:
     """All devices of the log, by name."""
-    return tuple(Heard(*row) for row in db.execute(HEARD))
+    return tuple(made(Heard, row) for row in db.execute(HEARD))
 
 
 def operators(db: sqlite3.Connection) -> tuple[Operator, ...]:
     """All operators that ever steered, by name."""
-    return tuple(Operator(*row) for row in db.execute(OPERATORS))
+    return tuple(made(Operator, row) for row in db.execute(OPERATORS))
 
 
 def broker_figures(figures: Iterable[Figure]) -> BrokerFigures:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from ui.queries.rows import made
+
 # A round is all its phases. All of `rounds` that is asked for stands in the index `rounds_figures`, in this order: a
 # row itself holds the names of all devices.
 ROUNDS = """
@@ -45,4 +47,4 @@ class Trained:
 
 def trained(db: sqlite3.Connection, lineage: str) -> tuple[Trained, ...]:
     """The rounds of the newest epoch of a lineage, in order, as far as their training has closed."""
-    return tuple(Trained(*row) for row in db.execute(ROUNDS, {"lineage": lineage}))
+    return tuple(made(Trained, row) for row in db.execute(ROUNDS, {"lineage": lineage}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from ui.queries.rows import Time, made
 from ui.queries.standing import HERE, Standing, standing, states
 
 EPOCHS = "SELECT count(*) AS epochs FROM federations WHERE lineage = :lineage"
@@ -20,7 +21,7 @@ class Pulse:
 
     begun: bool
     standing: Standing | None
-    broker_heard: str | None
+    broker_heard: Time | None
     known: int
     here: int
 
@@ -31,4 +32,4 @@ def pulse(db: sqlite3.Connection, lineage: str) -> Pulse:
     heard = db.execute(BROKER).fetchone()["heard"]
     there = states(db)
     here = sum(count for state, count in there.items() if state in HERE)
-    return Pulse(begun, standing(db, lineage), heard, sum(there.values()), here)
+    return made(Pulse, (begun, standing(db, lineage), heard, sum(there.values()), here))

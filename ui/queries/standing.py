@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from typing import Literal
+
+from ui.queries.rows import Time, decoded, made
 
 STANDING = "SELECT * FROM standing WHERE lineage = :lineage"
 
@@ -48,9 +49,9 @@ class Standing:
     needed: int
     quorum: int
     plan: str
-    deadline_at: str | None
-    changed_at: str
-    seen_at: str
+    deadline_at: Time | None
+    changed_at: Time
+    seen_at: Time
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Round:
     task: str
     state: str
     expected: tuple[str, ...]
-    opened_at: str
-    closed_at: str | None
+    opened_at: Time
+    closed_at: Time | None
     seconds: float | None
 
     def is_of(self, standing: Standing) -> bool:
@@ -80,7 +81,7 @@ class Upload:
     task: str
     received: int
     chunks: int
-    since: str
+    since: Time
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,19 @@ class Now:
 def standing(db: sqlite3.Connection, lineage: str) -> Standing | None:
     """The aggregator's own word on where the rounds of a lineage stand; None: it has said none yet."""
     row = db.execute(STANDING, {"lineage": lineage}).fetchone()
-    return Standing(**{name: row[name] for name in Standing.__dataclass_fields__}) if row else None
+    return made(Standing, (row[name] for name in Standing.__dataclass_fields__)) if row else None
 
 
 def states(db: sqlite3.Connection) -> dict[str, int]:
     """How many devices of the log are in each state."""
-    return dict(db.execute(STATES).fetchall())
+    return {str(state): count for state, count in db.execute(STATES)}
 
 
 def now(db: sqlite3.Connection, lineage: str, moment: str) -> Now:
     """Where the rounds of a lineage stand. `moment`: the time now, as `floe.store.now` writes it."""
     stands = standing(db, lineage)
     open_ = _round(db, lineage)
-    uploads = tuple(Upload(*found) for found in db.execute(UPLOADS))
+    uploads = tuple(made(Upload, found) for found in db.execute(UPLOADS))
     over = stands is not None and open_ is not None and open_.is_of(stands) and _is_over(stands, moment)
     doing = _doing(db, lineage, open_, uploads, over) if open_ else {}
     return Now(stands, open_, uploads, doing, states(db))
@@ -152,8 +153,8 @@ def _round(db: sqlite3.Connection, lineage: str) -> Round | None:
     row = db.execute(NEWEST_ROUND, {"lineage": lineage}).fetchone()
     if row is None:
         return None
-    fields = {name: row[name] for name in Round.__dataclass_fields__}
-    return Round(**{**fields, "expected": tuple(sorted(json.loads(row["expected"])))})
+    expected = sorted(decoded(row["expected"], list[str], "rounds.expected"))
+    return made(Round, (expected if name == "expected" else row[name] for name in Round.__dataclass_fields__))
 
 
 def _is_over(standing: Standing, moment: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from ui.queries.rows import Time, made
+
 HISTORY = """
 SELECT member, time, cpu_percent, memory_percent, process_bytes, disk_percent, disk_free_bytes, sent_bytes_s,
     received_bytes_s, temperature_c, uptime_s, retries, model_sha256
@@ -24,7 +26,7 @@ class Vitals:
     """
 
     member: str
-    time: str
+    time: Time
     cpu_percent: float | None
     memory_percent: float | None
     process_bytes: int | None
@@ -44,13 +46,13 @@ class Figure:
 
     topic: str
     value: str
-    time: str
+    time: Time
 
 
 def history(db: sqlite3.Connection, member: str, limit: int = 200) -> tuple[Vitals, ...]:
     """The vitals of one member, oldest first: the newest `limit` of them (200 are kept, or some more)."""
     rows = db.execute(HISTORY, {"member": member, "limit": limit}).fetchall()
-    return tuple(Vitals(*row) for row in reversed(rows))
+    return tuple(made(Vitals, row) for row in reversed(rows))
 
 
 def aggregator(db: sqlite3.Connection, lineage: str) -> Vitals | None:
@@ -60,4 +62,4 @@ def aggregator(db: sqlite3.Connection, lineage: str) -> Vitals | None:
 
 def broker(db: sqlite3.Connection) -> tuple[Figure, ...]:
     """What the broker says of itself, by topic."""
-    return tuple(Figure(*row) for row in db.execute(BROKER))
+    return tuple(made(Figure, row) for row in db.execute(BROKER))

@@ -20,6 +20,7 @@ from floe.errors import ConfigError, StoreError
 from floe.files import storing
 from floe.identity import load_identity
 from floe.store import FILE
+from ui import diag_parts
 from ui.diag import write
 
 HASH = "$7$1001$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA=="
@@ -173,3 +174,27 @@ def test_a_part_that_fails_leaves_the_others(folder: Path, monkeypatch: pytest.M
     run("diag", "--out", "d.tar.gz")
     assert part(folder / "d.tar.gz", "machine.json") == {"failed": "ZeroDivisionError: division by zero"}
     assert part(folder / "d.tar.gz", "database.json")["rows"]["events"] == 2
+
+
+@pytest.mark.parametrize("toml", ["[mqtt", f"[mqtt]\npassword = ['{PASSWORD}']\n", "[nosuch]\n"])
+def test_with_a_wrong_configuration_it_has_what_can_be_told_without(folder: Path, toml: str) -> None:
+    (folder / "floe.toml").write_text(toml)
+    done = CliRunner().invoke(floe, ["diag", "--out", "d.tar.gz"], standalone_mode=False)
+    assert isinstance(done.exception, ConfigError)
+    assert "floe.toml" in str(done.exception)
+    found = members(folder / "d.tar.gz")
+    assert set(found) == {"README.txt", "configuration.txt", "versions.json", "machine.json"}
+    assert not [name for name, text in found.items() for secret in secrets_of(folder) if secret in text]
+
+
+def test_the_check_of_a_large_log_is_left_out_and_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diag_parts, "MOST_CHECKED", 1)
+    run("diag", "--out", "d.tar.gz")
+    assert "run `floe check --json`" in part(folder / "d.tar.gz", "check.json")["left_out"]
+
+
+def test_a_place_that_cannot_be_looked_into_is_refused_by_its_name(folder: Path) -> None:
+    place = f"{'x' * 300}/d.tar.gz"
+    done = CliRunner().invoke(floe, ["diag", "--out", place], standalone_mode=False)
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith(f"--out {place}: {'x' * 300}: File name too long")

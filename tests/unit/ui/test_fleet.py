@@ -92,7 +92,8 @@ def test_a_device_has_the_figures_of_its_newest_update_and_report(log: Log) -> N
     update(log, "a", 1, accuracy=0.25)
     (trained,) = log.db.execute("SELECT id FROM updates").fetchone()
     log.db.execute(
-        "INSERT INTO vitals (id, member, time, cpu_percent, retries, model_sha256) VALUES (7, 'a', 't', 12.5, 3, ?)",
+        "INSERT INTO vitals (id, member, time, cpu_percent, retries, model_sha256) "
+        "VALUES (7, 'a', '2026-11-21T23:46:07Z', 12.5, 3, ?)",
         ["0" * 64],
     )
     log.db.execute("UPDATE devices SET trained = ?, vitals = 7, rounds = 4 WHERE device = 'a'", [trained])

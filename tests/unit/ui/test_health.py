@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from floe.trouble import MISSING, Trouble
 from ui.parts.health import Health, Tone, countdown, health
 from ui.queries.pulse import Pulse
 from ui.queries.standing import Standing
-from ui.reading import MISSING, Reading, Trouble
+from ui.reading import Reading
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

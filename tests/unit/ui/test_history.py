@@ -11,6 +11,8 @@ from aggregator.log import Log
 from ui.queries import history
 from ui.queries.history import Papers, Refusal
 
+FIRST, LAST = "2026-11-21T23:46:07.123Z", "2026-11-22T00:00:00.000Z"
+
 
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
@@ -60,14 +62,15 @@ def test_a_name_within_another_name_was_not_asked(log: Log) -> None:
 
 def test_what_is_known_of_a_device_is_its_card_s_where_it_has_one(log: Log) -> None:
     assert history.papers(log.db.conn, "a") == Papers("key of a", *(None,) * 4, False, *(None,) * 5)
-    log.db.execute("INSERT INTO roster VALUES ('a', 'revoked', 3, 'signing', 'suite', 'hash', '{}', 1, 'then')")
+    log.db.execute("INSERT INTO roster VALUES ('a', 'revoked', 3, 'signing', 'suite', 'hash', '{}', 1, ?)", [LAST])
     log.db.execute("INSERT INTO requests VALUES ('a', 'n', '{}', 'c', '', 'pending', 123)")
     log.db.execute("INSERT INTO certificates VALUES ('a', 't', 'pem', 'issuer', 456)")
     assert history.papers(log.db.conn, "a") == Papers(
-        "signing", "revoked", 3, "suite", "hash", True, "then", "pending", 123, "issuer", 456
+        "signing", "revoked", 3, "suite", "hash", True, LAST, "pending", 123, "issuer", 456
     )
 
 
 def test_refusals_are_those_of_the_device(log: Log) -> None:
-    log.db.execute("INSERT INTO refusals VALUES ('a', 'signature', 4, 'x', 'y'), ('ab', 'closed', 1, 'x', 'y')")
-    assert history.refusals(log.db.conn, "a") == (Refusal("signature", 4, "x", "y"),)
+    rows = [("a", "signature", 4, FIRST, LAST), ("ab", "closed", 1, FIRST, LAST)]
+    log.db.conn.executemany("INSERT INTO refusals VALUES (?, ?, ?, ?, ?)", rows)
+    assert history.refusals(log.db.conn, "a") == (Refusal("signature", 4, FIRST, LAST),)

@@ -16,8 +16,9 @@ from floe.migrations import known
 from floe.service import only_one
 from floe.settings import Config, Rounds
 from floe.store import FILE
+from floe.trouble import Trouble
 from ui import reading
-from ui.reading import Trouble, read
+from ui.reading import read
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,9 +94,9 @@ def test_who_gave_to_a_model_is_told_late_ones_too(log: Log) -> None:
     assert train(1).task == first.task
 
 
-def written(path: Path, **arrays: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> tuple[Path, str]:
+def written(path: Path, **arrays: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> tuple[Path, str, int]:
     weights.write(path, arrays)
-    return path, hash_of(path)
+    return path, hash_of(path), path.stat().st_size
 
 
 def test_the_difference_of_two_models_is_that_of_their_numbers_across_pieces(
@@ -122,11 +124,26 @@ def test_a_difference_from_nothing_but_zeros_has_no_share(tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_not_what_the_log_says_is_not_given(tmp_path: Path) -> None:
-    path, sha256 = written(tmp_path / "1", a=np.ones(2, "f4"))
-    assert model_files.content(path, sha256) == path.read_bytes()
+    path, sha256, size = written(tmp_path / "1", a=np.ones(2, "f4"))
+    assert model_files.content(path, sha256, size) == path.read_bytes()
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(DataError, match="damaged"):
-        model_files.content(path, sha256)
+        model_files.content(path, sha256, size)
     path.unlink()
     with pytest.raises(DataError, match="No such file"):
-        model_files.differences((path, sha256), (path, sha256))
+        model_files.differences((path, sha256, size), (path, sha256, size))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
+def test_what_is_no_file_is_not_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "model")
+    with pytest.raises(DataError, match="model: it is no file"):
+        model_files.content(tmp_path / "model", "0" * 64, 8)
+
+
+def test_a_file_that_is_larger_than_the_log_says_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("floe.files.hash_of", lambda path: pytest.fail(f"{path} was read"))
+    with (tmp_path / "model").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=f"it has {1 << 40} bytes, the log has 8"):
+        model_files.content(tmp_path / "model", "0" * 64, 8)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from floe.commands import commented, init
-from floe.config import load, variable
+from floe.config import load, value_of, variable
 from floe.errors import ConfigError
 from floe.settings import ALIASES, SECTIONS, Config, describe
 
@@ -212,3 +212,11 @@ def test_the_commented_file_with_its_comments_removed_is_the_default(toml: Path)
     assert {*tomllib.loads(text)} == {*SECTIONS, *ALIASES}
     toml.write_text(text)
     assert load(environ={}) == Config(folder=toml.parent, file=toml)
+
+
+def test_a_long_value_is_not_repeated_whole() -> None:
+    with pytest.raises(ConfigError) as error:
+        value_of("plan", "hidden", ",".join(["0"] * 5000), "[plan] hidden")
+    assert "[plan] hidden = '0,0," in str(error.value)
+    assert "...: allowed is" in str(error.value)
+    assert len(str(error.value)) < 400

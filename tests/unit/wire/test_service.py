@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
 from pathlib import Path
 
 import pytest
 
 from floe.errors import StoreError
-from floe.service import log, only_one, overhearing
+from floe.service import is_running, log, only_one, overhearing
 
 
 def _told(state: Path) -> str:
@@ -49,3 +51,12 @@ def test_what_is_logged_is_overheard_as_it_is_printed_and_only_during_the_block(
     log("after")
     assert heard == ["a \\x1b[2J line"]
     assert [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()] == ["a \\x1b[2J line", "after"]
+
+
+def test_who_only_looks_at_the_lock_does_not_keep_a_process_from_its_start(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    with (tmp_path / "lock").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.1, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with only_one(tmp_path, "aggregator"):
+            assert is_running(tmp_path)
