@@ -19,6 +19,7 @@ from ui.door import Door
 
 SCRIPT = Path(__file__).parent / "entry" / "app.py"
 STOP_S = 1  # for browsers to hear that we go
+MAX_SAID_BYTES = 2**20  # by a browser in one message: what is typed and clicked
 # Nothing of Streamlit's own that talks to the outside, watches files, takes files, or shows its insides to a reader.
 OPTIONS = {
     "browser.gatherUsageStats": False,
@@ -59,7 +60,7 @@ def how(app: Any) -> uvicorn.Config:
     """How an ASGI app is served. Where a request comes from is what the connection says, and no header (`ui.login`)."""
     return uvicorn.Config(
         app, access_log=False, log_config=None, log_level="critical", lifespan="on", ws="websockets-sansio",
-        ws_max_size=options.get_option("server.maxMessageSize") * 2**20, ws_per_message_deflate=False,
+        ws_max_size=MAX_SAID_BYTES, ws_per_message_deflate=False,
         timeout_graceful_shutdown=STOP_S, proxy_headers=False,
     )  # fmt: skip
 

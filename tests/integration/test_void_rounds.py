@@ -29,7 +29,7 @@ def test_a_first_phase_that_all_refused_begins_again_with_the_plan_that_was_mend
     mended(federation, aggregator)
     federation.finish()
     assert "not-configured" in federation.until(VOID)["text"]
-    closed = federation.query("SELECT task FROM rounds WHERE state = 'closed' AND epoch = 2")
+    closed = federation.query("SELECT task FROM rounds WHERE state = 'closed' AND epoch = 2 ORDER BY rowid")
     assert [row["task"] for row in closed] == ["sums", "init", "train", "train", "evaluate"]
 
 
