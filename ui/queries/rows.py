@@ -18,10 +18,8 @@ T = TypeVar("T")
 _DAYS = r"(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])"
 _LEAP_DAY = r"(19(72|76|80|84|88|92|96)|20([02468][048]|[13579][26]))-02-29"
 _HOUR = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
-# A time of the log: UTC, ISO 8601, in the years 1970 to 2999, so that it is one in every zone.
-Time = Annotated[
-    str, msgspec.Meta(pattern=rf"\A((19[7-9]|2[0-9][0-9])[0-9]-({_DAYS})|{_LEAP_DAY})T{_HOUR}(Z|\+00:00)\Z")
-]
+# A time of the log: UTC, ISO 8601, in the years 1000 to 2999, so that it is one in every zone.
+Time = Annotated[str, msgspec.Meta(pattern=rf"\A([12][0-9][0-9][0-9]-({_DAYS})|{_LEAP_DAY})T{_HOUR}(Z|\+00:00)\Z")]
 # Seconds since 1970 of such a time.
 Unix = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 

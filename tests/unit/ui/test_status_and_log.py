@@ -94,7 +94,7 @@ def test_status_tells_a_handful_of_the_brokers_figures_in_words(filled: Log, tmp
         "version": "mosquitto version 2.0.18", "load/messages/received/1min": "1394.4", "heap/current": "9",
         "load/messages/sent/1min": "nan", "publish/messages/dropped": "0",
     }.items():  # fmt: skip
-        filled.db.execute(f"INSERT INTO broker VALUES ('$SYS/broker/{topic}', ?, '')", [value])
+        filled.db.execute(f"INSERT INTO broker VALUES ('$SYS/broker/{topic}', ?, ?)", [value, now()])
     told = "mosquitto version 2.0.18, 31 clients connected, 1,394 messages in per min, 0 dropped"
     assert f"\nbroker   {told}\n" in printed(tmp_path, "status")
 
