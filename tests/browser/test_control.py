@@ -150,6 +150,8 @@ def test_a_device_whose_number_agrees_is_let_in_and_one_that_is_revoked_by_its_n
     expect(alert(tab, re.compile("b approved, version"))).to_be_visible(timeout=ANSWER_MS)
     enrolled.until(BELONGS, "b", "approved")
 
+    # The list is asked for anew, and with it comes another form.
+    expect(tab.main.get_by_text("b asks to be let in, since")).not_to_be_visible(timeout=ANSWER_MS)
     name = tab.main.get_by_role("textbox", name="To revoke it, type its name")
     expect(name).to_be_visible(timeout=ANSWER_MS)
     name.fill("b")
