@@ -28,6 +28,7 @@ from floe.service import is_running
 from floe.settings import Config
 from floe.signing import verify
 from floe.store import CSV, FILE, read_log
+from floe.trouble import LOCKED, is_locked
 
 
 def check(config: Config, name: str, found: Findings) -> None:
@@ -96,6 +97,9 @@ def _check_database(config: Config, path: Path, lineage: str, found: Findings, c
                             found.damage(csv, "not what the table updates says", way_out)
                 return snapshot
         except (sqlite3.Error, json.JSONDecodeError) as error:
+            if is_locked(error):
+                found.damage(path, LOCKED.text, LOCKED.way_out)
+                return None
             found.damage(path, f"cannot be read as Floe's log ({error})", unreadable)
     return None
 

@@ -34,6 +34,7 @@ class Trouble:
 
 
 MISSING = Trouble("missing", "there is no log yet", "`floe aggregator` writes it; [paths] log names its folder")
+LOCKED = Trouble("locked", "another program holds the log for itself alone", "close it there, and look again")
 _RESTORE = "stop the aggregator and restore a backup, or move the log away to begin a new one; `floe check` says more"
 _NOT_OURS = Trouble("damaged", "this is a database, but not Floe's log", _RESTORE)
 
@@ -73,14 +74,23 @@ def trouble_of_version(db: sqlite3.Connection) -> Trouble | None:
 
 def trouble_of_error(error: sqlite3.Error) -> Trouble:
     """An error of SQLite (https://www.sqlite.org/rescode.html) in words. Raises one that is not about the file."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Trouble("locked", "another program holds the log for itself alone", "close it there, and look again")
+    code = _code_of(error)
+    if is_locked(error):
+        return LOCKED
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Trouble("damaged", f"the log is damaged ({error})", _RESTORE)
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
         return _unreadable(str(error))
     raise error
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether it says that somebody else holds the log, which is no fault of the file's."""
+    return _code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _code_of(error: Exception) -> int:
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
 
 def _unreadable(why: str) -> Trouble:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 0}
 def serve(listening: socket.socket, hosts: Sequence[str], tell: Callable[[], None]) -> int:
     """The exit code, once a signal has come. `hosts` as for `Door`; `tell` is called when the page can be asked for."""
     _configure(listening.getsockname())
+    importlib.import_module("ui.frame")  # what every page needs: or else the first visitor waits for it
     app = App(SCRIPT, middleware=[Middleware(Door, hosts=hosts)])
     server = _Server(how(app), tell)
     asyncio.run(server.serve(sockets=[listening]))

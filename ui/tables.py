@@ -82,9 +82,6 @@ class Page:
     looked: int = 0
 
 
-ALL_ROWS = Search()
-
-
 def tables(db: sqlite3.Connection) -> tuple[Table, ...]:
     """All tables of the log, by name; but none WITHOUT ROWID, which Floe does not have."""
     return tuple(_table(db, name) for (name,) in db.execute(TABLES).fetchall())

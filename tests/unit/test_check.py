@@ -216,6 +216,16 @@ def test_beside_what_runs_no_false_alarm_is_given_and_it_is_said_what_is_left_ou
     assert not check()[0]
 
 
+def test_a_log_that_somebody_holds_is_told_as_held_and_not_as_broken(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "log/floe.sqlite", isolation_level=None)) as holder:
+        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+        holder.execute("BEGIN EXCLUSIVE")
+        well, text = check()
+    assert not well
+    assert "another program holds the log for itself alone; close it there, and look again" in text
+    assert "restore a backup" not in text
+
+
 def test_checking_keeps_nobody_from_starting(folder: Path) -> None:
     check()
     with only_one(folder / AGGREGATOR, "aggregator"):

@@ -17,7 +17,9 @@ from floe.settings import Config, Paths
 from ui import tables
 from ui.parts import csvfile
 from ui.serving import serve_for
-from ui.tables import ALL_ROWS, Search, Table
+from ui.tables import Search, Table
+
+ALL_ROWS = Search()
 
 
 @pytest.fixture(scope="module")
