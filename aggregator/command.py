@@ -14,14 +14,14 @@ from aggregator.server import Aggregator
 from aggregator.succession import keys_by_roster
 from floe.anchor import load_anchor
 from floe.cli import config_options
-from floe.errors import ConfigError, KeyFileError, StoreError
+from floe.errors import KeyFileError, StoreError
 from floe.identity import load_identity
 from floe.keyring import WARNING, Ring, load_enrolled, load_keyring
-from floe.plan import Plan
 from floe.roster import Anchor
 from floe.service import Stop, only_one, stopping
 from floe.service import log as tell
-from floe.settings import Config, Rounds
+from floe.settings import Config
+from floe.soundness import check_sound
 
 
 @click.command()
@@ -47,7 +47,7 @@ def aggregator(config: Config) -> None:
 
     It goes on where it was when it starts again, and serves the last model when all rounds are closed.
     """
-    check_rounds(config.rounds, config.plan)
+    check_sound(config.plan, config.rounds)
     lineage = config.rounds.lineage
     state = config.path(config.paths.state) / f"aggregator-{lineage}"
     folder = config.path(config.paths.log)
@@ -78,29 +78,6 @@ def _run(config: Config, log: Log, anchor: Anchor | None, state: Path, stop: Sto
     enrolled = load_enrolled(config, state, keys.sealing, Ring())
     tell(f"{about}: enrolled devices, suite {enrolled.suite}, log {log.path}")
     return Aggregator(config, keys.identity, enrolled, log, state, anchor).run(stop)
-
-
-def check_rounds(rounds: Rounds, plan: Plan) -> None:
-    """What goes alone, but not together. Raises `ConfigError`."""
-    members = len(set(rounds.members))
-    for key, needed in (("devices", rounds.devices), ("quorum", rounds.quorum)):
-        if 0 < members < needed:
-            raise ConfigError(
-                f"[rounds] {key} = {needed}, but only the {members} of members may take part, so no round would ever "
-                f"open: lower {key}, or name more members (none: all may)"
-            )
-    if rounds.metric != "loss" and rounds.target > 1:
-        raise ConfigError(f"[rounds] target = {rounds.target:g}: {rounds.metric} goes from 0 to 1")
-    if rounds.mode == "asynchronous" and plan.report == "accuracy":
-        raise ConfigError(
-            '[rounds] mode = "asynchronous" mixes weights, [plan] report = "accuracy" sends none: set mode = "rounds", '
-            'or report = "weights"'
-        )
-    if rounds.mode == "asynchronous" and rounds.fraction < 1:
-        raise ConfigError(
-            f'[rounds] fraction = {rounds.fraction:g} with mode = "asynchronous": there every device sends when it is '
-            'ready, and none is selected; set fraction = 1, or mode = "rounds"'
-        )
 
 
 def _check_key(log: Log, state: Path, lineage: str) -> None:

@@ -241,3 +241,39 @@ UPDATE rounds AS r SET (local_loss, local_accuracy, local_roc_auc) = (
         AND u.outcome = 'accepted' AND u.loss IS NOT NULL AND u.test_samples > 0)
 WHERE state = 'closed' AND task = 'train'
 """
+
+
+@migrations()
+def m007_learning(db: Database) -> None:
+    """What is spent of privacy, of examples and of devices; clipping; thresholds and their histograms."""
+    for statement in _M007.split(";\n\n"):
+        db.execute(statement)
+
+
+# `updates.epsilon` and `delta`: an example's, as the device accounts for it, all its rounds so far. `rounds.epsilon`
+# and `delta`: a device's, all rounds so far; `clip_norm`: what updates were cut to; `threshold`: agreed in this phase.
+_M007 = """
+ALTER TABLE updates ADD COLUMN epsilon REAL;
+
+ALTER TABLE updates ADD COLUMN delta REAL;
+
+ALTER TABLE updates ADD COLUMN accountant TEXT;
+
+ALTER TABLE updates ADD COLUMN histogram TEXT;
+
+ALTER TABLE devices ADD COLUMN epsilon REAL;
+
+ALTER TABLE devices ADD COLUMN delta REAL;
+
+ALTER TABLE devices ADD COLUMN accountant TEXT;
+
+ALTER TABLE rounds ADD COLUMN epsilon REAL;
+
+ALTER TABLE rounds ADD COLUMN delta REAL;
+
+ALTER TABLE rounds ADD COLUMN accountant TEXT;
+
+ALTER TABLE rounds ADD COLUMN clip_norm REAL;
+
+ALTER TABLE rounds ADD COLUMN threshold REAL
+"""

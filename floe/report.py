@@ -24,12 +24,22 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roc_auc: Share | None = None
 
 
+class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """(epsilon, delta)-differential privacy of one example, as `accountant` composes it over all rounds so far."""
+
+    epsilon: Positive
+    delta: Share
+    accountant: Annotated[str, Meta(max_length=64)]
+
+
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One phase on one device.
 
     `samples` are the rows trained on (the weight of FedAvg, n_k in McMahan et al. 2017, Algorithm 1), `test_samples`
     the rows evaluated on. `before` is the model as it came, `after` the model after local training. `threshold` is
     the reconstruction error above which an example counts as an anomaly. `seconds` is the time of the work.
+    `histogram` counts the training rows by their reconstruction error, for a federated threshold. `privacy` is what
+    the device has spent of an example's privacy, this phase included.
     `failure` says why the device could not do its part; then everything else is empty.
     """
 
@@ -39,5 +49,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     after: Metrics | None = None
     train_loss: Real | None = None
     threshold: Positive | None = None
+    histogram: Annotated[tuple[Rows, ...], Meta(max_length=1024)] = ()
+    privacy: Privacy | None = None
     seconds: Positive = 0.0
     failure: Annotated[str, Meta(max_length=500)] = ""

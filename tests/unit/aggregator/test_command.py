@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from aggregator.command import aggregator, check_rounds
+from aggregator.command import aggregator
 from floe.errors import ConfigError
 from floe.plan import Plan
 from floe.settings import Rounds
+from floe.soundness import check_sound
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_what_does_not_go_together_is_refused_with_a_way_out(
     rounds: dict[str, Any], plan: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        check_rounds(Rounds(**rounds), Plan(**plan))
+        check_sound(Plan(**plan), Rounds(**rounds))
     assert says in str(refused.value)
 
 
@@ -37,7 +38,7 @@ def test_what_does_not_go_together_is_refused_with_a_way_out(
     [{}, {"devices": 50, "quorum": 40}, {"members": ("a", "b"), "quorum": 2}, {"mode": "asynchronous", "quorum": 2}],
 )
 def test_what_goes_together_is_taken(rounds: dict[str, Any]) -> None:
-    check_rounds(Rounds(**rounds), Plan())
+    check_sound(Plan(), Rounds(**rounds))
 
 
 def test_the_aggregator_checks_before_it_writes_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ HEADINGS: dict[str, type[msgspec.Struct]] = {
     "### Plan": plan.Plan,
     "### Schema": schema.Schema,
     "### Report": report.Report,
+    "### Privacy": report.Privacy,
     "### Metrics": report.Metrics,
     "### Telemetry": telemetry.Telemetry,
     "### Line": telemetry.Line,

@@ -1,0 +1,123 @@
+"""Whether a plan and the rounds it is for go together: what no single key's limits can say. Pure.
+
+Asked before any training: by `floe plan check`, at the start of an aggregator or a simulation, of a plan that an
+operator gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from floe.errors import ConfigError
+from floe.plan import Plan
+from floe.settings import Rounds
+
+
+def check_sound(plan: Plan, rounds: Rounds) -> None:
+    """Raises `ConfigError` with the first of `faults`."""
+    for fault in faults(plan, rounds):
+        raise ConfigError(fault)
+
+
+def faults(plan: Plan, rounds: Rounds) -> Iterator[str]:
+    """What does not go together, each in a sentence that names the keys and the way out."""
+    yield from _of_rounds(plan, rounds)
+    yield from _of_rule(plan, rounds)
+    yield from _of_personal(plan)
+    yield from _of_privacy(plan, rounds)
+
+
+def least_updates(plan: Plan) -> int:
+    """How many updates the plan's rule needs; with fewer, a round cannot close.
+
+    Krum: n >= 2 f + 3 (Blanchard et al. 2017, Proposition 4.2). Trimmed mean: n > 2 f (Yin et al. 2018, Definition 2).
+    """
+    least = {"krum": 2 * plan.byzantine + 3, "multi-krum": max(2 * plan.byzantine + 3, plan.keep)}
+    return least.get(plan.rule, 2 * plan.byzantine + 1 if plan.rule == "trimmed-mean" else 1)
+
+
+def _of_rule(plan: Plan, rounds: Rounds) -> Iterator[str]:
+    if plan.report == "accuracy" and plan.rule != "fedavg":
+        yield f'[plan] rule = "{plan.rule}" needs weights, and report = "accuracy" sends none: set report = "weights"'
+    if rounds.mode == "asynchronous" and plan.rule != "fedavg":
+        yield (
+            f'[plan] rule = "{plan.rule}" needs the updates of a round together, and [rounds] mode = "asynchronous" '
+            'merges each at once: set mode = "rounds", or rule = "fedavg"'
+        )
+    if plan.rule not in ("trimmed-mean", "krum", "multi-krum") and plan.byzantine:
+        yield f'[plan] byzantine = {plan.byzantine} is for trimmed-mean, krum and multi-krum; rule is "{plan.rule}"'
+    if plan.keep and plan.rule != "multi-krum":
+        yield f'[plan] keep = {plan.keep} is for rule = "multi-krum" alone'
+    needed, there = least_updates(plan), rounds.quorum or rounds.devices
+    key = "quorum" if rounds.quorum else "devices"
+    if there < needed:
+        yield (
+            f'[plan] rule = "{plan.rule}" with byzantine = {plan.byzantine} needs {needed} updates, and '
+            f"[rounds] {key} = {there}: raise {key}, or lower byzantine"
+        )
+    if rounds.fraction < 1 and rounds.quorum == 0 and rounds.fraction * rounds.devices < needed:
+        yield (
+            f'[plan] rule = "{plan.rule}" with byzantine = {plan.byzantine} needs {needed} updates, and '
+            f"[rounds] fraction = {rounds.fraction:g} of {rounds.devices} devices is fewer: raise fraction or devices"
+        )
+
+
+def _of_personal(plan: Plan) -> Iterator[str]:
+    if plan.schema == "own" and not plan.personal:
+        yield (
+            '[plan] schema = "own": devices whose features differ can share a model only if the layers that hang '
+            'on them stay at home: name them in personal, for example ["layers.0.*"]'
+        )
+    if plan.schema == "own" and plan.scaling == "standard":
+        yield '[plan] scaling = "standard" needs one schema; schema is "own": set scaling = "local" or "none"'
+    if plan.personal and plan.report == "accuracy":
+        yield '[plan] personal names layers that stay on a device; report = "accuracy" sends none at all: drop one'
+
+
+def _of_privacy(plan: Plan, rounds: Rounds) -> Iterator[str]:
+    if plan.privacy == "none":
+        if plan.noise_multiplier or plan.epsilon:
+            yield '[plan] noise_multiplier and epsilon count with privacy = "example" or "device"; it is "none"'
+        return
+    if not plan.noise_multiplier and not (plan.epsilon and plan.privacy_rounds):
+        yield (
+            f'[plan] privacy = "{plan.privacy}" without noise: give noise_multiplier, or epsilon and privacy_rounds, '
+            "the rounds that it shall last"
+        )
+    if plan.report == "accuracy":
+        yield f'[plan] privacy = "{plan.privacy}" protects weights; report = "accuracy" sends none: drop one'
+    if plan.scaling == "standard":
+        yield (
+            f'[plan] privacy = "{plan.privacy}" with scaling = "standard": the sums it is made from leave the devices '
+            'without noise; set scaling = "local" or "none"'
+        )
+    if plan.privacy == "device" and plan.rule != "fedavg":
+        yield f'[plan] privacy = "device" is an aggregation of its own: set rule = "fedavg", not "{plan.rule}"'
+    if plan.privacy == "device" and (rounds.mode == "asynchronous" or rounds.late == "merge"):
+        yield (
+            '[plan] privacy = "device" counts a device once in a round: set [rounds] mode = "rounds" and late = "drop"'
+        )
+    if plan.privacy == "example" and plan.clip_quantile:
+        yield '[plan] clip_quantile is for privacy = "device"; an example\'s gradient is cut to max_grad_norm'
+
+
+def _of_rounds(plan: Plan, rounds: Rounds) -> Iterator[str]:
+    members = len(set(rounds.members))
+    for key, needed in (("devices", rounds.devices), ("quorum", rounds.quorum)):
+        if 0 < members < needed:
+            yield (
+                f"[rounds] {key} = {needed}, but only the {members} of members may take part, so no round would ever "
+                f"open: lower {key}, or name more members (none: all may)"
+            )
+    if rounds.metric != "loss" and rounds.target > 1:
+        yield f"[rounds] target = {rounds.target:g}: {rounds.metric} goes from 0 to 1"
+    if rounds.mode == "asynchronous" and plan.report == "accuracy":
+        yield (
+            '[rounds] mode = "asynchronous" mixes weights, [plan] report = "accuracy" sends none: set mode = "rounds", '
+            'or report = "weights"'
+        )
+    if rounds.mode == "asynchronous" and rounds.fraction < 1:
+        yield (
+            f'[rounds] fraction = {rounds.fraction:g} with mode = "asynchronous": there every device sends when it is '
+            'ready, and none is selected; set fraction = 1, or mode = "rounds"'
+        )
