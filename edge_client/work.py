@@ -159,16 +159,9 @@ class Worker:
 
     def _trainer_for(self, plan: Plan) -> Trainer:
         if self._trainer is None or self._plan != plan:
-            self._trainer = self._new_trainer(plan)
+            self._trainer = trainer_for(self._config, self._features, plan)
             self._plan = plan
         return self._trainer
-
-    def _new_trainer(self, plan: Plan) -> Trainer:
-        if own := self._config.trainers.get(plan.model):
-            return own_trainer(plan.model, own, self._features, plan)
-        from edge_client import trainer
-
-        return trainer.Trainer(self._features, plan, self._config.models, self._config.device.threads)
 
     def _keep(self, arrays: Arrays, report: Report, order: Round) -> None:
         """Write the model for the device's user, and beside it what they need to know; nothing here reads it."""
@@ -185,6 +178,15 @@ class Worker:
             federation=self._config.federation.name, phase=order.phase, kind="update",
             sender=self._config.device.id, base=order.base.sha256 if order.base else "",
         )  # fmt: skip
+
+
+def trainer_for(config: Config, features: Features, plan: Plan) -> Trainer:
+    """What trains by a plan: the user's own, or Floe's. Raises `ConfigError`, `DataError`."""
+    if own := config.trainers.get(plan.model):
+        return own_trainer(plan.model, own, features, plan)
+    from edge_client import trainer
+
+    return trainer.Trainer(features, plan, config.models, config.device.threads)
 
 
 def _failure(text: str) -> Report:

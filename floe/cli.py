@@ -7,7 +7,7 @@ import math
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -34,7 +34,7 @@ COMMANDS = {
     "devices": ("floe.devices", "who belongs: list, approve, reject, revoke, rotate"),
     "ui": ("ui.command", "the page: watch and steer in a browser"),
     "round": ("floe.steer", "steer the rounds: start, stop, pause, resume, status"),
-    "plan": ("floe.replan", "the training plan of a running aggregator: show, set"),
+    "plan": ("floe.replan", "the training plan: check it; show or set that of a running aggregator"),
     "models": ("aggregator.models_command", "list, show and export global models, choose the present one"),
     "status": ("ui.status_command", "how the federation is, live in the terminal"),
     "log": ("ui.log_command", "what happened, and what devices say: print, search, follow"),
@@ -46,6 +46,7 @@ COMMANDS = {
 
 _ATTRIBUTES = {"round": "round_"}  # `round` is a built-in
 CHECKS = {"aggregator": "aggregator.check", "device": "edge_client.check"}
+FITS = "edge_client.fits"
 
 
 class Numbers(click.FloatRange):
@@ -83,6 +84,12 @@ def check_of(part: str) -> Callable[[Config, str, Findings], None]:
     """What looks through the files of one of `CHECKS`: called with the name of the lineage or device."""
     check: Callable[[Config, str, Findings], None] = importlib.import_module(CHECKS[part]).check
     return check
+
+
+def fit_of_data() -> Callable[[Config, str], Iterable[str]]:
+    """What tries a plan on the data of a device: called with the data's name, it gives faults in words."""
+    fit: Callable[[Config, str], Iterable[str]] = importlib.import_module(FITS).faults
+    return fit
 
 
 F = TypeVar("F", bound=Callable[..., Any])

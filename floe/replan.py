@@ -1,4 +1,4 @@
-"""`floe plan`: the training plan that an aggregator has for its next phases, and another one for it."""
+"""`floe plan`: whether a training plan is sound; the one that an aggregator has for its next phases, another for it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,44 @@ import msgspec
 
 from floe.asker import load_asker
 from floe.asking import ROUNDS, asking
-from floe.cli import to_aggregator
+from floe.cli import config_options, fit_of_data, to_aggregator
 from floe.config import SHOWN, value_of
 from floe.errors import ConfigError
 from floe.plan import Plan
 from floe.settings import Config
+from floe.soundness import described, faults
 from floe.steer import reply_options, tell
 from floe.terminal import printable
 
 
 @click.group()
 def plan() -> None:
-    """The training plan of a running aggregator. Commands are signed with the operator's key (`floe key operator`)."""
+    """The training plan: check that of floe.toml; show or set that of a running aggregator.
+
+    What is set is signed with the operator's key (`floe key operator`).
+    """
+
+
+@plan.command("check")
+@config_options(rounds="rounds.count", devices="rounds.devices", quorum="rounds.quorum", fraction="rounds.fraction")
+@click.option(
+    "--data", "folders", multiple=True, metavar="D", help="data of a device, to try the plan on (again for more)"
+)
+def check_command(config: Config, folders: Sequence[str]) -> None:
+    """Check the plan of floe.toml before anybody trains: each key, the keys together, and with the rounds.
+
+    With --data also that the model can be made for it, and whatever a device would refuse to begin with.
+    """
+    found = list(faults(config.plan, config.rounds))
+    for folder in folders:
+        found += [f"{folder}: {fault}" for fault in fit_of_data()(config, folder)]
+    for fault in found:
+        click.echo(f"fault   {printable(fault)}")
+    if found:
+        raise ConfigError(f"the plan cannot be trained by: {len(found)} fault(s)")
+    for line in described(config.plan, config.rounds):
+        click.echo(line)
+    click.echo(f"sound   {config.file or 'the defaults (no floe.toml)'}" + "".join(f", {folder}" for folder in folders))
 
 
 @plan.command("show")

@@ -27,6 +27,23 @@ def faults(plan: Plan, rounds: Rounds) -> Iterator[str]:
     yield from _of_privacy(plan, rounds)
 
 
+def described(plan: Plan, rounds: Rounds) -> Iterator[str]:
+    """What is going to be done, in lines for a person."""
+    size = f"batches of {plan.batch_size}" if plan.batch_size else "all rows at once"
+    layers = f" {list(plan.hidden)}" if plan.hidden else ""
+    yield f"train   {plan.model}{layers}: {plan.epochs} epoch(s), {size}, {plan.optimizer} at {plan.learning_rate:g}"
+    share = f"{rounds.fraction:.0%} of the devices" if rounds.fraction < 1 else "every device"
+    yield f"rounds  {rounds.count}, {share}; at least {max(least_updates(plan), rounds.quorum)} update(s) each"
+    yield f"rule    {plan.rule}" + (f", {plan.byzantine} of them may lie" if plan.byzantine else "")
+    if plan.personal:
+        yield f"stays   on the devices: {', '.join(plan.personal)}"
+    if plan.privacy != "none":
+        noise = f"noise {plan.noise_multiplier:g}" if plan.noise_multiplier else f"{plan.privacy_rounds} rounds"
+        budget = f"epsilon {plan.epsilon:g}" if plan.epsilon else "no budget"
+        yield f"private each {plan.privacy}: {noise}, {budget}, delta {plan.delta:g}"
+    yield f"wire    up {plan.upload}, down {plan.download}"
+
+
 def least_updates(plan: Plan) -> int:
     """How many updates the plan's rule needs; with fewer, a round cannot close.
 

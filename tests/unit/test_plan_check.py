@@ -1,0 +1,102 @@
+"""`floe plan check` and `floe.soundness`: what does not go together is told before anybody trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edge_client.data import folder
+from edge_client.data.document import Document
+from edge_client.data.features import Features
+from floe.cli import floe
+from floe.errors import ConfigError
+from floe.plan import Plan
+from floe.schema import Schema
+from floe.settings import Rounds
+from floe.soundness import check_sound, faults, least_updates
+
+DP = {"privacy": "device", "noise_multiplier": 1.0, "scaling": "none"}
+
+
+@pytest.mark.parametrize(
+    ("plan", "rounds", "named"),
+    [
+        ({"rule": "krum", "byzantine": 1}, {"devices": 4}, "needs 5 updates"),
+        ({"rule": "multi-krum", "keep": 6}, {"devices": 5}, "needs 6 updates"),
+        ({"rule": "trimmed-mean", "byzantine": 2}, {"devices": 9, "quorum": 4}, "[rounds] quorum = 4"),
+        ({"rule": "krum", "byzantine": 1}, {"devices": 10, "fraction": 0.4}, "fraction = 0.4"),
+        ({"rule": "median"}, {"mode": "asynchronous"}, 'mode = "rounds"'),
+        ({"rule": "median", "byzantine": 1}, {}, "byzantine = 1"),
+        ({"rule": "krum", "keep": 2}, {"devices": 9}, "keep = 2"),
+        ({"rule": "fedadam", "report": "accuracy"}, {}, 'report = "weights"'),
+        ({"schema": "own", "scaling": "none"}, {}, "name them in personal"),
+        ({"schema": "own", "personal": ("a.*",)}, {}, 'scaling = "local"'),
+        ({"personal": ("a.*",), "report": "accuracy"}, {}, "drop one"),
+        ({"epsilon": 3.0}, {}, 'it is "none"'),
+        ({"privacy": "example", "scaling": "none"}, {}, "without noise"),
+        ({"privacy": "example", "noise_multiplier": 1.0}, {}, "without noise; set scaling"),
+        ({**DP, "rule": "median"}, {}, 'set rule = "fedavg"'),
+        (DP, {"late": "merge"}, 'late = "drop"'),
+        ({**DP, "privacy": "example", "clip_quantile": 0.5}, {}, "max_grad_norm"),
+    ],
+)
+def test_what_does_not_go_together_is_named_with_the_way_out(
+    plan: dict[str, object], rounds: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_sound(Plan(**plan), Rounds(**rounds))  # type: ignore[arg-type]
+    assert named in str(caught.value)
+
+
+def test_the_defaults_and_each_rule_with_devices_enough_are_sound() -> None:
+    assert list(faults(Plan(), Rounds())) == []
+    for rule in ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "median", "norm-clipping"):
+        assert list(faults(Plan(rule=rule), Rounds())) == []
+    assert list(faults(Plan(rule="krum", byzantine=2), Rounds(devices=7))) == []
+
+
+def test_krum_needs_two_f_and_three_updates_and_a_trimmed_mean_two_f_and_one() -> None:
+    assert [least_updates(Plan(rule="krum", byzantine=f)) for f in (0, 1, 4)] == [3, 5, 11]
+    assert [least_updates(Plan(rule="trimmed-mean", byzantine=f)) for f in (0, 1, 4)] == [1, 3, 9]
+    assert least_updates(Plan()) == 1
+
+
+def run(text: str, *arguments: str) -> tuple[int, str]:
+    """`floe plan check` beside a floe.toml: whether it failed, and what it said."""
+    Path("floe.toml").write_text(text)
+    result = CliRunner().invoke(floe, ["plan", "check", *arguments])
+    return result.exit_code, result.output + str(result.exception or "")
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    x, y = np.ones((20, 3), np.float32), np.arange(20, dtype=np.int64) % 2
+    features = Features(x, y, x, y, Schema((3,), 2))
+    folder.write(Path("mine"), features, Document(schema=features.schema))
+    return "mine"
+
+
+def test_a_sound_plan_is_told_in_words(data: str) -> None:
+    code, output = run('[plan]\nmodel = "mlp"\nrule = "krum"\n[rounds]\ndevices = 5\n', "--data", data)
+    assert code == 0
+    assert "rule    krum" in output
+    assert "at least 3 update(s)" in output
+
+
+def test_every_fault_is_told_not_only_the_first(data: str) -> None:
+    code, output = run('[plan]\nmodel = "cnn"\nrule = "krum"\n', "--data", data, "--data", "elsewhere")
+    assert code != 0
+    assert "needs 3 updates" in output
+    assert "model 'cnn' needs images" in output
+    assert "elsewhere: no such file" in output
+    assert "3 fault(s)" in output
+
+
+def test_an_unknown_rule_is_refused_with_those_that_are_known(data: str) -> None:
+    code, output = run('[plan]\nrule = "crumb"\n')
+    assert code != 0
+    assert "krum | multi-krum" in output
