@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 from aggregator.chain import Chain
 from aggregator.control import Control
 from aggregator.log import Log
 from aggregator.phases import Policy
-from aggregator.publisher import Publisher
 from aggregator.rounds import missing, quorum_of, step
 from aggregator.states import (
     Close,
@@ -30,23 +30,45 @@ from aggregator.states import (
     Voided,
     Wait,
 )
+from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Phase, Round
-from floe.topics import CurrentRound
-from floe.wire import Wire
+from floe.parcel import Parcel
+from floe.topics import CurrentRound, Topic
 
 NAMED = 20  # devices of a round that are named in the event; their list is in `rounds`
+
+
+class Voice(Protocol):
+    """Whom the rounds are told through: `floe.wire.Wire`."""
+
+    federation: str
+    identity: Identity
+    received_bytes: int
+    sent_bytes: int
+
+    def send(self, topic: Topic, kind: type[Any], *, retain: bool = False, **fields: Any) -> None:
+        """Publish a message."""
+
+
+class Publishes(Protocol):
+    """Who brings models to devices: `aggregator.publisher.Publisher`."""
+
+    def publish(self, parcel: Parcel, devices: Collection[str] | None = None) -> None:
+        """A model for all, or for these."""
 
 
 class Conductor:
     """The rounds of one lineage: their state, and what is to be done about it.
 
-    `control` gives the operator's wish; `close_round` ends what is still on its way when a phase closes.
+    `control` gives the operator's wish; `close_round` ends what is still on its way when a phase closes; `clock` counts
+    seconds.
     """
 
     def __init__(
-        self, wire: Wire, chain: Chain, publisher: Publisher, log: Log, keyring: Keyring, policy: Policy,
+        self, wire: Voice, chain: Chain, publisher: Publishes, log: Log, keyring: Keyring, policy: Policy,
         control: Callable[[], Control], close_round: Callable[[Phase, Phase | None], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._wire = wire
         self._chain = chain
@@ -57,7 +79,8 @@ class Conductor:
         self._policy = control().policy(policy)
         self._control = control
         self._close_round = close_round
-        self.state: State = chain.restore(time.monotonic(), control())
+        self._clock = clock
+        self.state: State = chain.restore(clock(), control())
         self._effects: deque[Effect] = deque([Open()] if self.state.stage == "open" else [])
         self._counted = (0, 0)
         self._served: frozenset[str] | None = None
@@ -67,7 +90,7 @@ class Conductor:
         if isinstance(event, Steered) and event.action in ("plan", "promote"):
             self._policy = self._control().policy(self._configured)
             self._effects.append(Tell())
-        following = step(self.state, event, self._policy, time.monotonic())
+        following = step(self.state, event, self._policy, self._clock())
         self.state = following.state
         self._effects.extend(following.effects)
 
@@ -164,7 +187,7 @@ class Conductor:
             devices=rounds.members,
             bar=state.bar,
             quorum=quorum_of(state, self._policy),
-            seconds_left=state.seconds_left(time.monotonic()),
+            seconds_left=state.seconds_left(self._clock()),
             staleness=self._policy.max_staleness if state.phase.task == "train" else 0,
             roster=self._keyring.version,
         )

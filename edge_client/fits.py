@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from edge_client.data.load import load
-from edge_client.work import trainer_for
+from edge_client.task import trainer_for
 from floe.errors import FloeError
 from floe.settings import Config
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "log": ("ui.log_command", "what happened, and what devices say: print, search, follow"),
     "diag": ("ui.diag", "one archive for a bug report, without secrets"),
     "check": ("floe.check", "verify what is on disk: database, models, spool, outbox"),
+    "simulate": ("simulate.command", "many devices in one process, with the same models"),
     "bench": ("bench.command", "what a round and a transfer cost without training"),
     "tail": ("floe.tail", "print what travels over the broker, checked"),
 }

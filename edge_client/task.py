@@ -1,0 +1,126 @@
+"""What a device does in a phase: from the base to the arrays and the report that it sends. Knows nothing of the wire.
+
+The only place that imports Floe's trainer, and so torch, and only when there is work for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_client.data.features import Features
+from edge_client.interrupted import Interrupted
+from edge_client.local import LocalModels
+from edge_client.own import Arrays, Trainer, own_trainer
+from floe import weights
+from floe.errors import FloeError, Refused, StoreError
+from floe.messages import Phase
+from floe.plan import Plan
+from floe.report import Report
+from floe.schema import Schema
+from floe.settings import Config
+
+
+@dataclass(frozen=True)
+class Base:
+    """The weights that a phase starts from, and the schema of the rows that they are for."""
+
+    arrays: Arrays
+    schema: Schema
+
+
+Keep = Callable[[Arrays, Report, Phase, Plan], None]
+Read = Callable[[], Base]
+
+
+def read_base(source: weights.Source) -> Base:
+    """The global model of a file. Raises `Refused`, `OSError`."""
+    layout = weights.read_layout_of(source)
+    return Base(weights.read(source), Schema.from_json(layout.metadata.get("schema", "{}")))
+
+
+class Task:
+    """The work of one device, `name`, on its rows. `local`: where what it has learned by itself is kept.
+
+    `keep` is called with every model that was measured or trained, with its scaling.
+    """
+
+    def __init__(self, config: Config, name: str, features: Features, local: Path, keep: Keep) -> None:
+        self._config = config
+        self._name = name
+        self._features = features
+        self._local = LocalModels(local)
+        self._keep = keep
+        self._trainer: Trainer | None = None
+        self._plan: Plan | None = None
+
+    def do(self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
+        """What is to be sent: arrays (none for a report alone), and the report. `base` reads the global model.
+
+        What would fail again is a report too, so that the round does not wait for it: a fault of the data, and
+        anything that a model of the user's own raises. Raises what the disk or the memory had no room for, and
+        `Interrupted`.
+        """
+        try:
+            return self._result(phase, plan, base, stop)
+        except (StoreError, OSError, MemoryError, Interrupted):
+            raise
+        except FloeError as error:
+            return {}, failure(str(error))
+        except (Exception, SystemExit) as error:
+            return {}, failure(f"model {plan.model!r}: {type(error).__name__}: {error}")
+
+    def _result(self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
+        arrays = self._base(phase, base)
+        trainer = self._trainer_for(plan)
+        if phase.task in ("sums", "init"):
+            if self._reports(plan) == "accuracy":
+                return {}, failure("this device sends no weights (report = accuracy)")
+            return (trainer.sums() if phase.task == "sums" else trainer.initial()), Report()
+        if phase.task == "evaluate":
+            report: Report = trainer.evaluate(arrays)
+            self._keep(arrays, report, phase, plan)
+            return {}, report
+        trained, report = trainer.train(arrays or trainer.initial(), device=self._name, round=phase.round, stop=stop)
+        if base is None:
+            self._local.keep(phase, trained, {"schema": self._features.schema.to_json()})
+        scaling = {name: array for name, array in arrays.items() if name.startswith("scaling.")}
+        self._keep({**trained, **scaling}, report, phase, plan)
+        return (trained if self._reports(plan) == "weights" else {}), report
+
+    def _reports(self, plan: Plan) -> str:
+        return "accuracy" if "accuracy" in (plan.report, self._config.device.report) else "weights"
+
+    def _base(self, phase: Phase, base: Read | None) -> Arrays:
+        """The weights to start from: the round's base; without one, what this device had learned before the round."""
+        if base is not None:
+            found = base()
+        elif phase.task == "train" and (before := self._local.before(phase)):
+            found = read_base(before)
+        else:
+            return {}
+        if difference := self._features.schema.difference(found.schema):
+            raise Refused("schema", difference)
+        return found.arrays
+
+    def _trainer_for(self, plan: Plan) -> Trainer:
+        if self._trainer is None or self._plan != plan:
+            self._trainer = trainer_for(self._config, self._features, plan)
+            self._plan = plan
+        return self._trainer
+
+
+def trainer_for(config: Config, features: Features, plan: Plan) -> Trainer:
+    """What trains by a plan: the user's own, or Floe's. Raises `ConfigError`, `DataError`."""
+    if own := config.trainers.get(plan.model):
+        return own_trainer(plan.model, own, features, plan)
+    from edge_client import trainer
+
+    return trainer.Trainer(features, plan, config.models, config.device.threads)
+
+
+def failure(text: str) -> Report:
+    """A report that the device could not do its part; `text` may come from anywhere."""
+    clean = " ".join(text.encode(errors="replace").decode().split())
+    return Report(failure=clean[:500])

@@ -1,0 +1,145 @@
+"""`floe simulate`: from Config and a folder of feature folders to rounds in this process."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import click
+import msgspec
+
+from aggregator.command import check_rounds
+from aggregator.log import Log
+from aggregator.phases import Progress, reason_to_stop
+from edge_client.data.folder import ARRAYS
+from floe.cli import config_options
+from floe.errors import ConfigError, DataError, StoreError
+from floe.identity import load_identity
+from floe.messages import Phase
+from floe.names import fault_of
+from floe.service import only_one, stopping
+from floe.settings import Config
+from simulate.evaluation import Examiner
+from simulate.federation import Federation
+from simulate.results import Results, record_of, words
+
+
+@click.command()
+@click.option("--features", type=click.Path(path_type=Path), default=Path("features"), show_default=True,
+              help="folder with one feature folder for each device, as `floe data split` writes")  # fmt: skip
+@click.option("--test", type=click.Path(path_type=Path),
+              help="feature folder whose test rows measure the global model after every round")  # fmt: skip
+@click.option("--results", type=click.Path(path_type=Path), help="append one JSON object per round to this file")
+@config_options(
+    rounds="rounds.count",
+    devices="rounds.devices",
+    fraction="rounds.fraction",
+    target="rounds.target",
+    model="plan.model",
+    epochs="plan.epochs",
+    batch_size="plan.batch_size",
+    learning_rate="plan.learning_rate",
+    optimizer="plan.optimizer",
+    scaling="plan.scaling",
+    mu="plan.mu",
+    seed="plan.seed",
+    threads="device.threads",
+)
+def simulate(config: Config, features: Path, test: Path | None, results: Path | None) -> None:
+    """Run a federation of many devices in this process, without a broker: the same models as the real one, quicker.
+
+    Log, models and state are those of an aggregator: `floe status`, `floe log`, `floe models` and `floe ui` show them.
+    It goes on where it was when it starts again. With --test, [rounds] target is about those test rows.
+    """
+    check_rounds(config.rounds, config.plan)
+    if config.rounds.mode == "asynchronous":
+        raise ConfigError('[rounds] mode = "asynchronous" depends on who is first; `floe simulate` runs "rounds" only')
+    devices = feature_folders(features, test)
+    _check_number(config, len(devices))
+    sys.path.append(str(config.folder))  # a model of the user's own may lie beside floe.toml
+    state = config.path(config.paths.state) / f"aggregator-{config.rounds.lineage}"
+    folder = config.path(config.paths.log)
+    with stopping() as stop, only_one(state, "aggregator"):
+        try:
+            with closing(Log(folder)) as log:
+                run = _Run(config, log, state, devices, test, Results(results))
+                run.federation.run(stop, run.closed) if not run.reached else None
+                if stop():
+                    log.event("info", "stopped", "stopped; start it again to go on")
+        except sqlite3.Error as error:
+            raise StoreError(f"{folder}: {error}; move the log away to begin a new one, or restore a backup") from None
+    sys.exit(stop.code)
+
+
+class _Run:
+    """A federation, what measures its models, and where that is told."""
+
+    def __init__(
+        self, config: Config, log: Log, state: Path, devices: dict[str, Path], test: Path | None, results: Results
+    ) -> None:
+        self._rounds = config.rounds
+        self._log = log
+        self._results = results
+        self._examiner = Examiner(config, test, state) if test else None
+        if self._examiner:  # then the target is not about what the devices measure
+            config = msgspec.structs.replace(config, rounds=msgspec.structs.replace(config.rounds, target=0.0))
+        identity = load_identity(state / "keys", config.rounds.lineage)
+        self.federation = Federation(config, devices, identity, log, state)
+        self.reached = self._catch_up()
+
+    def closed(self, phase: Phase) -> bool:
+        """Tell of a phase that has closed; whether it is enough."""
+        model = self.federation.chain.model
+        if phase.task != "train":
+            return False
+        plan = self.federation.state.plan
+        metrics = self._examiner.measure(model.path, phase, plan) if self._examiner and model else None
+        record = record_of(self._log, phase, metrics)
+        if record is None:
+            return False
+        self._results.add(record)
+        click.echo(words(record))
+        return self._enough(record)
+
+    def _enough(self, record: dict[str, object]) -> bool:
+        value = record[self._rounds.metric]
+        if self._examiner is None or not isinstance(value, float):
+            return False
+        why = reason_to_stop(Progress(value), self._rounds)
+        if why:
+            self._log.event("info", "enough", f"no more rounds are needed: {why} on the test rows")
+        return bool(why)
+
+    def _catch_up(self) -> bool:
+        """The newest round, if a kill came between it and its line; whether it is enough."""
+        state, model = self.federation.state, self.federation.chain.model
+        if model is None or not model.round:
+            return False
+        if self._results.has(model.sha256, model.round):
+            return self._enough(self._results.rounds[str(model.round)])
+        return self.closed(Phase(state.phase.lineage, state.phase.epoch, model.round, "train"))
+
+
+def feature_folders(parent: Path, test: Path | None = None) -> dict[str, Path]:
+    """The feature folders in a folder, by the name of the device. Raises `DataError`."""
+    if not parent.is_dir():
+        raise DataError(f"--features {parent}: no such folder; `floe data split` makes one")
+    inside = [path for path in sorted(parent.iterdir()) if (path / f"{ARRAYS[0]}.npy").is_file()]
+    found = {path.name: path.absolute() for path in inside if test is None or path.resolve() != test.resolve()}
+    if not found:
+        raise DataError(
+            f"--features {parent}: holds no feature folder; expected {parent}/<device>/{ARRAYS[0]}.npy ..., as "
+            "`floe data split --out` writes"
+        )
+    for name, path in found.items():
+        if fault := fault_of(name, certificate=False):
+            raise DataError(f"{path}: {fault}")
+    return found
+
+
+def _check_number(config: Config, there: int) -> None:
+    for key, needed in (("devices", config.rounds.devices), ("quorum", config.rounds.quorum)):
+        if there < needed:
+            raise ConfigError(f"[rounds] {key} = {needed}, but there are {there} feature folders: lower {key}")
