@@ -8,22 +8,20 @@ from contextlib import closing
 from pathlib import Path
 
 import click
-import msgspec
+from msgspec.structs import replace
 
 from aggregator.command import check_rounds
 from aggregator.log import Log
-from aggregator.phases import Progress, reason_to_stop
 from edge_client.data.folder import ARRAYS
 from floe.cli import config_options
 from floe.errors import ConfigError, DataError, StoreError
 from floe.identity import load_identity
-from floe.messages import Phase
 from floe.names import fault_of
 from floe.service import only_one, stopping
 from floe.settings import Config
-from simulate.evaluation import Examiner
 from simulate.federation import Federation
-from simulate.results import Results, record_of, words
+from simulate.judge import Examiner, Judge
+from simulate.results import Results
 
 
 @click.command()
@@ -62,10 +60,11 @@ def simulate(config: Config, features: Path, test: Path | None, results: Path | 
     state = config.path(config.paths.state) / f"aggregator-{config.rounds.lineage}"
     folder = config.path(config.paths.log)
     with stopping() as stop, only_one(state, "aggregator"):
+        examiner = Examiner(config, test, state) if test else None
+        kept = Results(results)
         try:
             with closing(Log(folder)) as log:
-                run = _Run(config, log, state, devices, test, Results(results))
-                run.federation.run(stop, run.closed) if not run.reached else None
+                _federation(config, devices, log, state, Judge(config.rounds, log, kept, examiner)).run(stop)
                 if stop():
                     log.event("info", "stopped", "stopped; start it again to go on")
         except sqlite3.Error as error:
@@ -73,53 +72,10 @@ def simulate(config: Config, features: Path, test: Path | None, results: Path | 
     sys.exit(stop.code)
 
 
-class _Run:
-    """A federation, what measures its models, and where that is told."""
-
-    def __init__(
-        self, config: Config, log: Log, state: Path, devices: dict[str, Path], test: Path | None, results: Results
-    ) -> None:
-        self._rounds = config.rounds
-        self._log = log
-        self._results = results
-        self._examiner = Examiner(config, test, state) if test else None
-        if self._examiner:  # then the target is not about what the devices measure
-            config = msgspec.structs.replace(config, rounds=msgspec.structs.replace(config.rounds, target=0.0))
-        identity = load_identity(state / "keys", config.rounds.lineage)
-        self.federation = Federation(config, devices, identity, log, state)
-        self.reached = self._catch_up()
-
-    def closed(self, phase: Phase) -> bool:
-        """Tell of a phase that has closed; whether it is enough."""
-        model = self.federation.chain.model
-        if phase.task != "train":
-            return False
-        plan = self.federation.state.plan
-        metrics = self._examiner.measure(model.path, phase, plan) if self._examiner and model else None
-        record = record_of(self._log, phase, metrics)
-        if record is None:
-            return False
-        self._results.add(record)
-        click.echo(words(record))
-        return self._enough(record)
-
-    def _enough(self, record: dict[str, object]) -> bool:
-        value = record[self._rounds.metric]
-        if self._examiner is None or not isinstance(value, float):
-            return False
-        why = reason_to_stop(Progress(value), self._rounds)
-        if why:
-            self._log.event("info", "enough", f"no more rounds are needed: {why} on the test rows")
-        return bool(why)
-
-    def _catch_up(self) -> bool:
-        """The newest round, if a kill came between it and its line; whether it is enough."""
-        state, model = self.federation.state, self.federation.chain.model
-        if model is None or not model.round:
-            return False
-        if self._results.has(model.sha256, model.round):
-            return self._enough(self._results.rounds[str(model.round)])
-        return self.closed(Phase(state.phase.lineage, state.phase.epoch, model.round, "train"))
+def _federation(config: Config, devices: dict[str, Path], log: Log, state: Path, judge: Judge) -> Federation:
+    if judge.measures:  # then the target is not about what the devices measure
+        config = replace(config, rounds=replace(config.rounds, target=0.0))
+    return Federation(config, devices, load_identity(state / "keys", config.rounds.lineage), log, state, judge)
 
 
 def feature_folders(parent: Path, test: Path | None = None) -> dict[str, Path]:

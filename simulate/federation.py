@@ -7,6 +7,7 @@ What decides is the aggregator's (`aggregator.conduct`, `chain`, `intake`, `log`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -18,14 +19,15 @@ from aggregator.control import Control
 from aggregator.intake import check_report, check_weights
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
-from aggregator.rounds import next_due
+from aggregator.registry import Model
+from aggregator.rounds import has_answer, next_due
 from aggregator.states import Answered, Online, State, Tick
 from edge_client.data.load import load
 from edge_client.interrupted import Interrupted
 from edge_client.own import Arrays
 from edge_client.task import Base, Read, Task, read_base
 from floe import weights
-from floe.errors import ConfigError, DataError, Refused
+from floe.errors import ConfigError, DataError, Refused, StoreError
 from floe.files import hash_of
 from floe.identity import Identity
 from floe.keyring import Keyring, open_meta
@@ -39,12 +41,30 @@ from simulate.voice import Clock, Silent, stands_still
 
 KEY = "simulated"  # in the place of a device's key: no real device can take its name in this log
 
+Judge = Callable[[Phase, Model | None], str]
+
+
+class _JudgedChain(Chain):
+    """The aggregator's chain, with one more reason to stop."""
+
+    judge: Judge
+
+    def enough(self, closed: Phase, control: Control) -> str:
+        """Why no more rounds are needed after a phase; empty if they are."""
+        if closed.task not in ("train", "evaluate"):
+            return ""
+        return self.judge(closed, self.model) or super().enough(closed, control)
+
 
 class Federation:
     """One lineage, and the devices whose feature folders are in `devices`, by name."""
 
-    def __init__(self, config: Config, devices: Mapping[str, Path], identity: Identity, log: Log, state: Path) -> None:
-        """Goes on where the log ends. Raises `ConfigError`, `StoreError`, `KeyFileError`."""
+    def __init__(
+        self, config: Config, devices: Mapping[str, Path], identity: Identity, log: Log, state: Path, judge: Judge
+    ) -> None:
+        """Goes on where the log ends. `judge` is asked after every round, with the global model, whether it is enough:
+        why, or "". Raises `ConfigError`, `StoreError`, `KeyFileError`.
+        """
         self._config = config
         self._devices = devices
         self._log = log
@@ -54,18 +74,19 @@ class Federation:
         self._voice = Silent(config.federation.name, identity)
         self._pin()
         self._policy = Policy(config.rounds, config.plan)
-        self.chain = Chain(config, log, state, identity, self._keyring)
+        self._chain = _JudgedChain(config, log, state, identity, self._keyring)
+        self._chain.judge = judge
         self._conductor = Conductor(
-            self._voice, self.chain, self._voice, log, self._keyring, self._policy, Control, _nothing, self._clock
+            self._voice, self._chain, self._voice, log, self._keyring, self._policy, Control, _nothing, self._clock
         )
         self._base: tuple[str, Base] | None = None
 
     @property
-    def state(self) -> State:
+    def _state(self) -> State:
         return self._conductor.state
 
-    def run(self, stop: Callable[[], bool], closed: Callable[[Phase], bool]) -> None:
-        """Phase after phase, until the last, until told to stop, or until `closed` says of one that it is enough.
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Phase after phase, until the last, or until told to stop.
 
         Raises `DataError` for a phase to which no device could contribute.
         """
@@ -73,41 +94,41 @@ class Federation:
             self._conductor.step(Online(device))
         self._conductor.step(Tick())
         self._conductor.perform()
-        while self.state.stage != "finished" and not stop():
-            phase = self.state.phase
-            if self.state.stage != "open":
-                self._wait()
-            elif not self._phase(phase, stop) or closed(phase):
-                return
+        with suppress(Interrupted):
+            while self._state.stage != "finished":
+                if stop():
+                    raise Interrupted
+                if self._state.stage == "open":
+                    self._phase(self._state.phase, stop)
+                else:
+                    self._wait()
 
-    def _phase(self, phase: Phase, stop: Callable[[], bool]) -> bool:
-        """One phase; whether it has ended."""
-        for device in sorted(self.state.expected):
-            if self._is_open(phase) and device not in self.state.accepted | self.state.refused:
-                try:
-                    self._take_part(device, phase, stop)
-                except Interrupted:
-                    return False
-            if stop():
-                break
-        while self._is_open(phase) and not stop():
+    def _phase(self, phase: Phase, stop: Callable[[], bool]) -> None:
+        """One phase, to its end. Raises `Interrupted`."""
+        if gone := self._state.expected - set(self._devices):
+            raise DataError(f"{phase.task} {phase.round} has begun with {min(gone)}, whose feature folder is gone")
+        for device in sorted(self._state.expected):
+            if self._is_open(phase) and not has_answer(device, self._state):
+                self._take_part(device, phase, stop)
+        while self._is_open(phase):
             self._wait()
-        if not self._is_open(phase):
-            self._check_success(phase)
-        return not self._is_open(phase)
+        self._check_success(phase)
 
     def _is_open(self, phase: Phase) -> bool:
-        return self.state.stage == "open" and self.state.phase == phase
+        return self._state.stage == "open" and self._state.phase == phase
 
     def _take_part(self, device: str, phase: Phase, stop: Callable[[], bool]) -> None:
         """What a device would do, and the aggregator with what it sends."""
         features = load(str(self._devices[device]), {}, Path())
         task = Task(self._config, device, features, self._state_folder / "devices" / device, _nothing)
-        plan, read = self.state.plan, self._reader(phase)
-        if read is not None and self.chain.model is not None:
-            self._voice.sent_bytes += self.chain.model.path.stat().st_size
-        arrays, report = task.do(phase, plan, read, stop)
-        if stop() and report.failure:
+        plan, read = self._state.plan, self._reader(phase)
+        if read is not None and self._chain.model is not None:
+            self._voice.sent_bytes += self._chain.model.path.stat().st_size
+        try:
+            arrays, report = task.do(phase, plan, read, stop)
+        except (OSError, MemoryError) as error:
+            raise StoreError(f"{device}: {type(error).__name__}: {error}") from None
+        if stop():
             raise Interrupted
         accepted = self._receive(device, phase, arrays, report, features.schema.to_json())
         self._conductor.step(Answered(device, accepted))
@@ -124,7 +145,7 @@ class Federation:
         sha256, outcome, reason, detail = None, "accepted", "", ""
         try:
             report = open_meta(sealer(core, b""), core, Report)
-            check_report(report, core, self.state.plan)
+            check_report(report, core, self._state.plan)
             if ready:
                 sha256 = self._spool(device, phase, core, ready, schema)
         except Refused as refusal:
@@ -135,10 +156,10 @@ class Federation:
         return outcome == "accepted"
 
     def _spool(self, device: str, phase: Phase, core: Core, arrays: Arrays, schema: str) -> str:
-        path = self.chain.spool.path(device, phase, phase)
+        path = self._chain.spool.path(device, phase, phase)
         weights.write(path, arrays, {"schema": schema})
         try:
-            self.chain.accept_schema(check_weights(path, core, self.chain.expectation(phase)))
+            self._chain.accept_schema(check_weights(path, core, self._chain.expectation(phase)))
         except Refused:
             path.unlink()
             raise
@@ -146,7 +167,7 @@ class Federation:
 
     def _reader(self, phase: Phase) -> Read | None:
         """What reads the present model, which is the base of the phase; once for all devices."""
-        model = self.chain.model
+        model = self._chain.model
         if model is None or phase.task not in ("train", "evaluate"):
             self._base = None
             return None
@@ -157,12 +178,12 @@ class Federation:
 
     def _wait(self) -> None:
         """Time passes, until something comes of it. Raises `ConfigError` if nothing ever will."""
-        before = self.state
+        before = self._state
         due = next_due(before, self._policy)
         self._clock.wait_until(due if due is not None else 0.0)
         self._conductor.step(Tick())
         self._conductor.perform()
-        if stands_still(before, self.state):
+        if stands_still(before, self._state):
             raise ConfigError(
                 f"{before.phase.task} {before.phase.round} needs {before.needed} devices, there are "
                 f"{len(before.online)}: lower [rounds] devices or quorum"

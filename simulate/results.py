@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from aggregator.log import Log
 from floe.errors import DataError, StoreError
 from floe.messages import Phase
 from floe.report import Metrics
@@ -18,21 +17,25 @@ NONE: dict[str, None] = dict.fromkeys(Metrics.__struct_fields__)
 
 
 class Results:
-    """The file of `--results`, one line per round, or none. Raises `StoreError`, `DataError` for another's file."""
+    """The lines of `--results`, one per round; without a file, those of this process."""
 
     def __init__(self, path: Path | None) -> None:
+        """Reads what an earlier run has written. Raises `StoreError`, `DataError` for another's file."""
         self._path = path
-        self.rounds: dict[str, dict[str, Any]] = {}
+        self._rounds: dict[tuple[int, int], dict[str, Any]] = {}
         if path is not None:
             self._read(path)
 
-    def has(self, sha256: str, round_: int) -> bool:
-        """Whether a round has its line, for this model."""
-        return self.rounds.get(str(round_), {}).get("sha256") == sha256
+    def of(self, phase: Phase, sha256: str | None) -> dict[str, Any] | None:
+        """The line of a round, which made this model, if it has one. Raises `DataError` if it made another."""
+        record = self._rounds.get((phase.epoch, phase.round))
+        if record is not None and record["sha256"] != sha256:
+            raise DataError(f"--results {self._path}: its round {phase.round} is of another run; choose another file")
+        return record
 
     def add(self, record: dict[str, Any]) -> None:
-        """One more line."""
-        self.rounds[str(record["round"])] = record
+        """One more line. Raises `StoreError`."""
+        self._rounds[record["epoch"], record["round"]] = record
         if self._path is None:
             return
         try:
@@ -48,28 +51,22 @@ class Results:
             if whole != text:
                 path.write_text(whole, encoding="utf-8")
             records = [json.loads(line) for line in whole.splitlines()]
-            self.rounds = {str(record["round"]): record for record in records}
+            self._rounds = {(record["epoch"], record["round"]): record for record in records}
         except OSError as error:
             raise StoreError(f"--results {path}: cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, KeyError):
             raise DataError(f"--results {path}: holds something else than results; choose another file") from None
 
 
-def record_of(log: Log, phase: Phase, metrics: Metrics | None) -> dict[str, Any] | None:
-    """What is told of a training round that has closed; None of one without updates."""
-    row = log.round(phase)
-    used = [update for update in log.ended(phase) if update["outcome"] == "accepted"]
-    if row is None or row["state"] != "closed" or not used:
-        return None
-    models = log.db.query(
-        "SELECT sha256 FROM models WHERE (lineage, epoch, round) = (?, ?, ?)", [phase.lineage, phase.epoch, phase.round]
-    )
-    sha256 = next((model["sha256"] for model in models), None)
+def record_of(
+    row: Mapping[str, Any], used: Sequence[Mapping[str, Any]], sha256: str | None, metrics: Metrics | None
+) -> dict[str, Any]:
+    """What is told of a training round: its row in the log, the updates that it used, the model that it made."""
     measured: Mapping[str, Any] = NONE if metrics is None else msgspec.structs.asdict(metrics)
     return {
-        "round": phase.round, "sha256": sha256, **measured, "devices": [update["device"] for update in used],
-        "samples": sum(update["samples"] for update in used), "bytes_up": row["bytes_up"],
-        "bytes_down": row["bytes_down"], "seconds": round(row["seconds"], 3),
+        "epoch": row["epoch"], "round": row["round"], "sha256": sha256, **measured,
+        "devices": sorted(update["device"] for update in used), "samples": sum(update["samples"] for update in used),
+        "bytes_up": row["bytes_up"], "bytes_down": row["bytes_down"], "seconds": round(row["seconds"], 3),
     }  # fmt: skip
 
 

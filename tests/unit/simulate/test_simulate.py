@@ -1,0 +1,184 @@
+"""`floe simulate` without a broker: what it leaves, how it goes on after it was stopped, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from helpers.federation import Federation
+
+from edge_client.task import Task
+from floe.cli import floe
+from floe.errors import ConfigError, DataError, FloeError
+
+DEVICES = ("a", "b", "c")
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Federation]:
+    """A folder with three devices' features and floe.toml, which becomes the working directory."""
+
+    def make(name: str) -> Federation:
+        federation = Federation(tmp_path / name, 1, secret=False)
+        federation.configure({"rounds": {"count": 3, "devices": 3, "fraction": 0.67}})
+        for device in DEVICES:
+            federation.features(device)
+        federation.features("../test", rows=60)
+        monkeypatch.chdir(federation.folder)
+        return federation
+
+    return make
+
+
+def run(*arguments: str) -> Result:
+    """`floe simulate`; raises what it raises."""
+    result = CliRunner().invoke(floe, ["simulate", *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def lines(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, call: int, by: Callable[[], object]) -> None:
+    """`by` happens before a device's work of this number, once."""
+    do, calls = Task.do, iter(range(10_000))
+
+    def counted(self: Task, *arguments: Any) -> Any:
+        if next(calls) == call:
+            by()
+        return do(self, *arguments)
+
+    monkeypatch.setattr(Task, "do", counted)
+
+
+def kill() -> None:
+    raise Killed
+
+
+def test_every_round_has_a_line_a_model_and_a_result(made: Callable[[str], Federation]) -> None:
+    federation = made("one")
+    result = run("--test", "test", "--results", "r.jsonl")
+    assert [line.split(",")[0] for line in result.stdout.splitlines()] == [f"round {n}: 2 devices" for n in (1, 2, 3)]
+    records = lines("r.jsonl")
+    assert {record["round"]: record["sha256"] for record in records} == {
+        number: sha256 for number, sha256 in federation.models().items() if number
+    }
+    for record in records:
+        rows = federation.query("SELECT device FROM updates WHERE task = 'train' AND round = ?", record["round"])
+        assert record["devices"] == sorted(row["device"] for row in rows)
+        assert record["samples"] == 80
+        assert record["bytes_up"] > 0 < record["bytes_down"]
+        assert 0 <= record["accuracy"] <= 1
+    assert [row["kind"] for row in federation.query("SELECT kind FROM events ORDER BY id DESC LIMIT 1")] == ["finished"]
+
+
+@pytest.mark.parametrize("call", [0, 1, 4, 6, 9])
+def test_a_simulation_that_is_killed_goes_on_to_the_same_models(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    whole = made("whole")
+    run("--test", "test", "--results", "r.jsonl")
+    expected = [record["sha256"] for record in lines("r.jsonl")]
+    killed = made("killed")
+    interrupting(monkeypatch, call, kill)
+    with pytest.raises(Killed):
+        run("--test", "test", "--results", "r.jsonl")
+    run("--test", "test", "--results", "r.jsonl")
+    assert killed.models() == whole.models()
+    assert [record["sha256"] for record in lines("r.jsonl")] == expected
+
+
+def test_ctrl_c_ends_it_with_130_and_it_goes_on(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = made("whole")
+    run()
+    stopped = made("stopped")
+    interrupting(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert run().exit_code == 130
+    assert len(stopped.models()) < len(whole.models())
+    assert run().exit_code == 0
+    assert stopped.models() == whole.models()
+
+
+def test_a_line_that_a_kill_cut_off_is_written_again(made: Callable[[str], Federation]) -> None:
+    made("one")
+    run("--test", "test", "--results", "r.jsonl")
+    whole = lines("r.jsonl")
+    text = Path("r.jsonl").read_text()
+    Path("r.jsonl").write_text(text[:-20])
+    run("--test", "test", "--results", "r.jsonl")
+    assert lines("r.jsonl") == whole
+
+
+def test_the_target_is_about_the_test_rows(made: Callable[[str], Federation]) -> None:
+    federation = made("one")
+    run("--test", "test", "--results", "r.jsonl", "--target", "0.5")
+    assert [record["round"] for record in lines("r.jsonl")] == [1]
+    assert "has reached the target 0.5" in federation.query("SELECT text FROM events WHERE kind = 'enough'")[0]["text"]
+    assert run("--test", "test", "--results", "r.jsonl", "--target", "0.5").stdout == ""
+    run("--test", "test", "--results", "r.jsonl")
+    assert [record["round"] for record in lines("r.jsonl")] == [1, 2, 3]
+
+
+def test_results_of_another_run_are_not_continued(made: Callable[[str], Federation]) -> None:
+    made("one")
+    run("--results", "../r.jsonl")
+    made("two")
+    with pytest.raises(DataError, match="another run"):
+        run("--results", "../r.jsonl", "--seed", "8", "--learning-rate", "0.2")
+
+
+def test_a_log_of_real_devices_is_refused(made: Callable[[str], Federation]) -> None:
+    from aggregator.log import Log
+
+    made("one")
+    log = Log(Path("log"))
+    log.pin("a", "a key")
+    log.close()
+    with pytest.raises(ConfigError, match="no simulated one"):
+        run()
+
+
+def test_what_every_device_refuses_is_told(made: Callable[[str], Federation]) -> None:
+    federation = made("one")
+    federation.configure({"plan": {"model": "nothing"}, "rounds": {"devices": 3}})
+    with pytest.raises(DataError, match=r"sums 0 came to nothing: a: .*nothing"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--features", "nowhere"), "no such folder"),
+        (("--features", "logs"), "holds no feature folder"),
+        (("--test", "logs"), "no data found"),
+        (("--devices", "4"), "there are 3 feature folders"),
+        (("--results", "floe.toml"), "something else than results"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(
+    made: Callable[[str], Federation], arguments: tuple[str, ...], expected: str
+) -> None:
+    made("one")
+    with pytest.raises(FloeError, match=expected):
+        run(*arguments)
+
+
+def test_a_feature_folder_that_no_device_can_be_called_is_refused(made: Callable[[str], Federation]) -> None:
+    made("one").features("Not A Name")
+    with pytest.raises(DataError, match="a device needs a name"):
+        run()
