@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
 from aggregator.registry import Model
 from aggregator.rounds import has_answer, next_due
-from aggregator.states import Answered, Online, State, Tick
+from aggregator.states import Answered, State, Tick
 from edge_client.data.load import load
 from edge_client.interrupted import Interrupted
 from edge_client.own import Arrays
@@ -90,8 +91,8 @@ class Federation:
 
         Raises `DataError` for a phase to which no device could contribute.
         """
-        for device in sorted(self._devices):
-            self._conductor.step(Online(device))
+        # All at once: one after the other, a round would open with those who have come first.
+        self._conductor.state = replace(self._state, online=frozenset(self._devices), unheard=frozenset())
         self._conductor.step(Tick())
         self._conductor.perform()
         with suppress(Interrupted):

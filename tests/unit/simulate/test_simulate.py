@@ -16,6 +16,7 @@ from helpers.federation import Federation
 from edge_client.task import Task
 from floe.cli import floe
 from floe.errors import ConfigError, DataError, FloeError
+from simulate.judge import Judge
 
 DEVICES = ("a", "b", "c")
 
@@ -99,6 +100,29 @@ def test_a_simulation_that_is_killed_goes_on_to_the_same_models(
     run("--test", "test", "--results", "r.jsonl")
     assert killed.models() == whole.models()
     assert [record["sha256"] for record in lines("r.jsonl")] == expected
+
+
+def test_one_that_is_killed_between_two_rounds_selects_the_same_devices(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = made("whole")
+    run()
+    killed = made("killed")
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "__call__", lambda *_: kill())
+        with pytest.raises(Killed):
+            run()
+    assert len(killed.models()) == 2
+    run()
+    assert killed.models() == whole.models()
+
+
+def test_all_devices_give_their_sums_however_few_a_round_waits_for(made: Callable[[str], Federation]) -> None:
+    federation = made("one")
+    federation.configure({"plan": {"scaling": "standard"}, "rounds": {"devices": 1}})
+    run()
+    sums = federation.query("SELECT device FROM updates WHERE task = 'sums' ORDER BY device")
+    assert [row["device"] for row in sums] == list(DEVICES)
 
 
 def test_ctrl_c_ends_it_with_130_and_it_goes_on(
