@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from aggregator.command import check_rounds
 from aggregator.log import Log
 from edge_client.data.folder import ARRAYS
 from floe.cli import config_options
@@ -19,6 +18,7 @@ from floe.identity import load_identity
 from floe.names import fault_of
 from floe.service import only_one, stopping
 from floe.settings import Config
+from floe.soundness import check_sound
 from simulate.federation import Federation
 from simulate.judge import Examiner, Judge
 from simulate.results import Results
@@ -51,7 +51,7 @@ def simulate(config: Config, features: Path, test: Path | None, results: Path | 
     Log, models and state are those of an aggregator: `floe status`, `floe log`, `floe models` and `floe ui` show them.
     It goes on where it was when it starts again. With --test, [rounds] target is about those test rows.
     """
-    check_rounds(config.rounds, config.plan)
+    check_sound(config.plan, config.rounds)
     if config.rounds.mode == "asynchronous":
         raise ConfigError('[rounds] mode = "asynchronous" depends on who is first; `floe simulate` runs "rounds" only')
     devices = feature_folders(features, test)
