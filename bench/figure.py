@@ -1,16 +1,14 @@
-"""A small figure in SVG: panels side by side, logarithmic axes, two measures told apart by marks and not by colour.
-
-Everything is drawn in one grey that can be read on white and on black. Pure.
-"""
+"""A small figure in SVG: panels side by side, logarithmic axes, two measures told apart by marks. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
-INK = "#7a7a7a"
+from floe import svg
+from floe.svg import INK
+
 WIDTH, HEIGHT = 250, 220  # of one panel
 LEFT, TOP, GAP, BOTTOM = 56, 54, 44, 56
 
@@ -47,10 +45,7 @@ def draw(panels: Sequence[Panel], measures: Sequence[str]) -> str:
     for number, panel in enumerate(panels):
         left = LEFT + number * (WIDTH + GAP)
         parts += [*_decades(y, left, labelled=not number), *_panel(panel, left, y)]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        f'font-size="12" fill="{INK}" stroke="none">\n' + "\n".join(parts) + "\n</svg>\n"
-    )
+    return svg.document(width, height, parts)
 
 
 def decades(low: float, high: float) -> tuple[float, float]:
@@ -68,7 +63,7 @@ def _legend(measures: Sequence[str]) -> Iterator[str]:
     for number, name in enumerate(measures):
         x = LEFT + number * (WIDTH + GAP)
         yield _line([(x, 18), (x + 40, 18)], dashed=bool(number)) + _mark(x + 20, 18, number)
-        yield _text(x + 50, 22, name, "start")
+        yield svg.text(x + 50, 22, name, "start")
 
 
 def _decades(y: Scale, left: float, *, labelled: bool) -> Iterator[str]:
@@ -76,7 +71,7 @@ def _decades(y: Scale, left: float, *, labelled: bool) -> Iterator[str]:
     while value <= y.high * 1.001:
         yield f'<path d="M{left} {y(value):.1f}h{WIDTH}" stroke="{INK}" stroke-width="0.5" opacity="0.5"/>'
         if labelled:
-            yield _text(left - 8, y(value) + 4, f"{value:g}", "end")
+            yield svg.text(left - 8, y(value) + 4, f"{value:g}", "end")
         value *= 10
 
 
@@ -84,13 +79,14 @@ def _panel(panel: Panel, left: float, y: Scale) -> Iterator[str]:
     xs = [at for at, _ in panel.points]
     x = Scale(min(xs), max(xs), left + 24, left + WIDTH - 24)
     for at in xs:
-        yield f'<path d="M{x(at):.1f} {TOP + HEIGHT}v5" stroke="{INK}"/>' + _text(x(at), TOP + HEIGHT + 19, words(at))
-    yield _text(left + WIDTH / 2, TOP + HEIGHT + 42, panel.title)
+        yield f'<path d="M{x(at):.1f} {TOP + HEIGHT}v5" stroke="{INK}"/>'
+        yield svg.text(x(at), TOP + HEIGHT + 19, words(at))
+    yield svg.text(left + WIDTH / 2, TOP + HEIGHT + 42, panel.title)
     for number in range(len(panel.points[0][1])):
         places = [(x(at), y(row[number])) for at, row in panel.points]
         yield _line(places, dashed=bool(number))
         for (px, py), (_, row) in zip(places, panel.points, strict=True):
-            yield _mark(px, py, number) + _text(px - 5, py - 10, words(row[number]))
+            yield _mark(px, py, number) + svg.text(px - 5, py - 10, words(row[number]))
 
 
 def _line(places: Sequence[tuple[float, float]], *, dashed: bool) -> str:
@@ -103,7 +99,3 @@ def _mark(x: float, y: float, number: int) -> str:
     if number:
         return f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
-
-
-def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

@@ -5,6 +5,7 @@ The header is read and judged before anything is allocated: an .npz of a few byt
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zipfile
 from collections.abc import Iterator
@@ -46,6 +47,12 @@ def read_npz(path: Path, name: str, max_bytes: int = MAX_BYTES) -> Raw:
         member = archive.getinfo(f"{name}.npy")
         with archive.open(member) as file:
             return _array(file, member.file_size, place, max_bytes)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal: which data it was, whatever its name. Raises `DataError`."""
+    with reading(str(path)), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,119 +1,96 @@
-"""`floe prepare`, `floe data split`, `floe data fetch`. Writes feature folders and prints what is in them."""
+"""`floe data split`, `floe data show`, `floe data fetch`. Writes feature folders and prints what is in them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
-import msgspec
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from edge_client.data import document, fetch, folder, sources, split
-from edge_client.data.features import Labels
+from edge_client.data import fetch, folder, holdings, natural, picture, sources
+from edge_client.data.document import Document, Origin
+from edge_client.data.features import Features
 from edge_client.data.load import load
-from edge_client.data.partition import How
-from edge_client.data.prepare import Options, Prepared
-from edge_client.data.prepare import prepare as prepare_features
+from edge_client.data.split import numbered, shares, write
 from floe.errors import DataError
-from floe.messages import Name
+from floe.files import write_atomically
+from floe.partitions import ALPHA_HELP, BY_HELP, How
 
-MAX_LINES = 20  # of a kind, in what `floe prepare` prints
-
-
-@click.command()
-@click.argument("csv", type=click.Path(path_type=Path))
-@click.option("--client", required=True, help="name of the client: [a-z0-9_-]{1,64}")
-@click.option("--label", metavar="COL", help="column to learn (with --schema: default the schema's)")
-@click.option("--normal", metavar="V", help="this label is normal (0), all others are anomalies (1)")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("features"), show_default=True)
-@click.option("--test", type=float, default=0.2, show_default=True, help="share of every class that is test data")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="seed of the split")
-@click.option("--schema", type=click.Path(path_type=Path), help="schema.json of the federation: followed exactly")
-@click.option("--drop", metavar="COL", multiple=True, help="leave this column out (again for more)")
-@click.option("--log", metavar="COL", multiple=True, help="signed logarithm of this column (again for more)")
-@click.option("--delimiter", metavar="C", help="what stands between fields (default: seen from the header)")
-@click.option("--force", is_flag=True, help="replace OUT/CLIENT although it was made from something else")
-def prepare(
-    csv: Path,
-    client: str,
-    label: str | None,
-    normal: str | None,
-    out: Path,
-    test: float,
-    seed: int,
-    schema: Path | None,
-    drop: tuple[str, ...],
-    log: tuple[str, ...],
-    delimiter: str | None,
-    force: bool,
-) -> None:
-    """CSV (plain or .gz) to features: OUT/CLIENT/{train,test}_{x,y}.npy and a readable schema.json."""
-    _check_name(client)
-    federation = document.read(schema) if schema else None
-    options = Options(label, normal, test, seed, drop, log, delimiter, federation)
-    prepared = prepare_features(csv, options)
-    if not force:
-        folder.check_replaceable(out / client, prepared.document)
-    folder.write(out / client, prepared.features, prepared.document)
-    _report(prepared, out / client)
-
-
-def _check_name(client: str) -> None:
-    try:
-        msgspec.convert(client, Name)
-    except msgspec.ValidationError:
-        raise DataError(f"--client {client!r}: 1 to 64 of a-z, 0-9, _ and -") from None
-
-
-def _report(prepared: Prepared, path: Path) -> None:
-    _echo_some("dropped", [f"{dropped.name}: {dropped.reason}" for dropped in prepared.document.dropped])
-    _echo_some("note   ", prepared.notes)
-    features = prepared.features
-    click.echo(
-        f"wrote   {path}: {len(prepared.document.columns)} columns, {len(features.schema.features)} features; "
-        f"train {_counts(features.train_y)}; test {_counts(features.test_y)}"
-    )
-
-
-def _echo_some(kind: str, lines: Sequence[str]) -> None:
-    for line in lines[:MAX_LINES]:
-        click.echo(f"{kind} {line}")
-    if len(lines) > MAX_LINES:
-        click.echo(f"{kind} and {len(lines) - MAX_LINES} more")
+NATURAL = "natural"
 
 
 @click.group()
 def data() -> None:
-    """Public data sets: fetch one, split one over devices."""
+    """Data sets: fetch one, split one over devices, show who holds what."""
 
 
 @data.command("split")
-@click.option("--data", "source", required=True, metavar="D", help=f"{', '.join(sources.NAMES)}, or a folder or .npz")
-@click.option("--clients", type=click.IntRange(1, 100_000), required=True, help="number of devices")
-@click.option("--partition", "how", type=click.Choice(get_args(How)), default="iid", show_default=True)
-@click.option("--alpha", type=float, default=0.5, show_default=True, help="dirichlet: smaller is more uneven")
+@click.option("--data", "source", required=True, metavar="D",
+              help=f"{', '.join(sources.NAMES)}, {natural.NBAIOT}, or a folder or .npz")  # fmt: skip
+@click.option("--clients", type=click.IntRange(1, 100_000), help="number of devices; natural: the data's own")
+@click.option("--partition", "how", type=click.Choice((*get_args(How), NATURAL)), default="iid", show_default=True)
+@click.option("--alpha", type=float, help=ALPHA_HELP)
+@click.option("--by", metavar="COL", help=BY_HELP)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), help="use only so many training rows, test rows in proportion")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for device-1 ... device-N")
-def split_command(source: str, clients: int, how: How, alpha: float, seed: int, rows: int | None, out: Path) -> None:
-    """Divide a data set over devices: one feature folder for each."""
+@click.option("--force", is_flag=True, help="replace devices in OUT although they were made from something else")
+def split_command(source: str, how: str, out: Path, force: bool, **choices: Any) -> None:
+    """Divide a data set over devices: one feature folder for each.
+
+    natural: the data is a folder with an .npz for each device, or nbaiot; a device is called after its file.
+    """
     if not source.strip():
         raise DataError(f"--data {source!r}: one of {', '.join(sources.NAMES)}, or a folder or .npz")
+    devices = _natural(source, **choices) if how == NATURAL else _divided(source, how, **choices)
+    write(devices, out, force=force)
+    found = [holdings.of(name, features.train_y, features.test_y) for name, (features, _) in devices.items()]
+    holdings.show(Console(), found)
+
+
+def _natural(source: str, **choices: Any) -> natural.Devices:
+    given = [name for name, value in choices.items() if value is not None and name != "seed"]
+    if given:
+        raise DataError(f"--{given[0]}: {NATURAL} does not use it, for the data comes divided; leave it out")
+    return natural.devices(source)
+
+
+def _divided(source: str, how: str, clients: int | None, seed: int, **choices: Any) -> natural.Devices:
+    if source == natural.NBAIOT:
+        raise DataError(f"--data {source}: comes divided, a file for each device: --partition {NATURAL}")
+    if clients is None:
+        raise DataError("--clients N: over how many devices?")
     named = source in sources.NAMES
     features = sources.source(source, seed) if named else load(source, {}, Path.cwd())
-    parts = split.split(features, clients, how, alpha, seed, rows)
-    origin: document.Origin = {"data": Path(source).name, "partition": how, "clients": clients, "seed": seed}
-    split.write(parts, out, {**origin, "alpha": alpha} if how == "dirichlet" else origin)
-    rows_table = Table("device", "train", "test", "train rows of each class", "test rows of each class")
-    for number, part in enumerate(parts, 1):
-        sizes = (str(len(part.train_y)), str(len(part.test_y)))
-        rows_table.add_row(f"device-{number}", *sizes, _counts(part.train_y), _counts(part.test_y))
-    Console().print(rows_table)
+    described = (None if named else folder.description(Path(source).expanduser())) or Document(schema=features.schema)
+    parts = shares(features, described, clients, how, seed=seed, **choices)
+    origin: Origin = {"data": Path(source).name, "sha256": _digest(features), "partition": how, "clients": clients}
+    origin |= {"seed": seed} | {name: value for name, value in choices.items() if value is not None}
+    return numbered(parts, described, origin)
+
+
+def _digest(features: Features) -> str:
+    """SHA-256 over the arrays: which data it was, whatever its name."""
+    digest = hashlib.sha256()
+    for name in folder.ARRAYS:
+        digest.update(np.ascontiguousarray(getattr(features, name)).data)
+    return digest.hexdigest()
+
+
+@data.command("show")
+@click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--svg", type=click.Path(path_type=Path), help="write a picture of it to this file, too")
+def show_command(root: Path, svg: Path | None) -> None:
+    """Who holds what: of DIR, with a feature folder for each device, the rows of every class."""
+    found = holdings.read(root)
+    holdings.show(Console(), found)
+    if svg:
+        write_atomically(svg, picture.draw(found).encode())
+        click.echo(f"wrote {svg}")
 
 
 @data.command("fetch")
@@ -127,8 +104,3 @@ def fetch_command(name: str, url: str, out: Path | None) -> None:
         raise DataError("where to? --out FOLDER, or set FLOE_DATA to the folder of data sets")
     fetched = fetch.fetch(name, url, root / name)
     click.echo(f"{root / name}: {'fetched, hashes as published' if fetched else 'is there already'}")
-
-
-def _counts(labels: Labels) -> str:
-    classes, counts = np.unique(labels, return_counts=True)
-    return ", ".join(f"{label}: {count}" for label, count in zip(classes, counts, strict=True))

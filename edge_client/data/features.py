@@ -44,4 +44,7 @@ class Features:
                 raise DataError(f"{part}_x has NaN or infinite values, first in row {int(np.argmin(finite))}")
             if y.min() < 0 or y.max() >= self.schema.classes:
                 bad = int(np.argmax((y < 0) | (y >= self.schema.classes)))
-                raise DataError(f"{part}_y[{bad}] is {y[bad]}: labels go from 0 to {self.schema.classes - 1}")
+                raise DataError(
+                    f"{part}_y[{bad}] is {y[bad]}: labels go from 0 to {self.schema.classes - 1}; "
+                    "number them so, or correct the classes in schema.json"
+                )

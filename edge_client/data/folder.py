@@ -17,14 +17,14 @@ from floe.errors import DataError, StoreError
 ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 
 
-def write(folder: Path, features: Features, description: Document) -> None:
+def write(folder: Path, features: Features, described: Document) -> None:
     """Write the five files, each replaced in one step; other files in the folder are left alone.
 
     The last array is removed first and put back last: a folder left half-way by a crash lacks it, and does not load.
     Raises `StoreError` when the disk refuses.
     """
     contents = {f"{name}.npy": _npy(getattr(features, name)) for name in ARRAYS}
-    order = {document.FILE: description.to_json(), **contents}
+    order = {document.FILE: described.to_json(), **contents}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in order.items():
@@ -36,17 +36,23 @@ def write(folder: Path, features: Features, description: Document) -> None:
         raise StoreError(f"{folder}: cannot write features: {error.strerror or error}") from None
 
 
-def check_replaceable(folder: Path, description: Document) -> None:
+def check_replaceable(folder: Path, intended: Document) -> None:
     """Raises `DataError` when the folder holds features of which schema.json does not say just what it would say now.
 
     So the same source and flags may be prepared again, and no other device's features are overwritten by mistake.
     """
     files = (document.FILE, *(f"{name}.npy" for name in ARRAYS))
-    if any((folder / name).exists() for name in files) and _described(folder) != description:
+    if any((folder / name).exists() for name in files) and _described(folder) != intended:
         raise DataError(
             f"{folder}: holds features made from another source, or with another schema or other flags; "
             "--force replaces them"
         )
+
+
+def description(folder: Path) -> Document | None:
+    """What schema.json says of a feature folder; None if there is none. Raises `DataError`."""
+    path = folder / document.FILE
+    return document.read(path) if path.is_file() else None
 
 
 def _described(folder: Path) -> Document | None:

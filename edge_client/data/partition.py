@@ -1,9 +1,8 @@
-"""Rows over clients: IID, by Dirichlet, by shards; and the test rows after the training rows. Pure but for the seed."""
+"""Rows over clients: IID, by label, by size; and the test rows after the training rows. Pure but for the seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,41 +10,48 @@ import numpy.typing as npt
 from edge_client.data.features import Labels
 from floe.errors import DataError
 
-How = Literal["iid", "dirichlet", "shards"]
 Rows = npt.NDArray[np.int64]
 MINIMUM_ROWS = 10
 SHARDS_PER_CLIENT = 2
 
 
 def partition(
-    labels: Labels, clients: int, how: How, alpha: float, seed: int, minimum: int = MINIMUM_ROWS
+    labels: Labels, clients: int, how: str, alpha: float, seed: int, minimum: int = MINIMUM_ROWS
 ) -> list[Rows]:
     """Disjoint, complete, ascending row numbers for each client; the same seed gives the same.
 
     iid: shuffled, equal shares. dirichlet: by label, Dir(alpha) over the clients for every class (Yurochkin et al.
     2019, arXiv 1905.12022); Hsu et al. 2019 draw Dir(alpha * prior) over the classes for every client instead, which
     is far more uneven for the same alpha. shards: McMahan et al. 2017, section 3: sorted by label, two shards for
-    each client. `alpha` counts for dirichlet only.
-    Raises `DataError` when a client would have fewer than `minimum` rows.
+    each client. quantity: shuffled, of Dir(alpha) of all rows each (Li et al. 2022, arXiv 2102.02079, section 3:
+    quantity skew), so that clients differ in size alone. `alpha` counts for dirichlet and quantity only; there a
+    client that ends with fewer than `minimum` rows takes the rest from the largest.
+    Raises `DataError` when a client would have fewer than `minimum` rows; `by_column` is the way that needs values.
     """
-    if how not in get_args(How):
-        raise DataError(f"partition {how!r}: one of {', '.join(get_args(How))}")
+    if how not in WAYS:
+        raise DataError(f"partition {how!r}: one of {', '.join(WAYS)}")
     if clients < 1 or not 1e-3 <= alpha <= 1e6:
         raise DataError(f"{clients} clients, alpha {alpha}: at least one client, and alpha from 0.001 to 1000000")
-    rng = np.random.default_rng(seed)
-    if how == "iid":
-        parts = np.array_split(rng.permutation(len(labels)), clients)
-    else:
-        parts = _shards(labels, clients, rng) if how == "shards" else _dirichlet(labels, clients, alpha, minimum, rng)
-    if min(map(len, parts)) < minimum:
+    parts = WAYS[how](labels, clients, alpha, min(minimum, len(labels) // clients), np.random.default_rng(seed))
+    return enough(parts, how, minimum)
+
+
+def enough(parts: Sequence[Rows], how: str, minimum: int = MINIMUM_ROWS) -> list[Rows]:
+    """Each part ascending. Raises `DataError` when one has fewer than `minimum` rows."""
+    least = min(map(len, parts))
+    if least < minimum:
         raise DataError(
-            f"{len(labels)} rows over {clients} clients ({how}) leave one with {min(map(len, parts))}, "
+            f"{sum(map(len, parts))} rows over {len(parts)} clients ({how}) leave one with {least}, "
             f"at least {minimum} are needed: take fewer clients or more rows"
         )
     return [np.sort(part) for part in parts]
 
 
-def _shards(labels: Labels, clients: int, rng: np.random.Generator) -> list[Rows]:
+def _iid(labels: Labels, clients: int, alpha: float, minimum: int, rng: np.random.Generator) -> list[Rows]:
+    return np.array_split(rng.permutation(len(labels)), clients)
+
+
+def _shards(labels: Labels, clients: int, alpha: float, minimum: int, rng: np.random.Generator) -> list[Rows]:
     shuffled = rng.permutation(len(labels))
     by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
     shards = np.array_split(by_label, SHARDS_PER_CLIENT * clients)
@@ -54,10 +60,7 @@ def _shards(labels: Labels, clients: int, rng: np.random.Generator) -> list[Rows
 
 
 def _dirichlet(labels: Labels, clients: int, alpha: float, minimum: int, rng: np.random.Generator) -> list[Rows]:
-    """Of every class each client gets a share from Dir(alpha), so that clients differ in classes and in size.
-
-    A client that ends with fewer than `minimum` rows takes the rest, at random, from the largest.
-    """
+    """Of every class each client gets a share from Dir(alpha), so that clients differ in classes and in size."""
     given: list[list[Rows]] = [[] for _ in range(clients)]
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
@@ -65,7 +68,20 @@ def _dirichlet(labels: Labels, clients: int, alpha: float, minimum: int, rng: np
         for own, piece in zip(given, np.split(rows, np.cumsum(counts)[:-1]), strict=True):
             own.append(piece)
     parts = [rng.permutation(np.concatenate(own)) for own in given]
-    return _filled(parts, min(minimum, len(labels) // clients))
+    return _filled(parts, minimum)
+
+
+def _quantity(labels: Labels, clients: int, alpha: float, minimum: int, rng: np.random.Generator) -> list[Rows]:
+    sizes = apportion(len(labels), rng.dirichlet(np.full(clients, alpha)))
+    return _filled(np.split(rng.permutation(len(labels)), np.cumsum(sizes)[:-1]), minimum)
+
+
+WAYS: dict[str, Callable[[Labels, int, float, int, np.random.Generator], list[Rows]]] = {
+    "iid": _iid,
+    "dirichlet": _dirichlet,
+    "shards": _shards,
+    "quantity": _quantity,
+}
 
 
 def _filled(parts: list[Rows], minimum: int) -> list[Rows]:

@@ -6,7 +6,6 @@ Nothing is scaled here: scaling is federated, and comes with the model.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import msgspec
 
 from edge_client.data import columns as encoding
 from edge_client.data import labels, table
-from edge_client.data.arrays import reading
+from edge_client.data.arrays import sha256
 from edge_client.data.document import Column, Document, Dropped, Label, Origin
 from edge_client.data.features import Features, Labels
 from edge_client.data.partition import Rows, stratified
@@ -86,9 +85,7 @@ def _labels(rows: table.Table, options: Options, notes: list[str]) -> tuple[Labe
 
 
 def _origin(csv: Path, options: Options) -> Origin:
-    with reading(str(csv)), csv.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"csv": csv.name, "sha256": digest, "test": options.test, "seed": options.seed}
+    return {"csv": csv.name, "sha256": sha256(csv), "test": options.test, "seed": options.seed}
 
 
 def _fit(rows: table.Table, train: Rows, label: Label, options: Options, notes: list[str]) -> Document:

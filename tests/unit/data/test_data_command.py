@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from data_helpers import same
 
-from edge_client.data import document
+from edge_client.data import document, folder
+from edge_client.data.document import Document
+from edge_client.data.features import Features
 from edge_client.data.load import load
+from edge_client.data.partition import WAYS
 from edge_client.data.sources import source
 from edge_client.data.split import split
 from floe.cli import floe
@@ -112,11 +117,11 @@ def test_a_client_name_that_is_no_topic_level_is_refused(csv: Path, tmp_path: Pa
     assert not (tmp_path / "f").exists()
 
 
-@pytest.mark.parametrize("how", ["iid", "dirichlet", "shards"])
+@pytest.mark.parametrize("how", list(WAYS))
 def test_split_writes_folders_that_load_equal(tmp_path: Path, how: str) -> None:
     result = run("data", "split", "--data", "breast-cancer", "--clients", 3, "--partition", how, "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    for number, part in enumerate(split(source("breast-cancer", 0), 3, how, 0.5, 0), 1):  # type: ignore[arg-type]
+    for number, part in enumerate(split(source("breast-cancer", 0), 3, how, 0.5, 0), 1):
         assert same(load(f"device-{number}", {}, tmp_path), part)
         assert len(np.unique(part.test_y)) == 2
         assert f"device-{number}" in result.output
@@ -144,6 +149,58 @@ def test_devices_of_another_split_are_not_left_beside_the_new_ones(tmp_path: Pat
     result = run("data", "split", "--data", "synthetic", "--clients", 2, "--out", tmp_path)
     assert isinstance(result.exception, DataError)
     assert "holds device-3" in str(result.exception)
+
+
+def synthetic(out: Path, *more: object) -> Result:
+    return run("data", "split", "--data", "synthetic", "--clients", 2, "--out", out, *more)
+
+
+def test_devices_of_the_same_names_are_replaced_only_by_force(tmp_path: Path) -> None:
+    assert synthetic(tmp_path).exit_code == 0
+    before = load("device-2", {}, tmp_path)
+    result = synthetic(tmp_path, "--seed", 1)
+    assert isinstance(result.exception, DataError)
+    assert f"{tmp_path / 'device-1'}: holds features made from another source" in str(result.exception)
+    assert same(load("device-2", {}, tmp_path), before)
+    assert synthetic(tmp_path).exit_code == 0  # the same data and flags may come again
+    assert synthetic(tmp_path, "--seed", 1, "--force").exit_code == 0
+    assert not same(load("device-2", {}, tmp_path), before)
+
+
+def test_data_of_the_same_name_is_told_apart_by_what_is_in_it(small: Features, tmp_path: Path) -> None:
+    for name, sign in (("a", 1), ("b", -1)):
+        folder.write(
+            tmp_path / name / "data", replace(small, train_x=sign * small.train_x), Document(schema=small.schema)
+        )
+    words = ("data", "split", "--clients", 1, "--out", tmp_path / "out", "--data")
+    assert run(*words, tmp_path / "a" / "data").exit_code == 0
+    assert isinstance(run(*words, tmp_path / "b" / "data").exception, DataError)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("--alpha", 0.5), "--alpha 0.5: iid does not use it"),
+    (("--partition", "column"), "by which"),
+    (("--partition", "column", "--by", "x99"), "no such column; there are: x0, x1"),
+    (("--partition", "natural"), "--clients: natural does not use it"),
+    (("--rows", 12), "12 rows over 2 clients .iid. leave one with 6"),
+])  # fmt: skip
+def test_a_split_that_cannot_be_writes_nothing(tmp_path: Path, words: tuple[object, ...], message: str) -> None:
+    result = synthetic(tmp_path / "out", *words)
+    assert isinstance(result.exception, DataError)
+    assert re.search(message, str(result.exception))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_by_a_column_of_the_csv_says_what_each_device_holds(csv: Path, tmp_path: Path) -> None:
+    run("prepare", csv, "--client", "all", "--label", "y", "--out", tmp_path)
+    words = ("data", "split", "--data", tmp_path / "all", "--partition", "column", "--by", "kind", "--out", tmp_path)
+    result = run(*words, "--clients", 2)
+    assert result.exit_code == 0, result.output
+    documents = [document.read(tmp_path / f"device-{number}" / "schema.json") for number in (1, 2)]
+    assert sorted(str(found.origin["holds"]) for found in documents) == ["a", "b"]
+    assert documents[0].columns == document.read(tmp_path / "all" / "schema.json").columns
+    too_many = run(*words, "--clients", 3).exception
+    assert "2 different values for 3 clients" in str(too_many)
 
 
 def test_fetch_asks_where_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.data.partition import How, apportion, follow, partition, sample, stratified, with_normal_rows
+from edge_client.data.partition import WAYS, apportion, follow, partition, sample, stratified, with_normal_rows
 from floe.errors import DataError
 
-ALL = st.sampled_from(get_args(How))
+ALL = st.sampled_from(list(WAYS))
 
 
 @given(st.lists(st.integers(0, 5), min_size=60, max_size=200), st.integers(1, 5), ALL, st.integers(0, 99))
-def test_every_row_goes_to_exactly_one_client(labels: list[int], clients: int, how: How, seed: int) -> None:
+def test_every_row_goes_to_exactly_one_client(labels: list[int], clients: int, how: str, seed: int) -> None:
     y = np.array(labels)
     parts = partition(y, clients, how, 0.3, seed)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(y)))
@@ -25,8 +23,8 @@ def test_every_row_goes_to_exactly_one_client(labels: list[int], clients: int, h
     assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
 
 
-@pytest.mark.parametrize("how", get_args(How))
-def test_another_seed_is_another_partition(how: How) -> None:
+@pytest.mark.parametrize("how", list(WAYS))
+def test_another_seed_is_another_partition(how: str) -> None:
     y = np.arange(100) % 4
     parts = [partition(y, 4, how, 0.5, seed) for seed in (1, 2)]
     assert any(not np.array_equal(a, b) for a, b in zip(*parts, strict=True))
@@ -53,14 +51,39 @@ def test_dirichlet_fills_a_client_that_would_have_too_few_rows() -> None:
     assert sorted(sizes) == [10, 10, 10, 10, 60]
 
 
+def test_quantity_keeps_the_mixture_and_varies_the_size() -> None:
+    y = np.repeat([0, 1], [6000, 2000])
+    parts = partition(y, 5, "quantity", 0.5, 0)
+    sizes = [len(part) for part in parts]
+    assert max(sizes) > 3 * min(sizes)
+    for part in parts:
+        assert abs(y[part].mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / len(part))  # five standard errors
+    even = [len(part) for part in partition(y, 5, "quantity", 1e6, 0)]
+    assert max(even) - min(even) < 20
+
+
+def test_the_sizes_of_quantity_are_the_draw_of_dirichlet() -> None:
+    draw = np.random.default_rng(7).dirichlet([1.0] * 4)
+    sizes = [len(part) for part in partition(np.zeros(1000, np.int64), 4, "quantity", 1.0, 7)]
+    assert sizes == apportion(1000, draw).tolist()
+
+
+def test_quantity_fills_a_client_that_would_have_too_few_rows() -> None:
+    sizes = [len(part) for part in partition(np.arange(100) % 3, 5, "quantity", 0.01, 0)]
+    assert sorted(sizes) == [10, 10, 10, 10, 60]
+
+
 def test_a_client_with_too_few_rows_is_an_error_that_says_how_few() -> None:
     with pytest.raises(DataError, match=r"19 rows over 2 clients .* leave one with 9, at least 10"):
         partition(np.zeros(19, np.int64), 2, "iid", 1.0, 0)
     assert len(partition(np.zeros(20, np.int64), 2, "iid", 1.0, 0)) == 2
 
 
-@pytest.mark.parametrize(("clients", "how", "alpha"), [(0, "iid", 1.0), (2, "dirichlet", 0.0), (2, "random", 1.0)])
-def test_impossible_partitions_are_refused(clients: int, how: How, alpha: float) -> None:
+@pytest.mark.parametrize(
+    ("clients", "how", "alpha"),
+    [(0, "iid", 1.0), (2, "dirichlet", 0.0), (2, "random", 1.0), (2, "quantity", 0.0), (2, "column", 1.0)],
+)
+def test_impossible_partitions_are_refused(clients: int, how: str, alpha: float) -> None:
     with pytest.raises(DataError):
         partition(np.arange(100) % 2, clients, how, alpha, 0)
 
@@ -104,7 +127,7 @@ def test_attacks_that_nobody_trains_on_are_spread_evenly() -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=6, max_size=60), st.integers(1, 6), ALL)
-def test_every_client_has_test_rows_and_none_twice(labels: list[int], clients: int, how: How) -> None:
+def test_every_client_has_test_rows_and_none_twice(labels: list[int], clients: int, how: str) -> None:
     train, test = np.arange(80) % 5, np.array(labels)
     tests = follow(test, train, partition(train, clients, how, 0.1, 0), 0)
     assert sorted(np.concatenate(tests).tolist()) == list(range(len(test)))
