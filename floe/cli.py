@@ -26,7 +26,7 @@ COMMANDS = {
     "broker": ("broker.command", "run Mosquitto, configured for Floe"),
     "aggregator": ("aggregator.command", "run the rounds and keep the log"),
     "client": ("edge_client.command", "run one device"),
-    "prepare": ("edge_client.data.prepare_command", "CSV to features"),
+    "prepare": ("edge_client.data.prepare_command", "CSVs to features"),
     "data": ("edge_client.data.command", "split a data set over devices, show who holds what"),
     "federation": ("floe.federation", "devices that are enrolled: the root key, the operators, the roster"),
     "invite": ("floe.invite", "a code for a device that shall join"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +21,24 @@ Numbers = npt.NDArray[np.float64]
 Note = Callable[[str], None]
 
 
-def fit(train: Table, logs: Collection[str], note: Note) -> tuple[list[Column], list[Dropped]]:
-    """What each column of the training rows becomes, in the order of the file, and which are dropped and why.
+def fit(trains: Sequence[Table], logs: Collection[str], note: Note) -> tuple[list[Column], list[Dropped]]:
+    """What each column of the training rows becomes, in the order of the files, and which are dropped and why.
 
+    The tables, one for each file, have the same columns and are taken together, as if they were one.
     numeric if every value that is there is a number, else categorical: the `MAX_CATEGORIES` most frequent values
-    (ties by name). Dropped: empty, constant, all different text, whole numbers that only rise or only fall.
-    Raises `DataError` for a `logs` column that is not numeric.
+    (ties by name). Dropped: empty, constant, or in every file an identifier: all different text, whole numbers that
+    only rise or only fall. Raises `DataError` for a `logs` column that is not numeric.
     """
     columns: list[Column] = []
     dropped: list[Dropped] = []
-    for name, cells in train.items():
-        present = cells[~missing(cells)]
+    for name in trains[0]:
+        cells = np.concatenate([train[name] for train in trains])
+        pieces = [train[name][~missing(train[name])] for train in trains]
+        present = np.concatenate(pieces)
         numbers = to_numbers(present)
         numeric, gaps = not np.isnan(numbers).any(), len(present) < len(cells)
-        reason = _reason_to_drop(present, numbers if numeric else None, gaps)
+        ends = np.cumsum([len(piece) for piece in pieces])[:-1]
+        reason = _constant(present, gaps) or _identifier(pieces, np.split(numbers, ends) if numeric else None)
         if name in logs and (reason or not numeric):
             raise DataError(f"--log {name}: {reason or 'not a column of numbers'}")
         if reason:
@@ -68,20 +72,28 @@ def to_numbers(cells: Cells) -> Numbers:
     return np.asarray(pd.to_numeric(cells, errors="coerce"), dtype=np.float64)
 
 
-def _reason_to_drop(present: Cells, numbers: Numbers | None, gaps: bool) -> str:
+def _constant(present: Cells, gaps: bool) -> str:
     different = len(set(present.tolist()))
     if different == 0:
         return "empty"
-    if different == 1 and not gaps:
-        return f"constant: always {shorten(present[0])}"
-    if len(present) < 3 or different < len(present):
+    return f"constant: always {shorten(present[0])}" if different == 1 and not gaps else ""
+
+
+def _identifier(pieces: Sequence[Cells], numbers: Sequence[Numbers] | None) -> str:
+    """Why a column identifies the rows in each of the files that have it; empty if it does not in one."""
+    there = [piece for piece in pieces if len(piece)]
+    if any(len(piece) < 3 or len(set(piece.tolist())) < len(piece) for piece in there):
         return ""
     if numbers is None:
         return "identifier: different in every row"
-    before, after = numbers[:-1], numbers[1:]
-    if _whole(numbers) and (np.all(after > before) or np.all(after < before)):
+    if all(_whole(values) and _one_way(values) for values in numbers):
         return "identifier: a whole number that only rises or only falls from row to row"
     return ""
+
+
+def _one_way(numbers: Numbers) -> bool:
+    before, after = numbers[:-1], numbers[1:]
+    return bool(np.all(after > before) or np.all(after < before))
 
 
 def _whole(numbers: Numbers) -> bool:

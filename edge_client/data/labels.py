@@ -23,15 +23,20 @@ def number(
 
     Raises `DataError` naming the column: a row without a label, one class only, values that are no classes.
     """
-    gaps = missing(cells)
-    if gaps.any():
-        first = int(np.argmax(gaps))
-        raise DataError(f"label {column}: {int(gaps.sum())} rows have none, first row {first + 1}; remove them")
+    check_complete(column, cells)
     if given and normal is not None and normal != given.normal:
         raise DataError(f"--normal {normal}: the federation's schema says {given.normal}")
     found = sorted(dict.fromkeys(cells.tolist()), key=_order)
     label = given or _label(column, found, len(cells), normal)
     return label, _classes(cells, label, found) if label.normal is None else _anomalies(cells, label, found, notes)
+
+
+def check_complete(column: str, cells: Cells) -> None:
+    """Raises `DataError` for a row without a label."""
+    gaps = missing(cells)
+    if gaps.any():
+        first = int(np.argmax(gaps))
+        raise DataError(f"label {column}: {int(gaps.sum())} rows have none, first row {first + 1}; remove them")
 
 
 def _label(column: str, found: list[str], rows: int, normal: str | None) -> Label:

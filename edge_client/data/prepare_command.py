@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,17 +12,17 @@ import numpy as np
 
 from edge_client.data import document, folder
 from edge_client.data.features import Labels
-from edge_client.data.prepare import Options, Prepared
-from edge_client.data.prepare import prepare as prepare_features
+from edge_client.data.prepare import Options, Prepared, prepare_all
 from floe.errors import DataError
 from floe.messages import Name
 
+ENDING = re.compile(r"\.csv(\.gz)?\Z")
 MAX_LINES = 20  # of a kind, in what `floe prepare` prints
 
 
 @click.command()
-@click.argument("csv", type=click.Path(path_type=Path))
-@click.option("--client", required=True, help="name of the client: [a-z0-9_-]{1,64}")
+@click.argument("csvs", metavar="CSV...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--client", help="name of the client: [a-z0-9_-]{1,64}  [default: the file's]")
 @click.option("--label", metavar="COL", help="column to learn (with --schema: default the schema's)")
 @click.option("--normal", metavar="V", help="this label is normal (0), all others are anomalies (1)")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("features"), show_default=True)
@@ -33,8 +34,8 @@ MAX_LINES = 20  # of a kind, in what `floe prepare` prints
 @click.option("--delimiter", metavar="C", help="what stands between fields (default: seen from the header)")
 @click.option("--force", is_flag=True, help="replace OUT/CLIENT although it was made from something else")
 def prepare(
-    csv: Path,
-    client: str,
+    csvs: tuple[Path, ...],
+    client: str | None,
     label: str | None,
     normal: str | None,
     out: Path,
@@ -46,22 +47,53 @@ def prepare(
     delimiter: str | None,
     force: bool,
 ) -> None:
-    """CSV (plain or .gz) to features: OUT/CLIENT/{train,test}_{x,y}.npy and a readable schema.json."""
-    _check_name(client)
+    """CSV (plain or .gz) to features: OUT/CLIENT/{train,test}_{x,y}.npy and a readable schema.json.
+
+    Several CSVs, or a folder of them, are a client each, called after the file, and all have one schema: it takes the
+    columns and categories of any. With --schema no file's columns count for another's.
+    """
+    clients = _clients(csvs, client)
     federation = document.read(schema) if schema else None
     options = Options(label, normal, test, seed, drop, log, delimiter, federation)
-    prepared = prepare_features(csv, options)
+    prepared = prepare_all(list(clients.values()), options)
     if not force:
-        folder.check_replaceable(out / client, prepared.document)
-    folder.write(out / client, prepared.features, prepared.document)
-    _report(prepared, out / client)
+        for name, csv in clients.items():
+            folder.check_replaceable(out / name, prepared[csv].document)
+    for name, csv in clients.items():
+        folder.write(out / name, prepared[csv].features, prepared[csv].document)
+        _report(prepared[csv], out / name)
 
 
-def _check_name(client: str) -> None:
+def _clients(csvs: tuple[Path, ...], client: str | None) -> dict[str, Path]:
+    """The file of each client, by its name. Raises `DataError` naming the file whose name no client can have."""
+    files = [file for csv in csvs for file in _files(csv)]
+    if client is not None and len(files) > 1:
+        raise DataError(f"--client {client}: {len(files)} files are a client each, called after the file; leave it out")
+    names = [client if client is not None else ENDING.sub("", file.name) for file in files]
+    for name, file in zip(names, files, strict=True):
+        _check_name(name, file, given=client is not None)
+    for name, file in zip(names, files, strict=True):
+        if names.count(name) > 1:
+            raise DataError(f"{file}: another file is client {name}, too; rename one")
+    return dict(zip(names, files, strict=True))
+
+
+def _files(csv: Path) -> list[Path]:
+    if not csv.is_dir():
+        return [csv]
+    found = sorted(path for path in csv.iterdir() if ENDING.search(path.name))
+    if not found:
+        raise DataError(f"{csv}: a folder without a .csv or .csv.gz in it")
+    return found
+
+
+def _check_name(name: str, file: Path, *, given: bool) -> None:
     try:
-        msgspec.convert(client, Name)
+        msgspec.convert(name, Name)
     except msgspec.ValidationError:
-        raise DataError(f"--client {client!r}: 1 to 64 of a-z, 0-9, _ and -") from None
+        what = f"--client {name!r}" if given else f"{file}: the client would be called {name!r}"
+        way_out = "" if given else "; rename the file"
+        raise DataError(f"{what}: 1 to 64 of a-z, 0-9, _ and -{way_out}") from None
 
 
 def _report(prepared: Prepared, path: Path) -> None:
