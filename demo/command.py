@@ -30,6 +30,7 @@ from floe.children import Children, await_port, free_port
 from floe.cli import Numbers
 from floe.errors import IncompleteError, StoreError
 from floe.messages import Suite
+from floe.partitions import ALPHA_HELP, BY_HELP, How
 from floe.service import stopping
 from floe.settings import Config
 from floe.sqlite import Database
@@ -61,8 +62,9 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
               help=f"{', '.join(PRESETS)}, or a folder")  # fmt: skip
 @click.option("--clients", type=click.IntRange(1, 1000), help="devices  [default: 3; of a folder of devices: all]")
 @click.option("--rounds", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="training rounds")
-@click.option("--partition", type=click.Choice(["iid", "dirichlet", "shards"]), default="iid", show_default=True)
-@click.option("--alpha", type=float, default=0.5, show_default=True, help="dirichlet: smaller is more uneven")
+@click.option("--partition", type=click.Choice(get_args(How)), default="iid", show_default=True)
+@click.option("--alpha", type=float, help=ALPHA_HELP)
+@click.option("--by", metavar="COL", help=BY_HELP)
 @click.option("--rows", type=click.IntRange(min=1), help="use only so many training rows")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="data, weights, shuffling")
 @click.option("--model", type=click.Choice(MODELS), help="another model than the data set's own")

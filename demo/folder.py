@@ -20,6 +20,7 @@ from floe.config import FILE, load, variable
 from floe.errors import ConfigError, DataError
 from floe.files import storing, write_atomically
 from floe.identity import new_secret
+from floe.partitions import ALPHA, WITH_ALPHA, check
 from floe.plan import Plan
 from floe.settings import Config
 from floe.topics import NAME
@@ -31,19 +32,23 @@ CLASSES = Plan(model="mlp", learning_rate=0.01)
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user of the demo chose. `clients` is None where the default is wanted."""
+    """What the user of the demo chose; None where the default is wanted. Raises `DataError` for what does not fit."""
 
     source: str
     clients: int | None
     rounds: int
     partition: str
-    alpha: float
+    alpha: float | None
     rows: int | None
     seed: int
     model: str | None
     report: str
     suite: str
     shared_key: bool = False
+    by: str | None = None
+
+    def __post_init__(self) -> None:
+        check(self.partition, self.alpha, self.by)
 
     @property
     def enrols(self) -> bool:
@@ -63,14 +68,16 @@ class Settings:
     @property
     def title(self) -> str:
         """One line that says what is run."""
-        how = f"dirichlet {self.alpha:g}" if self.partition == "dirichlet" else self.partition
+        how = f"by {self.by}" if self.by else self.partition
+        how += f" {ALPHA if self.alpha is None else self.alpha:g}" if self.partition in WITH_ALPHA else ""
         return f"floe demo: {self.name}, {how}, {self.rounds} rounds, seed {self.seed}"
 
     def split_arguments(self, clients: int) -> list[str]:
         """The `floe data split` that divides the data over devices, into features/."""
         given = {"data": self.data, "clients": clients, "partition": self.partition, "alpha": self.alpha}
-        given |= {"seed": self.seed, "out": "features"} | ({"rows": self.rows} if self.rows else {})
-        return ["data", "split", *(word for key, value in given.items() for word in (f"--{key}", str(value)))]
+        given |= {"by": self.by, "seed": self.seed, "out": "features", "rows": self.rows}
+        words = ((f"--{key}", str(value)) for key, value in given.items() if value is not None)
+        return ["data", "split", *(word for pair in words for word in pair)]
 
 
 @contextmanager

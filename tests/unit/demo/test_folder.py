@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import pytest
 
 from demo import folder as demo_folder
+from demo.command import demo
 from demo.folder import Settings
 from demo.presets import PRESETS
+from edge_client.data.command import split_command
 from floe.errors import ConfigError, DataError, FloeError, IncompleteError
 
 DEFAULT = Settings(
-    source="digits", clients=None, rounds=5, partition="iid", alpha=0.5, rows=None, seed=3, model=None,
+    source="digits", clients=None, rounds=5, partition="iid", alpha=None, rows=None, seed=3, model=None,
     report="weights", suite="auto",
 )  # fmt: skip
 
@@ -78,6 +82,33 @@ def test_a_folder_with_one_data_set_is_divided(tmp_path: Path) -> None:
     arguments = settings.split_arguments(4)
     assert arguments[:4] == ["data", "split", "--data", str(tmp_path / "one")]
     assert arguments[-2:] == ["--rows", "7"]
+
+
+@pytest.mark.parametrize(("given", "words", "title"), [
+    ({}, "--partition iid", "digits, iid, 5"),
+    ({"partition": "quantity"}, "--partition quantity", "digits, quantity 0.5, 5"),
+    ({"partition": "dirichlet", "alpha": 0.1}, "--partition dirichlet --alpha 0.1", "digits, dirichlet 0.1, 5"),
+    ({"partition": "column", "by": "site"}, "--partition column --by site", "digits, by site, 5"),
+])  # fmt: skip
+def test_the_division_that_was_chosen_is_the_one_that_is_made(given: dict[str, Any], words: str, title: str) -> None:
+    settings = replace(DEFAULT, **given)
+    expected = f"data split --data digits --clients 2 {words} --seed 3 --out features"
+    assert " ".join(settings.split_arguments(2)) == expected
+    assert title in settings.title
+
+
+@pytest.mark.parametrize("given", [{"alpha": 0.5}, {"by": "site"}, {"partition": "column"}])
+def test_a_division_that_cannot_be_is_refused_before_anything_runs(given: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"--alpha 0\.5: iid|--by site: iid|by which"):
+        replace(DEFAULT, **given)
+
+
+def test_the_demo_offers_what_the_split_offers_but_data_that_comes_divided() -> None:
+    (offered,) = (one.type for one in demo.params if one.name == "partition")
+    (split,) = (one.type for one in split_command.params if one.name == "how")
+    assert isinstance(offered, click.Choice)
+    assert isinstance(split, click.Choice)
+    assert [*offered.choices, "natural"] == list(split.choices)
 
 
 def test_the_folder_of_a_run_must_be_its_own(tmp_path: Path) -> None:
