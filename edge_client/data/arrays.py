@@ -122,7 +122,9 @@ def to_y(array: Raw, place: str) -> Labels:
     bad = ~np.isfinite(array) | (array != np.floor(array)) | (array < 0) | (array >= MAX_CLASSES)
     if bad.any():
         first = int(np.argmax(bad))
-        raise DataError(f"{place}: label {array[first]} in row {first}; labels are whole numbers from 0")
+        raise DataError(
+            f"{place}: label {array[first]} in row {first}; labels are whole numbers from 0: number the classes so"
+        )
     return array.astype(np.int64)
 
 

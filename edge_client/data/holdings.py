@@ -101,7 +101,7 @@ def summary(found: Sequence[Holding]) -> str:
     """All devices together: rows, and how far apart they are."""
     train, classes = [sum(one.train) for one in found], [one.classes for one in found]
     return (
-        f"{len(found)} devices, {sum(train)} training rows ({min(train)} to {max(train)}, "
+        f"{len(found)} device{'s' * (len(found) > 1)}, {sum(train)} training rows ({min(train)} to {max(train)}, "
         f"median {statistics.median(train):g}) and {sum(sum(one.test) for one in found)} test rows; "
         f"classes each: {min(classes)} to {max(classes)}, median {statistics.median(classes):g}"
     )

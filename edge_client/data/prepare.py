@@ -20,6 +20,7 @@ from edge_client.data import labels, table
 from edge_client.data.arrays import sha256
 from edge_client.data.document import Column, Document, Dropped, Label, Origin
 from edge_client.data.features import Features, Labels
+from edge_client.data.load import load
 from edge_client.data.partition import Rows, stratified
 from edge_client.data.words import quote, some
 from floe.errors import DataError
@@ -71,6 +72,15 @@ def prepare_all(csvs: Sequence[Path], options: Options) -> dict[Path, Prepared]:
         tables = {csv: _widened(csv, rows, list(tables.values()), options, notes[csv]) for csv, rows in tables.items()}
         document = _fit(tables, options, notes[csvs[0]])
     return {csv: _prepared(csv, rows, options, document, notes[csv]) for csv, rows in tables.items()}
+
+
+def describe(npz: Path, options: Options) -> Prepared:
+    """An .npz, whose arrays are features as they are (`load`). Raises `DataError`, also for any option."""
+    if options != Options():
+        raise DataError(f"{npz}: arrays are taken as they are; --client, --out and --force are all that goes with them")
+    features = load(str(npz), {}, Path.cwd())
+    origin: Origin = {"npz": npz.name, "sha256": sha256(npz)}
+    return Prepared(features, Document(schema=features.schema, origin=origin), ())
 
 
 def _widened(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy as np
 
 from edge_client.data import document, folder
 from edge_client.data.features import Labels
-from edge_client.data.prepare import Options, Prepared, prepare_all
+from edge_client.data.prepare import Options, Prepared, describe, prepare_all
 from floe.errors import DataError
 from floe.messages import Name
 
 ENDING = re.compile(r"\.csv(\.gz)?\Z")
+STEM = re.compile(r"(\.csv(\.gz)?|\.npz)\Z")
 MAX_LINES = 20  # of a kind, in what `floe prepare` prints
 
 
@@ -51,11 +53,13 @@ def prepare(
 
     Several CSVs, or a folder of them, are a client each, called after the file, and all have one schema: it takes the
     columns and categories of any. With --schema no file's columns count for another's.
+
+    An .npz becomes a folder as it is: with X and y, train_x ... test_y, or benign_train, benign_test, attack.
     """
     clients = _clients(csvs, client)
     federation = document.read(schema) if schema else None
     options = Options(label, normal, test, seed, drop, log, delimiter, federation)
-    prepared = prepare_all(list(clients.values()), options)
+    prepared = _prepared(list(clients.values()), options)
     if not force:
         for name, csv in clients.items():
             folder.check_replaceable(out / name, prepared[csv].document)
@@ -64,12 +68,24 @@ def prepare(
         _report(prepared[csv], out / name)
 
 
+def _prepared(files: list[Path], options: Options) -> dict[Path, Prepared]:
+    arrays = [file for file in files if file.suffix == ".npz"]
+    if not arrays:
+        return prepare_all(files, options)
+    if len(files) > 1:
+        raise DataError(
+            f"{arrays[0]}: an .npz names no columns that others could share: prepare each by itself; a folder of them "
+            "becomes devices with `floe data split --partition natural`"
+        )
+    return {arrays[0]: describe(arrays[0], options)}
+
+
 def _clients(csvs: tuple[Path, ...], client: str | None) -> dict[str, Path]:
     """The file of each client, by its name. Raises `DataError` naming the file whose name no client can have."""
     files = [file for csv in csvs for file in _files(csv)]
     if client is not None and len(files) > 1:
         raise DataError(f"--client {client}: {len(files)} files are a client each, called after the file; leave it out")
-    names = [client if client is not None else ENDING.sub("", file.name) for file in files]
+    names = [client if client is not None else STEM.sub("", file.name) for file in files]
     for name, file in zip(names, files, strict=True):
         _check_name(name, file, given=client is not None)
     for name, file in zip(names, files, strict=True):
@@ -99,9 +115,9 @@ def _check_name(name: str, file: Path, *, given: bool) -> None:
 def _report(prepared: Prepared, path: Path) -> None:
     _echo_some("dropped", [f"{dropped.name}: {dropped.reason}" for dropped in prepared.document.dropped])
     _echo_some("note   ", prepared.notes)
-    features = prepared.features
+    features, columns = prepared.features, len(prepared.document.columns)
     click.echo(
-        f"wrote   {path}: {len(prepared.document.columns)} columns, {len(features.schema.features)} features; "
+        f"wrote   {path}: {f'{columns} columns, ' if columns else ''}{math.prod(features.schema.shape)} features; "
         f"train {_counts(features.train_y)}; test {_counts(features.test_y)}"
     )
 

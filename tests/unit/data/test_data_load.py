@@ -59,6 +59,23 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path: Path, small: Feature
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize(("label", "message"), [
+    (-1, r"train_y(\.npy)?: label -1 in row 3; labels are whole numbers from 0: number the classes so"),
+    (7, r"train_y\[3\] is 7: labels go from 0 to 1; number them so, or correct the classes in schema\.json"),
+])  # fmt: skip
+def test_a_label_out_of_range_says_where_it_is(tmp_path: Path, small: Features, label: int, message: str) -> None:
+    folder.write(tmp_path / "device", small, Document(schema=small.schema))
+    y = np.load(tmp_path / "device" / "train_y.npy")
+    y[3] = label
+    np.save(tmp_path / "device" / "train_y.npy", y)
+    with pytest.raises(DataError, match=rf"data 'device': {message}"):
+        load("device", {}, tmp_path)
+    np.savez(tmp_path / "d.npz", train_x=small.train_x, train_y=y, test_x=small.test_x, test_y=small.test_y)
+    if label < 0:  # an .npz says nothing of its classes: they are as many as the labels say
+        with pytest.raises(DataError, match=rf"data 'd\.npz': {message}"):
+            load("d.npz", {}, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

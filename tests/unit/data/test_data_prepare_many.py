@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from data_helpers import same
 
 from edge_client.data import document
+from edge_client.data.features import Features
 from edge_client.data.load import load
 from edge_client.data.partition import stratified
 from edge_client.data.prepare import Options, prepare_all
@@ -109,6 +110,28 @@ def test_one_name_does_not_do_for_two_files_and_an_empty_folder_is_said(sites: P
     assert "--client all: 2 files are a client each" in str(result.exception)
     (tmp_path / "empty").mkdir()
     assert "a folder without a .csv" in str(run("prepare", tmp_path / "empty", "--label", "y").exception)
+
+
+def test_arrays_become_a_folder_as_they_are(tmp_path: Path, small: Features) -> None:
+    x, y = (np.concatenate(pair) for pair in ((small.train_x, small.test_x), (small.train_y, small.test_y)))
+    np.savez(tmp_path / "5.bank.npz", X=x, y=y)
+    words = ("prepare", tmp_path / "5.bank.npz", "--client", "bank", "--out", tmp_path / "f")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert "3 features; train 0: 24, 1: 24; test 0: 6, 1: 6" in result.output
+    assert same(load("bank", {}, tmp_path / "f"), load("5.bank.npz", {}, tmp_path))
+    assert run(*words).exit_code == 0
+    np.savez(tmp_path / "5.bank.npz", X=-x, y=y)
+    assert "--force replaces them" in str(run(*words).exception)
+
+
+def test_what_arrays_cannot_have_is_refused(sites: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "b.npz", X=np.zeros((4, 2)), y=np.arange(4) % 2)
+    for more in (("--label", "y"), ("--seed", 1), ("--log", "v")):
+        assert "arrays are taken as they are" in str(run("prepare", tmp_path / "b.npz", *more).exception)
+    words = ("prepare", sites, tmp_path / "b.npz", "--label", "y", "--out", tmp_path / "f")
+    assert "prepare each by itself" in str(run(*words).exception)
+    assert "would be called '5.c'" in str(run("prepare", tmp_path / "5.c.npz").exception)
 
 
 def test_features_of_another_source_are_asked_about_before_any_is_replaced(sites: Path, tmp_path: Path) -> None:
