@@ -15,10 +15,10 @@ from edge_client.data import fetch, folder, holdings, natural, picture, sources
 from edge_client.data.document import Document, Origin
 from edge_client.data.features import Features
 from edge_client.data.load import load
-from edge_client.data.split import numbered, shares, write
+from edge_client.data.split import Devices, numbered, split, split_by, write
 from floe.errors import DataError
 from floe.files import write_atomically
-from floe.partitions import ALPHA_HELP, BY_HELP, How
+from floe.partitions import ALPHA, ALPHA_HELP, BY_HELP, WITH_ALPHA, How, check
 
 NATURAL = "natural"
 
@@ -52,25 +52,39 @@ def split_command(source: str, how: str, out: Path, force: bool, **choices: Any)
     holdings.show(Console(), found)
 
 
-def _natural(source: str, **choices: Any) -> natural.Devices:
+def _natural(source: str, **choices: Any) -> Devices:
     given = [name for name, value in choices.items() if value is not None and name != "seed"]
     if given:
         raise DataError(f"--{given[0]}: {NATURAL} does not use it, for the data comes divided; leave it out")
     return natural.devices(source)
 
 
-def _divided(source: str, how: str, clients: int | None, seed: int, **choices: Any) -> natural.Devices:
+def _divided(
+    source: str, how: str, clients: int | None, alpha: float | None, by: str | None, seed: int, rows: int | None
+) -> Devices:
+    check(how, alpha, by)
     if source == natural.NBAIOT:
         raise DataError(f"--data {source}: comes divided, a file for each device: --partition {NATURAL}")
     if clients is None:
         raise DataError("--clients N: over how many devices?")
-    named = source in sources.NAMES
-    features = sources.source(source, seed) if named else load(source, {}, Path.cwd())
-    described = (None if named else folder.description(Path(source).expanduser())) or Document(schema=features.schema)
-    parts = shares(features, described, clients, how, seed=seed, **choices)
+    if alpha is None and how in WITH_ALPHA:
+        alpha = ALPHA
+    features, described = _whole(source, seed)
     origin: Origin = {"data": Path(source).name, "sha256": _digest(features), "partition": how, "clients": clients}
-    origin |= {"seed": seed} | {name: value for name, value in choices.items() if value is not None}
-    return numbered(parts, described, origin)
+    given = {"alpha": alpha, "by": by, "seed": seed, "rows": rows}
+    origin |= {name: value for name, value in given.items() if value is not None}
+    if by:
+        parts, holds = split_by(features, described.columns, clients, by, seed, rows)
+        return numbered(parts, described, origin, holds)
+    return numbered(split(features, clients, how, alpha or ALPHA, seed, rows), described, origin)
+
+
+def _whole(source: str, seed: int) -> tuple[Features, Document]:
+    if source in sources.NAMES:
+        features = sources.source(source, seed)
+        return features, Document(schema=features.schema)
+    features = load(source, {}, Path.cwd())
+    return features, folder.description(Path(source).expanduser()) or Document(schema=features.schema)
 
 
 def _digest(features: Features) -> str:

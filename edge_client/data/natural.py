@@ -14,12 +14,12 @@ from edge_client.data.arrays import reading, sha256
 from edge_client.data.document import Column, Document, Origin
 from edge_client.data.features import Array, Features
 from edge_client.data.load import load
+from edge_client.data.split import Devices
 from floe.errors import DataError, Refused
 from floe.messages import parse_json
 from floe.schema import MAX_SCHEMA_BYTES, Schema
 
 NBAIOT = "nbaiot"
-Devices = dict[str, tuple[Features, Document]]
 
 
 def devices(source: str) -> Devices:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from edge_client.data import by_column, folder
-from edge_client.data.document import Document, Origin
+from edge_client.data.document import Column, Document, Origin
 from edge_client.data.features import Features
 from edge_client.data.partition import Rows, follow, partition, sample, with_normal_rows
 from floe.errors import DataError
-from floe.partitions import ALPHA, check
 
-
-@dataclass(frozen=True)
-class Share:
-    """What one device gets; `holds`: with --by, the values that are its own."""
-
-    features: Features
-    holds: str = ""
+Devices = dict[str, tuple[Features, Document]]
 
 
 def split(
@@ -43,26 +35,18 @@ def split(
 
 
 def split_by(
-    features: Features, described: Document, clients: int, by: str, seed: int, rows: int | None = None
-) -> list[Share]:
-    """Each value of a column to one client, with all its train and test rows (`by_column`). Raises `DataError`."""
+    features: Features, columns: Sequence[Column], clients: int, by: str, seed: int, rows: int | None = None
+) -> tuple[list[Features], list[str]]:
+    """Each value of a column to one client, with all its train and test rows (`by_column`); and the values of each.
+
+    Raises `DataError`.
+    """
     if rows is not None:
         features = _thin(features, rows, seed)
-    found = by_column.values(features, described.columns, by)
+    found = by_column.values(features, columns, by)
     trains, tests = by_column.parts(found, clients, seed)
-    pairs = zip(trains, tests, strict=True)
-    return [Share(_taken(features, own, test), by_column.held(found, own)) for own, test in pairs]
-
-
-def shares(
-    features: Features, described: Document, clients: int, how: str, alpha: float | None, by: str | None, seed: int,
-    rows: int | None,
-) -> list[Share]:  # fmt: skip
-    """What each device gets, as a user asks for it. Raises `DataError`."""
-    check(how, alpha, by)
-    if by:
-        return split_by(features, described, clients, by, seed, rows)
-    return [Share(part) for part in split(features, clients, how, ALPHA if alpha is None else alpha, seed, rows)]
+    parts = [_taken(features, own, test) for own, test in zip(trains, tests, strict=True)]
+    return parts, [by_column.held(found, own) for own in trains]
 
 
 def _taken(whole: Features, train: Rows, test: Rows) -> Features:
@@ -78,23 +62,20 @@ def _thin(features: Features, rows: int, seed: int) -> Features:
     return _taken(features, train, test)
 
 
-def numbered(parts: Sequence[Share], described: Document, origin: Origin) -> dict[str, tuple[Features, Document]]:
-    """device-1 ... device-N, each described as the whole was and by where it comes from."""
-    named = {f"device-{number}": part for number, part in enumerate(parts, 1)}
+def numbered(parts: Sequence[Features], described: Document, origin: Origin, holds: Sequence[str] = ()) -> Devices:
+    """device-1 ... device-N, each described as the whole was and by where it comes from; `holds`: what is its own."""
     return {
-        name: (
-            part.features,
+        (name := f"device-{number + 1}"): (
+            part,
             msgspec.structs.replace(
-                described,
-                schema=part.features.schema,
-                origin={**origin, "device": name} | ({"holds": part.holds} if part.holds else {}),
+                described, origin={**origin, "device": name} | ({"holds": holds[number]} if holds else {})
             ),
         )
-        for name, part in named.items()
+        for number, part in enumerate(parts)
     }
 
 
-def write(devices: Mapping[str, tuple[Features, Document]], out: Path, *, force: bool) -> None:
+def write(devices: Devices, out: Path, *, force: bool) -> None:
     """OUT/<device> for each: a feature folder whose schema.json says where it comes from.
 
     Raises `DataError`, before anything is written, when the folder holds devices of another split, which a federation

@@ -138,7 +138,8 @@ def prepared(work: Path, data: str, seed: int) -> tuple[Path, Path]:
     kind = "shards" if data == "shards" else "iid"
     parts = split.split(whole, CLIENTS, kind, 0.5, seed)
     shutil.rmtree(clients, ignore_errors=True)
-    split.write(parts, clients, {"source": "mnist", "seed": seed})
+    devices = split.numbered(parts, Document(schema=whole.schema), {"source": "mnist", "seed": seed})
+    split.write(devices, clients, force=False)
     few = Features(whole.train_x[:10], whole.train_y[:10], whole.test_x, whole.test_y, whole.schema)
     folder.write(test, few, Document(schema=whole.schema))
     return clients, test

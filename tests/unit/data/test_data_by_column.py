@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_client.data.by_column import Values, held, owners, parts, values
-from edge_client.data.document import Column, Document
+from edge_client.data.document import Column
 from edge_client.data.features import Features
-from edge_client.data.split import shares, split_by
+from edge_client.data.split import split_by
 from floe.errors import DataError
+from floe.partitions import check
 from floe.schema import Schema
 
 SITE = Column(name="site", kind="categorical", categories=("oslo", "rome"), missing=True)
@@ -126,11 +127,9 @@ def test_what_a_client_holds_is_said() -> None:
 
 def test_a_split_by_site_gives_each_device_its_sites() -> None:
     whole = sites(["oslo"] * 12 + ["rome"] * 15, ["rome", "oslo", "rome"])
-    found = split_by(whole, Document(schema=whole.schema, columns=COLUMNS), 2, "site", 0)
-    assert sorted((share.holds, len(share.features.train_y), len(share.features.test_y)) for share in found) == [
-        ("oslo", 12, 1),
-        ("rome", 15, 2),
-    ]
+    devices, holds = split_by(whole, COLUMNS, 2, "site", 0)
+    sizes = [(len(one.train_y), len(one.test_y)) for one in devices]
+    assert sorted(zip(holds, sizes, strict=True)) == [("oslo", (12, 1)), ("rome", (15, 2))]
 
 
 @pytest.mark.parametrize(
@@ -145,6 +144,5 @@ def test_a_split_by_site_gives_each_device_its_sites() -> None:
 def test_what_a_partition_does_not_use_is_refused(
     how: str, alpha: float | None, column: str | None, message: str
 ) -> None:
-    whole = sites(["oslo"] * 40, ["rome"])
     with pytest.raises(DataError, match=message):
-        shares(whole, Document(schema=whole.schema), 2, how, alpha, column, 0, None)
+        check(how, alpha, column)

@@ -127,6 +127,7 @@ def test_split_writes_folders_that_load_equal(tmp_path: Path, how: str) -> None:
         assert f"device-{number}" in result.output
         origin = document.read(tmp_path / f"device-{number}" / "schema.json").origin
         assert (origin["partition"], origin["data"]) == (how, "breast-cancer")
+        assert origin.get("alpha") == (0.5 if how in ("dirichlet", "quantity") else None)
 
 
 def test_split_of_a_prepared_folder_keeps_its_names(csv: Path, tmp_path: Path) -> None:
