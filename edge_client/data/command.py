@@ -76,7 +76,7 @@ def _divided(
     if by:
         parts, holds = split_by(features, described.columns, clients, by, seed, rows)
         return numbered(parts, described, origin, holds)
-    return numbered(split(features, clients, how, alpha or ALPHA, seed, rows), described, origin)
+    return numbered(split(features, clients, how, ALPHA if alpha is None else alpha, seed, rows), described, origin)
 
 
 def _whole(source: str, seed: int) -> tuple[Features, Document]:

@@ -180,6 +180,7 @@ def test_data_of_the_same_name_is_told_apart_by_what_is_in_it(small: Features, t
 
 @pytest.mark.parametrize(("words", "message"), [
     (("--alpha", 0.5), "--alpha 0.5: iid does not use it"),
+    (("--partition", "quantity", "--alpha", 0), "alpha from 0.001"),
     (("--partition", "column"), "by which"),
     (("--partition", "column", "--by", "x99"), "no such column; there are: x0, x1"),
     (("--partition", "natural"), "--clients: natural does not use it"),
