@@ -19,12 +19,13 @@ from aggregator import mend, results
 from aggregator.control import Control
 from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
+from aggregator.memory import Memory
 from aggregator.phases import Policy, first_phase, phase_after, reason_to_stop
 from aggregator.progress import read_progress
 from aggregator.registry import Model, Registry, base_of
 from aggregator.spool import Spool
 from aggregator.states import State
-from floe import kept, weights
+from floe import adaptive, kept, weights
 from floe.errors import ConfigError, Refused, StoreError
 from floe.files import set_aside, storing, write_atomically
 from floe.identity import Identity
@@ -52,6 +53,7 @@ class Chain:
         self._identity = identity
         self._keyring = keyring
         self._registry = Registry(config.path(config.paths.models), state / "published", self._tell_damaged)
+        self._memory = Memory(state / "optimizer", self._tell_damaged)
         self._lineage = config.rounds.lineage
         self.spool = Spool(state, config.path(config.paths.models), log, self._lineage)
         self._check_owner()
@@ -160,7 +162,7 @@ class Chain:
         """Make what the phase makes, then record it and the end of the phase in one transaction.
 
         The devices whose updates were used. Of a phase that is closed already, because what follows had to be tried
-        again, nothing else.
+        again, nothing else. Raises `RuleError` where it comes to nothing: then it is void.
         """
         spooled = self.spool.updates(phase)
         devices = frozenset(item.device for item in spooled)
@@ -168,7 +170,7 @@ class Chain:
             return devices
         try:
             with storing(self.spool.folder(phase)):
-                made = self._make(phase, spooled)
+                made, shares = self._make(phase, spooled)
         except (Refused, ValueError) as error:
             raise StoreError(f"{self.spool.folder(phase)}: {error}; a restart sets aside what is damaged") from None
         row = None
@@ -176,26 +178,28 @@ class Chain:
             samples = sum(item.samples for item in spooled)
             row = self._registry.row(made, phase, self._identity, devices=len(devices), samples=samples)
         model, layout = (made, trainable(weights.read_layout_of(made.path))) if made else (self.model, self._layout)
-        shares = self._shares(spooled) if phase.task == "train" and made is not None else {}
         self._log.close_round(phase, up=up, down=down, model=row, weights=shares)
         self.model, self._layout = model, layout
         with suppress(StoreError):  # the round is closed: `open` tries again
             self._registry.keep_uploads(self.spool.folder(phase), keep=phase.task == "train")
         return devices
 
-    def void(self, phase: Phase) -> str:
-        """Record that a phase came to nothing; why, in words. Round 0 begins again in a new epoch."""
+    def void(self, phase: Phase, fault: str = "") -> str:
+        """Record that a phase came to nothing; why, in words. Round 0 begins again in a new epoch.
+
+        With a `fault` in what its updates make, no other phase uses them.
+        """
         ended = self._log.ended(phase)
         reasons = sorted({f"{u['reason']}: {u['detail']}" for u in ended if u["outcome"] != "accepted"})
         if phase.round == 0:
             # The epoch comes first: a void phase 0 of the present epoch would be taken for one that has succeeded.
             self._epoch = self._next_epoch(phase.epoch + 1)
             self.schema = None
-        carried = phase.task == "train" and bool(self._policy.max_staleness)
+        carried = phase.task == "train" and bool(self._policy.max_staleness) and not fault
         if carried:
             self.spool.carry_over(phase)
         self._log.void_round(phase, carried=carried)
-        return ("; ".join(reasons) or "fewer updates than its quorum")[:500]
+        return (fault or "; ".join(reasons) or "fewer updates than its quorum")[:500]
 
     def _between_phases(self, now: float, control: Control, last: int) -> State:
         policy = self._policy
@@ -248,34 +252,51 @@ class Chain:
         self.model, self._layout = Model(0, out, sha256), trainable(weights.read_layout_of(out))
         self._log.add_model(self._registry.row(self.model, phase, self._identity, devices=0, samples=0))
 
-    def _make(self, phase: Phase, spooled: list[results.Spooled]) -> Model | None:
+    def _make(self, phase: Phase, spooled: list[results.Spooled]) -> tuple[Model | None, Mapping[str, float]]:
+        """The model, if the phase makes one, and the share of each transfer in it."""
         out = self._registry.path(phase)
         initial = self._config.rounds.initial
         if phase.task == "sums":
             results.combine_sums(sorted(spooled, key=lambda item: item.device), self._scaling)
             if not initial:
-                return None
+                return None, {}
             sha256 = results.first_model(self._config.path(initial), self._scaling, self._schema_text(), out)
         elif phase.task == "init":
             scaling = self._scaling if self._scaled() else None
             sha256 = results.first_model(spooled[0].path, scaling, self._schema_text(), out)
         elif phase.task == "train" and self.model is not None:
-            rounds = self._policy.rounds
-            if self._policy.asynchronous:
-                mixing, power = rounds.mixing, rounds.staleness_power
-                sha256 = results.merged_at_once(spooled, self.model.path, out, mixing=mixing, power=power)
-            else:
-                by_device = sorted(spooled, key=lambda item: (item.device, -item.behind))
-                sha256 = results.federated_mean(by_device, self.model.path, out, rounds.staleness_power)
+            return self._train(phase, spooled, self.model, out)
         else:
-            return None
-        return Model(phase.round, out, sha256)
+            return None, {}
+        return Model(phase.round, out, sha256), {}
 
-    def _shares(self, spooled: list[results.Spooled]) -> dict[str, float]:
+    def _train(
+        self, phase: Phase, spooled: list[results.Spooled], base: Model, out: Path
+    ) -> tuple[Model, Mapping[str, float]]:
         rounds = self._policy.rounds
+        mixing, power = rounds.mixing, rounds.staleness_power
         if self._policy.asynchronous:
-            return results.shares_at_once(spooled, mixing=rounds.mixing, power=rounds.staleness_power)
-        return results.shares_of_mean(spooled, rounds.staleness_power)
+            sha256 = results.merged_at_once(spooled, base.path, out, mixing=mixing, power=power)
+            return Model(phase.round, out, sha256), results.shares_at_once(spooled, mixing=mixing, power=power)
+        row = self._log.round(phase)
+        assert row is not None
+        plan = plan_of(row)
+        by_device = sorted(spooled, key=lambda item: (item.device, -item.behind))
+        before = self._remembered(plan, base) if plan.rule in adaptive.RULES else None
+        made = results.global_model(
+            plan, by_device, base.path, out, power, before=before, after=self._memory.next
+        )  # fmt: skip
+        model = Model(phase.round, out, made.sha256)
+        if made.memory:
+            self._memory.keep(base, model, made.memory)
+        return model, made.shares
+
+    def _remembered(self, plan: Plan, base: Model) -> Path | None:
+        memory = self._memory.of(base, plan.rule)
+        if memory is None:
+            text = f"{plan.rule} begins at zero: model {base.round} ({base.sha256[:12]}) came with no memory of it"
+            self._log.event("info", "optimizer", text)
+        return memory
 
     @property
     def _scaling(self) -> Path:

@@ -12,6 +12,7 @@ import msgspec
 from aggregator import check_log
 from aggregator.check_log import Snapshot
 from aggregator.check_roster import check_roster
+from aggregator.memory import faults_in
 from aggregator.mend import kept_epoch
 from aggregator.registry import is_signed
 from aggregator.spool import phases_of, place_in_spool
@@ -75,6 +76,10 @@ def _check_state(state: Path, lineage: str, found: Findings) -> str | None:
             found.damage(
                 path, fault, "at its start the aggregator sets it aside and, if it is needed, gathers it again"
             )
+    for path, fault in faults_in(state / "optimizer"):
+        found.count("optimizer's memory")
+        if fault:
+            found.damage(path, fault, "the aggregator sets it aside, and the optimizer begins at zero")
     return public
 
 

@@ -15,6 +15,7 @@ from aggregator.states import State, Steered
 from floe.errors import Refused
 from floe.messages import Phase
 from floe.plan import Plan
+from floe.soundness import faults
 from floe.sqlite import Database
 from floe.store import place_of, present_model
 
@@ -43,6 +44,8 @@ class Choices:
         if not changed:
             return Choice("nothing changes: this is the plan already")
         self._check_plan(changed, state.phase, policy)
+        for fault in faults(plan, policy.rounds):
+            raise Refused("round", fault)
         mine, over = ("", "") if plan == policy.plan else (as_json(plan), as_json(policy.plan))
         words = ", ".join(f"{key} = {getattr(plan, key)}" for key in Plan.__struct_fields__ if key in changed)
         remembered = replace(control, plan=mine, plan_over=over)

@@ -14,7 +14,7 @@ from aggregator.chain import Chain
 from aggregator.control import Control
 from aggregator.log import Log
 from aggregator.phases import Policy
-from aggregator.rounds import missing, quorum_of, step
+from aggregator.rounds import missing, needed, quorum_of, step
 from aggregator.states import (
     Close,
     Closed,
@@ -30,6 +30,7 @@ from aggregator.states import (
     Voided,
     Wait,
 )
+from floe.errors import RuleError
 from floe.identity import Identity
 from floe.keyring import Keyring
 from floe.messages import Phase, Round
@@ -144,7 +145,11 @@ class Conductor:
         phase, used = state.phase, len(state.accepted) + state.merged
         self._close_round(phase, phase)
         up, down = self._wire.received_bytes - self._counted[0], self._wire.sent_bytes - self._counted[1]
-        devices = self._chain.close(phase, up=up, down=down)
+        try:
+            devices = self._chain.close(phase, up=up, down=down)
+        except RuleError as error:
+            self._void(str(error))
+            return
         # In asynchronous operation a model is for those whose updates made it; the others ask when they are ready.
         self._served = devices if self._policy.asynchronous and phase.task == "train" else None
         self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {used} updates")
@@ -153,18 +158,18 @@ class Conductor:
             self._log.event("info", "enough", f"no more rounds are needed: {enough}")
         self.step(Closed(self._chain.model is not None, enough))
 
-    def _void(self) -> None:
+    def _void(self, fault: str = "") -> None:
         phase = self.state.phase
         self._close_round(phase, phase)
-        reasons = self._chain.void(phase)
+        reasons = self._chain.void(phase, fault)
         self._log.event("warning", "void", f"{phase.task} {phase.round} came to nothing: {reasons}")
         self.step(Voided())
 
     def tell_waiting(self) -> None:
         """Who is there, while a phase waits for more."""
-        there, needed = len(self.state.online), self.state.needed
+        there, begins = len(self.state.online), needed(self.state, self._policy)
         held = f"; the rounds are {self.state.held}" if self.state.held else ""
-        self._log.event("info", "waiting", f"{there} device(s) online; the round begins with {needed}{held}")
+        self._log.event("info", "waiting", f"{there} device(s) online; the round begins with {begins}{held}")
 
     def repeat(self) -> None:
         """The round document again, for whoever has lost it; not of a phase that is being closed."""

@@ -11,6 +11,7 @@ from aggregator.states import Held
 from floe.messages import Phase
 from floe.plan import Plan
 from floe.settings import Rounds
+from floe.soundness import faults
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Control:
 
     `last` was chosen while `rounds.count` was `count`: when that is changed afterwards, it counts again. `opens` names
     the phase that was waiting at the last start: it opens with whichever devices are online. `plan` (JSON) is in the
-    place of `plan_over`, floe.toml's, as long as that stays. `model` (SHA-256) is the present one until a newer is made
-    than that at the place `model_after`.
+    place of `plan_over`, floe.toml's, as long as that stays, and it goes together with [rounds]. `model` (SHA-256) is
+    the present one until a newer is made than that at the place `model_after`.
     """
 
     held: Held = ""
@@ -37,7 +38,8 @@ class Control:
         """What counts for the next phase that opens."""
         if not self.plan or self.plan_over != as_json(configured.plan):
             return configured
-        return replace(configured, plan=msgspec.json.decode(self.plan, type=Plan))
+        plan = msgspec.json.decode(self.plan, type=Plan)
+        return configured if any(faults(plan, configured.rounds)) else replace(configured, plan=plan)
 
     def last_round(self, rounds: Rounds) -> int:
         """The last round to train."""

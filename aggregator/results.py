@@ -5,16 +5,18 @@ Pure in its inputs: the same files and weights give the same bytes, so that it m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from floe import weights
-from floe.aggregate import Update, linear_combination, weighted_mean
+from floe.aggregate import ONE_VOICE, Made, next_model
 from floe.errors import DataError, Refused
 from floe.kept import keep
+from floe.mean import Update, linear_combination
+from floe.plan import Plan
 from floe.scaling import scale_of
 from floe.schema import Schema
 
@@ -56,28 +58,54 @@ def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> 
     return weights.join(sources, out, {"schema": schema})
 
 
-def federated_mean(spooled: Sequence[Spooled], base: Path, out: Path, power: float = 0.5) -> str:
-    """The next global model: FedAvg of the updates, the scaling of the base; its SHA-256.
+@dataclass(frozen=True)
+class Global:
+    """A global model that a round made: its SHA-256, each update's share in it by transfer, that of the memory.
 
-    Without updates: the base again. An update that came s rounds late moves the base by what it learned, times
-    (1 + s)^-power (FedBuff: Nguyen et al. 2022, Algorithm 1 and section 3; there power is 1/2): its weight in the mean
-    stays, its difference shrinks.
+    An update without a share has none that could be told (`floe.aggregate.Made`).
     """
-    metadata = weights.read_layout_of(base).metadata
+
+    sha256: str
+    shares: Mapping[str, float] = field(default_factory=dict)
+    memory: str = ""
+
+
+def global_model(
+    plan: Plan, spooled: Sequence[Spooled], base: Path, out: Path, power: float = 0.5, *,
+    before: Path | None = None, after: Path | None = None,
+) -> Global:  # fmt: skip
+    """The next global model, by the plan's rule; without updates the base again.
+
+    An update that came s rounds late moves the base by what it learned, times (1 + s)^-power (FedBuff: Nguyen et al.
+    2022, Algorithm 1 and section 3; there power is 1/2): its weight in a mean stays, its difference shrinks. The rules
+    that count updates take one of each device, the newest. `before`, `after`, and what is raised: `next_model`.
+    """
     if not spooled:
-        return weights.join({base: _names(base)}, out, metadata)
-    rebased = [_rebased(item, base, power) for item in spooled]
-    updates = [Update(path, item.samples) for path, item in zip(rebased, spooled, strict=True)]
-    sha256 = weighted_mean(updates, out, metadata, base)
-    for path in set(rebased) - {item.path for item in spooled}:
-        path.unlink()
-    return sha256
+        return Global(weights.join({base: _names(base)}, out, weights.read_layout_of(base).metadata))
+    counted = list({item.device: item for item in spooled}.values()) if plan.rule in ONE_VOICE else spooled
+    rebased = [_rebased(item, base, power) for item in counted]
+    try:
+        updates = [Update(path, item.samples) for path, item in zip(rebased, counted, strict=True)]
+        made = next_model(plan, updates, base, out, before=before, after=after)
+    finally:
+        for path in {*rebased} - {item.path for item in counted}:
+            path.unlink()
+    return Global(made.sha256, _shares_of(made, spooled, counted, power), made.memory)
 
 
-def shares_of_mean(spooled: Sequence[Spooled], power: float) -> dict[str, float]:
-    """The share of each update in what `federated_mean` has learned of them, by transfer; together 1."""
-    counts = {item.transfer: item.samples * (1 + item.behind) ** -power for item in spooled}
-    return {transfer: count / sum(counts.values()) for transfer, count in counts.items()}
+def _shares_of(
+    made: Made, spooled: Sequence[Spooled], counted: Sequence[Spooled], power: float
+) -> dict[str, float]:  # fmt: skip
+    """The share of each update in what the model has learned of them, by transfer, 0 of one that was passed over.
+
+    That of a late one is less; what they are together stays.
+    """
+    if not made.shares:
+        return {}
+    late = [(1 + item.behind) ** -power * share for item, share in zip(counted, made.shares, strict=True)]
+    whole = sum(made.shares) / sum(late) if any(item.behind for item in counted) and sum(late) else 1.0
+    shares = {item.transfer: share * whole for item, share in zip(counted, late, strict=True)}
+    return {item.transfer: 0.0 for item in spooled} | shares
 
 
 def shares_at_once(spooled: Sequence[Spooled], *, mixing: float, power: float) -> dict[str, float]:

@@ -32,6 +32,7 @@ from aggregator.states import (
 )
 from floe.messages import Phase
 from floe.selection import bar_for, takes_part
+from floe.soundness import least_updates
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,20 @@ def step(state: State, event: Event, policy: Policy, now: float) -> Next:
 def missing(state: State, policy: Policy) -> int:
     """How many more accepted updates let the phase close.
 
-    With a quorum, whatever device they come from. Without one, those of all expected devices that are still online;
-    and one at least.
+    With a quorum, whatever device they come from. Without one, those of all expected devices that are still online.
+    Never fewer than the rule of the phase's plan needs: one at least.
     """
+    least = _least(state, policy)
     if policy.rounds.quorum:
-        return max(min(policy.rounds.quorum, len(state.expected)) - len(state.accepted), 0)
+        quorum = min(policy.rounds.quorum, len(state.expected))
+        return max(quorum - len(state.accepted), least - len(state.accepted), 0)
     silent = (state.expected & state.online) - state.accepted - state.refused
-    return len(silent) if state.accepted else max(len(silent), 1)
+    return max(len(silent), least - len(state.accepted))
+
+
+def needed(state: State, policy: Policy) -> int:
+    """How many devices open the phase: never fewer than the rule of its plan needs updates."""
+    return max(state.needed, _least(state, policy))
 
 
 def next_due(state: State, policy: Policy) -> float | None:
@@ -150,7 +158,7 @@ def _enter(row: Row, state: State, event: Event, policy: Policy, now: float) -> 
 
 def _opened(state: State, policy: Policy, now: float) -> State:
     rounds, seed, ready = policy.rounds, policy.plan.seed, _ready(state, policy)
-    fraction = rounds.fraction if state.phase.task == "train" else 1.0
+    fraction = _fraction(state, policy, len(ready))
     bar = bar_for(ready, state.phase, seed, fraction, rounds.members)
     expected = frozenset(d for d in ready if takes_part(d, state.phase, seed, bar, rounds.members))
     deadline = now + rounds.deadline_s
@@ -160,7 +168,7 @@ def _opened(state: State, policy: Policy, now: float) -> State:
 def _extended(state: State, policy: Policy, now: float) -> State:
     """A new deadline; in place of selected devices that are gone, others are selected."""
     rounds, seed, ready = policy.rounds, state.plan.seed, _ready(state, policy) - state.refused
-    fraction = rounds.fraction if state.phase.task == "train" else 1.0
+    fraction = _fraction(state, policy, len(ready))
     bar = max(state.bar, bar_for(ready, state.phase, seed, fraction, rounds.members)) if ready else state.bar
     more = {d for d in ready if takes_part(d, state.phase, seed, bar, rounds.members)}
     return replace(state, bar=bar, expected=state.expected | more, deadline=now + rounds.deadline_s)
@@ -182,7 +190,21 @@ def _ready(state: State, policy: Policy) -> frozenset[str]:
 
 def _may_open(state: State, _event: Event, policy: Policy, now: float) -> bool:
     heard = not state.unheard or now >= state.not_before + policy.rounds.grace_s
-    return not state.held and now >= state.not_before and heard and len(_ready(state, policy)) >= state.needed
+    return not state.held and now >= state.not_before and heard and len(_ready(state, policy)) >= needed(state, policy)
+
+
+def _least(state: State, policy: Policy) -> int:
+    """Fewer accepted updates are no phase, whatever the quorum: by the rule of the plan that it has, or will have."""
+    plan = state.plan if state.stage in ("open", "closing") else policy.plan
+    return least_updates(plan) if state.phase.task == "train" else 1
+
+
+def _fraction(state: State, policy: Policy, ready: int) -> float:
+    """Which share of the devices is selected: no fewer than the rule needs, where there are as many."""
+    if state.phase.task != "train" or not ready:
+        return 1.0
+    least = _least(state, policy)
+    return min(max(policy.rounds.fraction, (least + 0.5) / ready), 1.0) if least > 1 else policy.rounds.fraction
 
 
 def _has_quorum(state: State, policy: Policy) -> bool:
@@ -193,7 +215,8 @@ def _enough(state: State, policy: Policy) -> bool:
     """Whether `missing` is 0, without counting: it is asked at every event, of thousands of devices."""
     if policy.rounds.quorum:
         return missing(state, policy) == 0
-    return bool(state.accepted) and all(has_answer(d, state) for d in state.expected if d in state.online)
+    enough = len(state.accepted) >= _least(state, policy)
+    return enough and all(has_answer(d, state) for d in state.expected if d in state.online)
 
 
 def _all_have_answers(state: State) -> bool:
@@ -237,8 +260,9 @@ TABLE = (
         lambda s, e, p, now: _has_quorum(s, p) and _waited(s, p, now), "closing", Close()),
     Row("open", "every expected device has its answer, below the quorum, the grace or the deadline is over",
         lambda s, e, p, now: _all_have_answers(s) and _waited(s, p, now), "closing", Void()),
-    Row("open", "the deadline is over, one update at least is accepted, no quorum is set",
-        lambda s, e, p, now: now >= s.deadline and not p.rounds.quorum and bool(s.accepted), "closing", Close()),
+    Row("open", "the deadline is over, as many updates as the rule needs are accepted, no quorum is set",
+        lambda s, e, p, now: now >= s.deadline and not p.rounds.quorum and len(s.accepted) >= _least(s, p),
+        "closing", Close()),
     Row("open", "the deadline is over, below the quorum, `below_quorum` is `void`",
         lambda s, e, p, now: now >= s.deadline and p.rounds.below_quorum == "void", "closing", Void()),
     Row("open", "the deadline is over, below the quorum",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aggregator.phases import Policy
-from aggregator.rounds import missing, quorum_of
+from aggregator.rounds import missing, needed, quorum_of
 from aggregator.states import State
 from floe.store import now
 
@@ -13,11 +13,11 @@ from floe.store import now
 def standing_of(state: State, policy: Policy) -> dict[str, Any]:
     """What changes with the rounds, and not with time alone."""
     phase = state.phase
-    needed = {"waiting": state.needed, "open": missing(state, policy)}.get(state.stage, 0)
+    wanted = {"waiting": needed(state, policy), "open": missing(state, policy)}.get(state.stage, 0)
     return {
         "lineage": phase.lineage, "epoch": phase.epoch, "round": phase.round, "task": phase.task,
         "stage": state.stage, "held": state.held, "last": state.last, "online": len(state.online),
-        "needed": needed, "quorum": quorum_of(state, policy),
+        "needed": wanted, "quorum": quorum_of(state, policy),
     }  # fmt: skip
 
 

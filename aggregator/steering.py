@@ -13,7 +13,7 @@ from typing import Any
 from aggregator.choices import Choice, Choices
 from aggregator.control import Control, named
 from aggregator.phases import Policy
-from aggregator.rounds import missing, quorum_of
+from aggregator.rounds import missing, needed, quorum_of
 from aggregator.states import Held, State, Steered
 from floe.errors import Refused
 from floe.messages import Command
@@ -173,5 +173,5 @@ def describe(state: State, policy: Policy) -> str:
     if state.held:
         return f"{state.held} before {phase}" if state.stage == "waiting" else f"{phase} is open, then {state.held}"
     if state.stage == "waiting":
-        return f"waiting with {phase} for {state.needed} device(s), {len(state.online)} online"
+        return f"waiting with {phase} for {needed(state, policy)} device(s), {len(state.online)} online"
     return f"{phase} is open: {len(state.accepted)} accepted, {missing(state, policy)} more needed"

@@ -1,113 +1,93 @@
-"""FedAvg over spooled updates, piece by piece: memory does not grow with the number of devices.
-
-McMahan et al. 2017, Algorithm 1: w <- sum_k (n_k / n) w_k, here as (sum_k n_k w_k) / n in float64, in the order of
-the updates given; callers sort by device id, so the result does not depend on the order of arrival.
-"""
+"""From the updates of a round to the next global model, by the rule that its plan names (docs/rules.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from floe import weights
+from floe import adaptive, robust, weights
+from floe.errors import Refused, RuleError
+from floe.mean import Update, counts_of, weighted_mean
+from floe.plan import Plan
 
-PIECE = 128 * 1024  # elements of one tensor in memory at a time: 1 MiB in float64
+ONE_VOICE = ("median", "trimmed-mean", "krum", "multi-krum")  # rules that count updates, not rows
 
 
 @dataclass(frozen=True)
-class Update:
-    """One spooled update: its file, and its weight (the number of examples it was trained on)."""
+class Made:
+    """A model that was made: its SHA-256, the share of each update in it, the SHA-256 of the optimizer's memory.
 
-    path: Path
-    weight: float
-
-
-def weighted_mean(
-    updates: Sequence[Update], out: Path, metadata: Mapping[str, str] | None = None, base: Path | None = None
-) -> str:
-    """Write the weighted mean of the updates' tensors to `out`, with the names, shapes and dtypes of the first.
-
-    Tensors of `base` that the updates lack (the scaling) are copied. Returns the SHA-256 of the file.
-
-    Bit for bit `numpy.average(stack.astype(float64), axis=0, weights=...)` of the stacked rows, in the dtype of the
-    update (numpy sums a single column in another order: there the float64 before rounding may differ); integer
-    tensors (counters) are rounded to the nearest. Raises `ValueError` without updates, if a weight is negative or not
-    finite, if all are zero, or if the layouts differ; `StoreError` if the disk is full.
+    A share is of what moves the base, in the order of the updates: n_k / n of a mean, times its factor where norms are
+    clipped; of Krum 1 for the chosen, of Multi-Krum one in `keep`, 0 for the others. `shares` is empty for median and
+    trimmed mean, where each number of the model comes from other updates; `memory` is, for rules without one.
     """
-    shares = np.array([update.weight for update in updates], np.float64)
-    if not len(shares) or not np.isfinite(shares).all() or shares.min() < 0 or shares.sum() <= 0:
-        raise ValueError(f"weights must be finite, not negative, and not all zero: {shares.tolist()[:20]}")
-    parts = _copied(base) | {t.name: (t, _means(updates, shares, t)) for t in _common_layout(updates).tensors}
-    return weights.compose(parts, out, metadata or {})
+
+    sha256: str
+    shares: tuple[float, ...] = ()
+    memory: str = ""
 
 
-def linear_combination(
-    terms: Sequence[tuple[Path, float]],
+def next_model(
+    plan: Plan,
+    updates: Sequence[Update],
+    base: Path,
     out: Path,
-    like: Path,
-    metadata: Mapping[str, str] | None = None,
-    base: Path | None = None,
-) -> str:
-    """Write sum_i c_i x_i over the files x_i with their factors c_i, for the tensors of `like`, which all must have.
+    *,
+    before: Path | None = None,
+    after: Path | None = None,
+) -> Made:
+    """Write the next global model to `out`: of one or more updates, all trained from `base` or rebased to it.
 
-    Tensors of `base` that `like` lacks are copied. float64 in the order given, in the dtype of the tensor at the end;
-    integers are rounded. Returns the SHA-256 of the file. Raises `StoreError`, and `ValueError` if a file has not all
-    tensors of `like`.
+    Tensors that the updates lack (the scaling) and the metadata are the base's. The same files in the same order give
+    the same bytes. `before` and `after` are files for the memory of the rules in `adaptive.RULES`, which need `after`;
+    `before` is the one that came with the base, None where it begins at zero.
+
+    Raises `RuleError` if the model has numbers that are not finite or too large: then neither `out` nor `after` is
+    there. `ValueError` for updates that are not alike, or fewer than the rule needs; `StoreError`.
     """
-    layout = weights.read_layout_of(like)
-    sources = [(path, {t.name: t for t in weights.read_layout_of(path).tensors}, factor) for path, factor in terms]
-    for path, found, _ in sources:
-        if absent := [t.name for t in layout.tensors if t.name not in found or found[t.name].shape != t.shape]:
-            raise ValueError(f"{path}: tensor {absent[0]!r} is missing or of another shape")
-    combined = {t.name: (t, _sums([(p, found[t.name], c) for p, found, c in sources])) for t in layout.tensors}
-    return weights.compose(_copied(base) | combined, out, metadata or {})
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = _made(plan, updates, base, out, before, after)
+    try:
+        weights.check_numbers(out)
+    except Refused as refusal:
+        for path in filter(None, (out, after)):
+            path.unlink(missing_ok=True)
+        raise RuleError(
+            f'rule "{plan.rule}" makes no model: {refusal.detail}; an update is too large, which the rules median, '
+            "trimmed-mean, krum and multi-krum stand"
+        ) from None
+    return made
 
 
-def _copied(base: Path | None) -> dict[str, tuple[weights.Tensor, Iterator[weights.AnyArray]]]:
-    return {t.name: (t, weights.pieces_of(base, t)) for t in weights.read_layout_of(base).tensors} if base else {}
+def _made(
+    plan: Plan, updates: Sequence[Update], base: Path, out: Path, before: Path | None, after: Path | None
+) -> Made:
+    counts = counts_of(updates)
+    shares = tuple((counts / counts.sum()).tolist())
+    if plan.rule in adaptive.RULES:
+        if after is None:
+            raise ValueError(f'rule "{plan.rule}" needs a place for its memory')
+        return _remembering(plan, updates, base, out, before, after, shares)
+    if plan.rule in ("krum", "multi-krum"):
+        keep = 1 if plan.rule == "krum" else plan.keep or len(updates) - plan.byzantine
+        sha256, chosen = robust.krum(updates, base, out, plan.byzantine, keep)
+        return Made(sha256, tuple(1 / keep if k in chosen else 0.0 for k in range(len(updates))))
+    if plan.rule == "norm-clipping":
+        sha256, factors = robust.clipped_mean(updates, base, out, plan.clip_norm)
+        return Made(sha256, tuple(share * factor for share, factor in zip(shares, factors, strict=True)))
+    if plan.rule == "median":
+        return Made(robust.median(updates, base, out))
+    if plan.rule == "trimmed-mean":
+        return Made(robust.trimmed_mean(updates, base, out, plan.byzantine))
+    return Made(weighted_mean(updates, out, weights.read_layout_of(base).metadata, base), shares)
 
 
-def _means(
-    updates: Sequence[Update], shares: npt.NDArray[np.float64], tensor: weights.Tensor
-) -> Iterator[weights.AnyArray]:
-    for at in range(0, tensor.elements, PIECE):
-        mean = _weighted_sum(updates, shares, tensor, at)
-        mean /= shares.sum()
-        yield _rounded(mean, tensor)
-
-
-def _sums(terms: Sequence[tuple[Path, weights.Tensor, float]]) -> Iterator[weights.AnyArray]:
-    tensor = terms[0][1]
-    for at in range(0, tensor.elements, PIECE):
-        total = np.zeros(min(PIECE, tensor.elements - at), np.float64)
-        for path, found, factor in terms:
-            total += weights.read_piece(path, found, at, PIECE) * np.float64(factor)
-        yield _rounded(total, tensor)
-
-
-def _rounded(values: npt.NDArray[np.float64], tensor: weights.Tensor) -> weights.AnyArray:
-    return (np.rint(values) if tensor.dtype.kind == "i" else values).astype(tensor.dtype)
-
-
-def _common_layout(updates: Sequence[Update]) -> weights.Layout:
-    layout = weights.read_layout_of(updates[0].path)
-    for update in updates[1:]:
-        if difference := weights.read_layout_of(update.path).difference(layout):
-            raise ValueError(f"{update.path}: {difference}")
-    return layout
-
-
-def _weighted_sum(
-    updates: Sequence[Update], shares: npt.NDArray[np.float64], tensor: weights.Tensor, at: int
-) -> npt.NDArray[np.float64]:
-    # Each file is opened anew for each piece: thousands of updates must not need thousands of descriptors.
-    total: npt.NDArray[np.float64] | None = None
-    for update, share in zip(updates, shares, strict=True):
-        product = np.multiply(weights.read_piece(update.path, tensor, at, PIECE), share, dtype=np.float64)
-        total = product if total is None else np.add(total, product, out=total)
-    assert total is not None
-    return total
+def _remembering(
+    plan: Plan, updates: Sequence[Update], base: Path, out: Path, before: Path | None, after: Path,
+    shares: tuple[float, ...],
+) -> Made:  # fmt: skip
+    sha256, memory = adaptive.next_step(plan, updates, base, out, before, after)
+    return Made(sha256, shares, memory)

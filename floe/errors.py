@@ -8,6 +8,7 @@ FloeError                     1   something a person must read; never a tracebac
 ├── StoreError                6   the disk or the database refused to keep something
 ├── IncompleteError           7   the work ended before every round was closed
 ├── DamageError               8   `floe check` found something that is not as it was written
+├── RuleError                 1   what a rule makes of a round's updates is no model
 ├── OutputError              74   stdout cannot be written to
 └── Refused                   -   a peer broke the protocol: counted, logged and answered, never fatal
 
@@ -30,6 +31,7 @@ __all__ = [
     "KeyFileError",
     "OutputError",
     "Refused",
+    "RuleError",
     "StoreError",
 ]
 
@@ -92,6 +94,10 @@ class DamageError(FloeError):
     """What is kept on disk is not as it was written, or not as other places say."""
 
     exit_code = 8
+
+
+class RuleError(FloeError):
+    """What a rule makes of the updates of a round is no model: some number of it is not finite, or too large."""
 
 
 class OutputError(FloeError):

@@ -21,7 +21,7 @@ from aggregator.intake import check_report, check_weights
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
 from aggregator.registry import Model
-from aggregator.rounds import has_answer, next_due
+from aggregator.rounds import has_answer, needed, next_due
 from aggregator.states import Answered, State, Tick
 from edge_client.data.load import load
 from edge_client.interrupted import Interrupted
@@ -186,7 +186,7 @@ class Federation:
         self._conductor.perform()
         if stands_still(before, self._state):
             raise ConfigError(
-                f"{before.phase.task} {before.phase.round} needs {before.needed} devices, there are "
+                f"{before.phase.task} {before.phase.round} needs {needed(before, self._policy)} devices, there are "
                 f"{len(before.online)}: lower [rounds] devices or quorum"
             )
 

@@ -12,7 +12,7 @@ from chaos.judge import Journal, Judgement, judge, read_weights, sha256, weights
 from safetensors.numpy import load
 
 from aggregator.log import Log, Outcome
-from aggregator.results import Spooled, federated_mean, first_model
+from aggregator.results import Spooled, first_model, global_model
 from floe import weights
 from floe.files import hash_of
 from floe.messages import Phase
@@ -50,7 +50,7 @@ class Case:
                 ended = Outcome(f"{device}-{round_}", device, phase, "accepted", "", "")
                 report = Report(samples=10, before=Metrics(loss=0.1, accuracy=1.0))
                 log.update(ended, report, bytes_=1, sha256=hash_of(path), suite="plaintext")
-            federated_mean(spooled, self.model(round_ - 1), self.model(round_))
+            global_model(Plan(), spooled, self.model(round_ - 1), self.model(round_))
             row = dict.fromkeys(("lineage", "file", "signature"), "main") | {
                 **{"epoch": 1, "round": round_, "sha256": hash_of(self.model(round_))},
                 **{"bytes": 1, "devices": 3, "samples": 1},

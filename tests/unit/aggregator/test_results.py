@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from aggregator.results import Spooled, check_initial, combine_sums, federated_mean, first_model, merged_at_once
+from aggregator.results import Spooled, check_initial, combine_sums, first_model, global_model, merged_at_once
 from floe import weights
 from floe.errors import DataError
+from floe.plan import Plan
 from floe.schema import Schema
 
 SCHEMA = Schema(shape=(2,), classes=2, features=("a", "b"))
@@ -64,7 +65,7 @@ def test_the_federated_mean_keeps_the_scaling_of_the_base(tmp_path: Path) -> Non
     for name, value in (("a", [1.0, 0.0]), ("b", [4.0, 3.0])):
         weights.write(tmp_path / name, {"w": np.array(value, np.float32)})
     spooled = [Spooled("a", tmp_path / "a", 2), Spooled("b", tmp_path / "b", 1)]
-    federated_mean(spooled, base, tmp_path / "out")
+    global_model(Plan(), spooled, base, tmp_path / "out")
     out = weights.read(tmp_path / "out")
     assert out["w"].tolist() == [2.0, 1.0]  # (2 * 1 + 4) / 3, (2 * 0 + 3) / 3
     assert out["scaling.scale"].tolist() == [3.0, 4.0]
@@ -75,7 +76,7 @@ def test_the_federated_mean_keeps_the_scaling_of_the_base(tmp_path: Path) -> Non
 def test_a_round_without_weights_keeps_the_model(tmp_path: Path) -> None:
     base = tmp_path / "base"
     weights.write(base, {"w": np.ones(2, np.float32)}, {"schema": SCHEMA.to_json()})
-    federated_mean([], base, tmp_path / "out")
+    global_model(Plan(), [], base, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == base.read_bytes()
 
 
@@ -106,7 +107,7 @@ def test_a_late_update_moves_the_base_by_what_it_learned_times_its_discount(tmp_
     base, old = model_of(tmp_path, "base", 10.0, **scaling), model_of(tmp_path, "old", 1.0, **scaling)
     fresh, late = model_of(tmp_path, "fresh", 16.0), model_of(tmp_path, "late", 5.0)
     spooled = [Spooled("a", late, 3, behind=3, base=old), Spooled("a", fresh, 1)]
-    federated_mean(spooled, base, tmp_path / "out", power=0.5)
+    global_model(Plan(), spooled, base, tmp_path / "out", power=0.5)
     out = weights.read(tmp_path / "out")
     assert out["w"].tolist() == [(3 * 12 + 1 * 16) / 4]
     assert out["scaling.scale"].tolist() == [2.0]
@@ -115,7 +116,7 @@ def test_a_late_update_moves_the_base_by_what_it_learned_times_its_discount(tmp_
 
 def test_an_update_that_is_not_late_is_taken_as_it_is_to_the_last_bit(tmp_path: Path) -> None:
     base, fresh = model_of(tmp_path, "base", 1e8), model_of(tmp_path, "fresh", 1e-8)
-    federated_mean([Spooled("a", fresh, 1)], base, tmp_path / "out")
+    global_model(Plan(), [Spooled("a", fresh, 1)], base, tmp_path / "out")
     assert weights.read(tmp_path / "out")["w"].tolist() == weights.read(fresh)["w"].tolist()
 
 
@@ -140,5 +141,5 @@ def test_integers_of_late_updates_are_rounded(tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("base", "old", "late")}
     for value, path in zip((10, 0, 3), files.values(), strict=True):
         weights.write(path, {"n": np.array([value])}, {"schema": SCHEMA.to_json()})
-    federated_mean([Spooled("a", files["late"], 1, 3, files["old"])], files["base"], tmp_path / "out", 0.5)
+    global_model(Plan(), [Spooled("a", files["late"], 1, 3, files["old"])], files["base"], tmp_path / "out", 0.5)
     assert weights.read(tmp_path / "out")["n"].tolist() == [12]  # 10 + 3 / 2 = 11.5, halves to even

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floe import weights
-from floe.aggregate import PIECE, Update, weighted_mean
+from floe.mean import PIECE, Update, weighted_mean
 
 
 def _write(folder: Path, arrays: list[np.ndarray], shares: list[float]) -> list[Update]:
