@@ -28,10 +28,12 @@ SUMS, INIT, TRAIN = Phase("main", 1, 0, "sums"), Phase("main", 1, 0, "init"), Ph
 
 
 @contextmanager
-def started(folder: Path, scaling: str = "none", rounds: Rounds = ROUNDS) -> Iterator[tuple[Chain, State, Log]]:
+def started(
+    folder: Path, scaling: str = "none", rounds: Rounds = ROUNDS, plan: Plan | None = None
+) -> Iterator[tuple[Chain, State, Log]]:
     """The chain as `floe aggregator` makes it, restored."""
     state = folder / "state" / "aggregator-main"
-    plan = Plan(scaling=scaling)  # type: ignore[arg-type]
+    plan = plan or Plan(scaling=scaling)  # type: ignore[arg-type]
     config = Config(rounds=rounds, plan=plan, folder=folder)
     with closing(Log(folder / "log")) as log:
         identity = load_identity(state / "keys", "main")

@@ -259,3 +259,18 @@ def test_what_cannot_be_the_present_model_is_refused(
     assert verdict.detail.startswith(detail)
     assert trained.present() == MODELS[3]
     assert trained.steering.control() == Control()
+
+
+def test_a_plan_that_does_not_go_together_with_the_rounds_is_refused_with_the_way_out(asks: Asks) -> None:
+    krum = msgspec.structs.replace(FILE, rule="krum", byzantine=1)
+    small = Policy(Rounds(count=10, devices=4), FILE)
+    refused = asks("plan", WAITING, small, plan=krum)
+    assert (refused.done, refused.reason) == (False, "round")
+    assert "needs 5 updates, and [rounds] devices = 4: raise devices, or lower byzantine" in refused.detail
+    refused = asks("plan", WAITING, Policy(Rounds(count=10, mode="asynchronous"), FILE), plan=krum)
+    assert 'set mode = "rounds", or rule = "fedavg"' in refused.detail
+    assert asks.steering.control() == Control()
+    enough = Policy(Rounds(count=10, devices=5), FILE)
+    assert asks("plan", WAITING, enough, plan=krum).detail == "rule = krum, byzantine = 1: counts from train 4 on"
+    assert asks.steering.control().policy(enough).plan == krum
+    assert asks.steering.control().policy(small) == small, "[rounds] was changed, and it does not go together any more"

@@ -143,3 +143,54 @@ def test_integers_of_late_updates_are_rounded(tmp_path: Path) -> None:
         weights.write(path, {"n": np.array([value])}, {"schema": SCHEMA.to_json()})
     global_model(Plan(), [Spooled("a", files["late"], 1, 3, files["old"])], files["base"], tmp_path / "out", 0.5)
     assert weights.read(tmp_path / "out")["n"].tolist() == [12]  # 10 + 3 / 2 = 11.5, halves to even
+
+
+def test_a_rule_that_counts_updates_takes_one_of_each_device_the_newest(tmp_path: Path) -> None:
+    """A liar with two late updates and a fresh one has one voice of three."""
+    base = model_of(tmp_path, "base", 0.0)
+    lies = [model_of(tmp_path, f"lie{n}", 1000.0 + n) for n in range(3)]
+    spooled = [
+        *(Spooled("a", lies[n], 1, behind=2 - n, base=base if n < 2 else None, transfer=f"a{n}") for n in range(3)),
+        Spooled("b", model_of(tmp_path, "b", 1.0), 1, transfer="b"),
+        Spooled("c", model_of(tmp_path, "c", 2.0), 1, transfer="c"),
+    ]
+    made = global_model(Plan(rule="median"), spooled, base, tmp_path / "out")
+    assert weights.read(tmp_path / "out")["w"].tolist() == [2.0]
+    assert made.shares == {}, "no update has a share of a median"
+    clipped = global_model(Plan(rule="norm-clipping", clip_norm=2.0), spooled, base, tmp_path / "out")
+    assert weights.read(tmp_path / "out")["w"].tolist() == [pytest.approx((2 + 2 + 2 + 1 + 2) / 5)]
+    assert set(clipped.shares) == {"a0", "a1", "a2", "b", "c"}
+
+
+def test_a_late_update_passes_through_every_rule_rebased(tmp_path: Path) -> None:
+    """By hand: base 10; the late one learned 4 three rounds ago, now 2: it is 12, and 10 and 13 are fresh."""
+    base, old = model_of(tmp_path, "base", 10.0), model_of(tmp_path, "old", 1.0)
+    spooled = [
+        Spooled("a", model_of(tmp_path, "late", 5.0), 1, behind=3, base=old, transfer="a"),
+        Spooled("b", model_of(tmp_path, "b", 10.0), 1, transfer="b"),
+        Spooled("c", model_of(tmp_path, "c", 13.0), 1, transfer="c"),
+    ]
+    found, krum, shares = {}, [10.0, 12.0, 12.5, 13.0, 99.0], {}
+    for plan in (
+        Plan(rule="median"),
+        Plan(rule="trimmed-mean", byzantine=1),
+        Plan(rule="norm-clipping", clip_norm=1.5),
+    ):
+        shares[plan.rule] = global_model(plan, spooled, base, tmp_path / "out").shares
+        found[plan.rule] = weights.read(tmp_path / "out")["w"].tolist()[0]
+    assert found == {"median": 12.0, "trimmed-mean": 12.0, "norm-clipping": 11.0}
+    more = [
+        Spooled(name, model_of(tmp_path, name, value), 1, transfer=name)
+        for name, value in zip("de", (12.5, 99), strict=True)
+    ]
+    made = global_model(Plan(rule="krum", byzantine=1), [*spooled, *more], base, tmp_path / "out")
+    distances = {value: sum(sorted((value - x) ** 2 for x in krum)[1:3]) for value in krum}
+    assert weights.read(tmp_path / "out")["w"].tolist() == [min(distances, key=distances.__getitem__)] == [12.5]
+    assert made.shares == {"a": 0.0, "b": 0.0, "c": 0.0, "d": 1.0, "e": 0.0}
+    optimizer = global_model(
+        Plan(rule="fedavgm"), spooled, base, tmp_path / "out", before=None, after=tmp_path / "memory"
+    )
+    assert weights.read(tmp_path / "out")["w"].tolist() == [np.float32(10 + 5 / 3)]
+    assert sum(optimizer.shares.values()) == pytest.approx(1.0)
+    assert optimizer.shares["a"] == pytest.approx(optimizer.shares["b"] / 2)
+    assert not list(tmp_path.glob("*.rebased"))
