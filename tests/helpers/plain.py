@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
@@ -22,7 +23,12 @@ from floe.report import Metrics, Report
 Arrays = Mapping[str, npt.NDArray[Any]]
 SECTIONS: Mapping[str, Mapping[str, object]] = {
     "plan": {"model": "plain", "scaling": "none"},
-    "trainers": {"plain": "helpers.plain:Plain", "held": "helpers.plain:Held", "canary": "helpers.plain:Canary"},
+    "trainers": {
+        "plain": "helpers.plain:Plain",
+        "held": "helpers.plain:Held",
+        "canary": "helpers.plain:Canary",
+        "liar": "helpers.plain:Liar",
+    },
 }
 CANARY = b"a canary that sings on the wire."  # of finite numbers of four bytes each
 _CANARY = np.frombuffer(CANARY, np.float32)
@@ -96,6 +102,17 @@ class Canary(Plain):
     def train(self, base: Arrays, *, device: str, round: int, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
         trained, report = super().train(base, device=device, round=round, stop=stop)
         return {**trained, "canary": _CANARY}, report
+
+
+class Liar(Plain):
+    """The same, but the device `liar` sends numbers as large as they may be, and says that it has many rows."""
+
+    def train(self, base: Arrays, *, device: str, round: int, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
+        trained, report = super().train(base, device=device, round=round, stop=stop)
+        if device != "liar":
+            return trained, report
+        huge = {name: np.full_like(array, 3e38) for name, array in trained.items()}
+        return huge, structs.replace(report, samples=10**9)
 
 
 def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -113,6 +113,25 @@ def test_another_plan_is_the_next_rounds_and_not_that_of_the_open_one_also_after
     clean(steered)
 
 
+def test_another_rule_counts_from_the_next_round_on_and_one_with_too_few_devices_is_refused(
+    steered: Federation,
+) -> None:
+    gates = hold(steered, 1)
+    start(steered)
+    steered.until("SELECT * FROM rounds WHERE round = 1 AND state = 'open'")
+    krum = refused(steered, "plan", "set", "rule=krum", "byzantine=1")
+    assert "needs 5 updates, and [rounds] quorum = 2: raise quorum, or lower byzantine" in krum
+    asked(steered, "plan", "set", "rule=median")
+    restart(steered)
+    for gate in gates:
+        gate.unlink()
+    steered.finish()
+    assert {number: plan["rule"] for number, plan in plans(steered).items()} == {1: "fedavg", 2: "median", 3: "median"}
+    rows = steered.query("SELECT round, weight FROM updates WHERE task = 'train' ORDER BY round")
+    assert [row["weight"] for row in rows] == [0.5, 0.5, None, None, None, None]
+    clean(steered)
+
+
 def test_a_plan_that_makes_no_sense_is_refused_here_or_there(steered: Federation) -> None:
     assert "unknown key 'epoch' in [plan]; known: model, hidden" in refused(steered, "plan", "set", "epoch=3")
     assert "[plan] epochs = '0': allowed is whole number >= 1" in refused(steered, "plan", "set", "epochs=0")
