@@ -34,6 +34,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I64": np.dtype("<i8"),
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
+BYTES = np.dtype(np.uint8)
+CODED = DTYPES | {"U8": BYTES}  # of encoded files, which are never used before they are decoded (`floe.encoding`)
+_CODES = {dtype: code for code, dtype in CODED.items()}
 MAX_HEADER_BYTES = 8 * 1024 * 1024
 MAX_TENSORS = 10_000
 MAX_MAGNITUDE = 1e100
@@ -134,14 +137,14 @@ def header(layout: Layout) -> bytes:
     """The length and the JSON header, padded with spaces to a multiple of 8 bytes."""
     entries: dict[str, Any] = {"__metadata__": dict(layout.metadata)} if layout.metadata else {}
     for t in layout.tensors:
-        entries[t.name] = {"dtype": CODES[t.dtype], "shape": list(t.shape), "data_offsets": [t.start, t.stop]}
+        entries[t.name] = {"dtype": _CODES[t.dtype], "shape": list(t.shape), "data_offsets": [t.start, t.stop]}
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
-def read_layout_of(source: Source) -> Layout:
-    """Read and check the header of a file, by its path or open.
+def read_layout_of(source: Source, *, coded: bool = False) -> Layout:
+    """Read and check the header of a file, by its path or open; `coded`: it may be an encoded file.
 
     Raises `Refused("weights", ...)`: sizes that do not add up, holes, overlaps, unknown dtypes, duplicate names.
     """
@@ -153,7 +156,7 @@ def read_layout_of(source: Source) -> Layout:
             raise Refused("weights", f"header of {length} bytes in a file of {size}")
         text = file.read(length)
     try:
-        layout = _layout(parse_json(text, MAX_HEADER_BYTES))
+        layout = _layout(parse_json(text, MAX_HEADER_BYTES), CODED if coded else DTYPES)
     except (Refused, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Refused("weights", f"not a safetensors header: {error}"[:300]) from None
     if layout.data_bytes != size - 8 - length:
@@ -234,13 +237,13 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
         yield file
 
 
-def _layout(entries: dict[str, Any]) -> Layout:
+def _layout(entries: dict[str, Any], dtypes: Mapping[str, np.dtype[Any]]) -> Layout:
     metadata = entries.pop("__metadata__", {})
     if len(entries) > MAX_TENSORS:
         raise ValueError(f"{len(entries)} tensors, at most {MAX_TENSORS}")
     if not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("metadata must be text")
-    tensors = sorted((_tensor(name, entry) for name, entry in entries.items()), key=lambda t: (t.start, t.stop))
+    tensors = sorted((_tensor(name, entry, dtypes) for name, entry in entries.items()), key=lambda t: (t.start, t.stop))
     end = 0
     for t in tensors:
         if t.start != end:
@@ -249,10 +252,10 @@ def _layout(entries: dict[str, Any]) -> Layout:
     return Layout(tuple(tensors), metadata)
 
 
-def _tensor(name: str, entry: dict[str, Any]) -> Tensor:
+def _tensor(name: str, entry: dict[str, Any], dtypes: Mapping[str, np.dtype[Any]]) -> Tensor:
     if entry.keys() != {"dtype", "shape", "data_offsets"} or not 0 < len(name) <= 256:
         raise ValueError(f"entry {name[:80]!r}")
-    dtype, shape, (start, stop) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+    dtype, shape, (start, stop) = dtypes[entry["dtype"]], entry["shape"], entry["data_offsets"]
     numbers = [*shape, start, stop]
     if type(shape) is not list or len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**48 for n in numbers):
         raise ValueError(f"shape or offsets of {name[:80]!r}")
