@@ -26,6 +26,7 @@ from aggregator.registry import Model, Registry, base_of
 from aggregator.spool import Spool
 from aggregator.states import State
 from floe import adaptive, kept, weights
+from floe.encode import round_model
 from floe.errors import ConfigError, Refused, StoreError
 from floe.files import set_aside, storing, write_atomically
 from floe.identity import Identity
@@ -123,7 +124,9 @@ class Chain:
         layout = self._layout if phase.task in ("train", "evaluate") else None
         row = self._log.round(phase)
         base, plan = ((row["base_sha256"] or ""), plan_of(row)) if row else ("", self._config.plan)
-        return Expectation(phase, base, plan, layout, self.schema, cap)
+        start = self._log.base_of(phase)
+        base_file = self._config.path(self._config.paths.models) / start["file"] if start else None
+        return Expectation(phase, base, plan, layout, self.schema, cap, base_file)
 
     def accept_schema(self, schema: Schema) -> None:
         """The first accepted update gives the federation its schema."""
@@ -140,6 +143,7 @@ class Chain:
             self._parcel = self._registry.parcel(
                 self.model, phase, self._keyring, federation=self._config.federation.name,
                 sender=self._identity.name, keep=self._policy.models_held - 1,
+                half=self._present_plan().download == "float16",
             )  # fmt: skip
         return self._parcel
 
@@ -249,7 +253,7 @@ class Chain:
         phase = Phase(self._lineage, self._epoch, 0, "init")
         out = self._registry.path(phase)
         sha256 = results.first_model(given, None, self._schema_text(), out)
-        self.model, self._layout = Model(0, out, sha256), trainable(weights.read_layout_of(out))
+        self.model, self._layout = self._as_published(phase, out, sha256), trainable(weights.read_layout_of(out))
         self._log.add_model(self._registry.row(self.model, phase, self._identity, devices=0, samples=0))
 
     def _make(self, phase: Phase, spooled: list[results.Spooled]) -> tuple[Model | None, Mapping[str, float]]:
@@ -268,7 +272,7 @@ class Chain:
             return self._train(phase, spooled, self.model, out)
         else:
             return None, {}
-        return Model(phase.round, out, sha256), {}
+        return self._as_published(phase, out, sha256), {}
 
     def _train(
         self, phase: Phase, spooled: list[results.Spooled], base: Model, out: Path
@@ -277,7 +281,8 @@ class Chain:
         mixing, power = rounds.mixing, rounds.staleness_power
         if self._policy.asynchronous:
             sha256 = results.merged_at_once(spooled, base.path, out, mixing=mixing, power=power)
-            return Model(phase.round, out, sha256), results.shares_at_once(spooled, mixing=mixing, power=power)
+            shares = results.shares_at_once(spooled, mixing=mixing, power=power)
+            return self._as_published(phase, out, sha256), shares
         row = self._log.round(phase)
         assert row is not None
         plan = plan_of(row)
@@ -286,7 +291,7 @@ class Chain:
         made = results.global_model(
             plan, by_device, base.path, out, power, before=before, after=self._memory.next
         )  # fmt: skip
-        model = Model(phase.round, out, made.sha256)
+        model = self._as_published(phase, out, made.sha256)
         if made.memory:
             self._memory.keep(base, model, made.memory)
         return model, made.shares
@@ -304,6 +309,20 @@ class Chain:
 
     def _scaled(self) -> bool:
         return self._config.plan.scaling == "standard" and self._scaling.exists()
+
+    def _as_published(self, phase: Phase, out: Path, sha256: str) -> Model:
+        """The model that a phase has made, rounded to what its transfer carries: the base of all that comes."""
+        row = self._log.round(phase)
+        plan = plan_of(row) if row else self._config.plan
+        if plan.download == "float16":
+            sha256 = round_model(out, seed=plan.seed, round=phase.round)
+        return Model(phase.round, out, sha256)
+
+    def _present_plan(self) -> Plan:
+        """The plan of the phase that closed last; before any, what is configured."""
+        closed = self._log.last_closed(self._lineage, self._epoch)
+        row = self._log.round(closed) if closed else None
+        return plan_of(row) if row else self._config.plan
 
     def _schema_text(self) -> str:
         assert self.schema is not None

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floe import weights
+from floe.decode import decode_update
+from floe.encoding import is_encoded
 from floe.errors import Refused
+from floe.files import fault_of
 from floe.messages import Core, Manifest, Phase
 from floe.plan import Plan
 from floe.report import Report
@@ -23,7 +26,7 @@ SUMS = {"sums.count": "I64", "sums.mean": "F64", "sums.m2": "F64"}
 
 @dataclass(frozen=True)
 class Expectation:
-    """What an update of the open phase must look like. `layout` is None while there is no model."""
+    """What an update of the open phase must look like. `layout` and `base_file` are None while there is no model."""
 
     phase: Phase
     base: str
@@ -31,6 +34,7 @@ class Expectation:
     layout: weights.Layout | None
     schema: Schema | None
     max_bytes: int
+    base_file: Path | None = None
 
 
 def check_manifest(manifest: Manifest, topic: DeviceManifest, expected: Expectation) -> None:
@@ -80,8 +84,28 @@ def check_report(report: Report, core: Core, plan: Plan) -> None:
         raise Refused("metrics", "weights that were trained on no rows")
 
 
+def is_coded(core: Core, plan: Plan) -> bool:
+    """Whether the weights of an update come encoded: trained ones, where the plan asks for it."""
+    return core.task == "train" and plan.upload != "weights"
+
+
+def decode(path: Path, expected: Expectation, out: Path) -> str:
+    """Write what an encoded update stands for, full weights, which are still to be checked; the SHA-256 of them.
+
+    Raises `Refused`: `weights`; `storage`, if the disk has damaged the model that it was made from. `StoreError`.
+    """
+    if expected.base_file is None or expected.layout is None or expected.plan.upload == "weights":
+        raise Refused("weights", "encoded, and there is no model that it could be the difference to")
+    if fault := fault_of(expected.base_file, expected.base):
+        raise Refused("storage", f"{expected.base_file}: {fault}; an update that started from it cannot be decoded")
+    coding = expected.plan.upload
+    return decode_update(path, out, base=expected.base_file, layout=expected.layout, coding=coding)
+
+
 def check_weights(path: Path, core: Core, expected: Expectation) -> Schema:
-    """The file of an update: layout, finite numbers, schema. Returns its schema."""
+    """The file of an update, decoded if it came encoded: layout, finite numbers, schema. Returns its schema."""
+    if is_encoded(path):
+        raise Refused("weights", "encoded, which the plan does not ask for")
     layout = weights.check_numbers(path)
     schema = Schema.from_json(layout.metadata.get("schema", "{}"))
     if expected.schema is not None and (difference := schema.difference(expected.schema)):

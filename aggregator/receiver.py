@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aggregator.chain import Chain
-from aggregator.intake import check_manifest, check_report, check_weights
+from aggregator.intake import check_manifest, check_report, check_weights, decode, is_coded
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
 from aggregator.pins import Speakers
@@ -226,8 +226,9 @@ class Receiver:
             upload = self._upload(manifest)
         except (OSError, Refused):
             return None  # it will announce again
-        with suppress(OSError):  # it had its place already, but no outcome, when the last process ended
-            self._chain.spool.path(device, upload.phase, self._state().phase).replace(upload.incoming.path)
+        if not upload.incoming.path.exists():
+            with suppress(OSError):  # it had its place already, but no outcome, when the last process ended
+                self._chain.spool.path(device, upload.phase, self._state().phase).replace(upload.incoming.path)
         upload.incoming.resume()
         return upload
 
@@ -264,11 +265,19 @@ class Receiver:
         self._forget(upload.device)
 
     def _spool(self, upload: Upload, used_in: Phase) -> str:
-        incoming = upload.incoming
-        sha256 = incoming.finish()
-        schema = check_weights(incoming.path, incoming.core, self._chain.expectation(upload.phase))
+        incoming, expected = upload.incoming, self._chain.expectation(upload.phase)
         path = self._chain.spool.path(upload.device, upload.phase, used_in)
-        incoming.move(path)
+        sha256 = incoming.finish()
+        if is_coded(incoming.core, expected.plan):
+            decoded = self._folder / f"{upload.device}.decoded"
+            sha256 = decode(incoming.path, expected, decoded)
+            schema = check_weights(decoded, incoming.core, expected)
+            with storing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                decoded.replace(path)  # what came stays until its outcome is recorded
+        else:
+            schema = check_weights(incoming.path, incoming.core, expected)
+            incoming.move(path)
         sync(path)
         self._chain.accept_schema(schema)
         return sha256
@@ -287,8 +296,8 @@ class Receiver:
         self._forget(upload.device)
 
     def _forget(self, device: str) -> None:
-        for path in (self._announcement(device), self._folder / f"{device}.part"):
-            path.unlink(missing_ok=True)
+        for suffix in ("manifest", "part", "decoded"):
+            (self._folder / f"{device}.{suffix}").unlink(missing_ok=True)
         self._uploads.remove(device, time.monotonic())
 
     def _end(

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.log import Log
+from floe.decode import decode_model
+from floe.encode import encode_model
+from floe.encoding import is_encoded
 from floe.errors import KeyFileError, Refused, StoreError
 from floe.files import fault_of, set_aside, storing
 from floe.identity import Identity
@@ -120,7 +123,7 @@ class Registry:
         if fault := fault_of(path, row["sha256"], row["bytes"]):
             aside = f"; set aside as {set_aside(path).name}" if os.path.lexists(path) else ""
             self._tell(f"{path}: {fault}{aside}")
-            if not self._recover(row["sha256"], path):
+            if not self._recover(row["sha256"], path, row["bytes"]):
                 raise StoreError(f"{path}: {fault}; restore it from a backup, then start again")
             self._tell(f"{path}: made again from the transfer that was published")
         return Model(row["round"], path, row["sha256"])
@@ -140,10 +143,12 @@ class Registry:
         return row | {"signature": _signature(row, identity)}
 
     def parcel(
-        self, model: Model, phase: Phase, keyring: Keyring, *, federation: str, sender: str, keep: int
-    ) -> Parcel:
+        self, model: Model, phase: Phase, keyring: Keyring, *, federation: str, sender: str, keep: int,
+        half: bool = False,
+    ) -> Parcel:  # fmt: skip
         """The transfer of a model: what was published before, or sealed now. At most `keep` older ones stay.
 
+        `half`: it carries the model encoded, what of it is float16 as that (`floe.encode`).
         Not synced: after a power cut it is there whole, or is sealed anew.
         """
         saved = saved_parcels(self._published, self._tell) if self._saved is None else self._saved
@@ -153,17 +158,32 @@ class Registry:
         gone = max(len(others) - keep, 0)
         for old in others[:gone]:
             forget(old)
-        newest = of_model[0] if of_model else pack(
-            self._published, model.path, "{}", keyring, federation=federation,
-            phase=phase, kind="model", sender=sender, base=model.sha256, sync=False,
+        newest = of_model[0] if of_model else self._sealed(
+            model, half, keyring, federation=federation, phase=phase, sender=sender
         )  # fmt: skip
         self._saved = [*others[gone:], newest]
         return newest
 
-    def _recover(self, sha256: str, out: Path) -> bool:
+    def _sealed(
+        self, model: Model, half: bool, keyring: Keyring, *, federation: str, phase: Phase, sender: str
+    ) -> Parcel:
+        source = model.path
+        if half:
+            source = self._published / ".encoded.part"
+            encode_model(model.path, source)
+        sealed = pack(
+            self._published, source, "{}", keyring, federation=federation,
+            phase=phase, kind="model", sender=sender, base=model.sha256, sync=False,
+        )  # fmt: skip
+        if half:
+            source.unlink()
+        return sealed
+
+    def _recover(self, sha256: str, out: Path, size: int) -> bool:
         for saved in saved_parcels(self._published, self._tell):
             if saved.core.base == sha256:
-                return open_parcel(saved, out) == sha256
+                opened = open_parcel(saved, out)
+                return (decode_model(out, out, size) if is_encoded(out) else opened) == sha256
         return False
 
     def keep_uploads(self, spool: Path, *, keep: bool) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from floe import weights
+from floe.decode import decode_model
+from floe.encoding import is_encoded
 from floe.errors import Refused, StoreError
 from floe.files import hash_of, set_aside, storing
 from floe.keyring import Keyring
@@ -129,6 +131,8 @@ class Download:
         incoming = self._incoming
         try:
             sha256 = incoming.finish()
+            if sha256 != incoming.core.base and is_encoded(incoming.path):
+                sha256 = decode_model(incoming.path, incoming.path, self._max_bytes)
             if sha256 != incoming.core.base:
                 raise Refused(
                     "weights", f"the model has hash {sha256[:12]}, its manifest says {incoming.core.base[:12]}"

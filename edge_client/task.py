@@ -1,4 +1,4 @@
-"""What a device does in a phase: from the base to the arrays and the report that it sends. Knows nothing of the wire.
+"""What a device does in a phase: from the base to the weights and the report that it sends. Knows nothing of the wire.
 
 The only place that imports Floe's trainer, and so torch, and only when there is work for it.
 """
@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
 from edge_client.local import LocalModels
 from edge_client.own import Arrays, Trainer, own_trainer
+from edge_client.residuals import Residuals
 from floe import weights
+from floe.encode import encode_update
 from floe.errors import FloeError, Refused, StoreError
 from floe.messages import Phase
+from floe.parcel import Buffers
 from floe.plan import Plan
 from floe.report import Report
 from floe.schema import Schema
@@ -41,7 +47,8 @@ def read_base(source: weights.Source) -> Base:
 
 
 class Task:
-    """The work of one device, `name`, on its rows. `local`: where what it has learned by itself is kept.
+    """The work of one device, `name`, on its rows. `local`: where what it has learned by itself is kept, and in
+    `rounding` what encoding took from its updates.
 
     `keep` is called with every model that was measured or trained, with its scaling.
     """
@@ -51,25 +58,31 @@ class Task:
         self._name = name
         self._features = features
         self._local = LocalModels(local)
+        self._residuals = Residuals(local / "rounding")
         self._keep = keep
         self._trainer: Trainer | None = None
         self._plan: Plan | None = None
 
-    def do(self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
-        """What is to be sent: arrays (none for a report alone), and the report. `base` reads the global model.
+    def do(
+        self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool]
+    ) -> tuple[Buffers | None, Report]:
+        """What is to be sent: a file of weights, encoded if the plan says so (None for a report alone), and the report.
+        `base` reads the global model.
 
         What would fail again is a report too, so that the round does not wait for it: a fault of the data, and
         anything that a model of the user's own raises. Raises what the disk or the memory had no room for, and
         `Interrupted`.
         """
         try:
-            return self._result(phase, plan, base, stop)
+            read = cache(base) if base else None
+            arrays, report = self._result(phase, plan, read, stop)
+            return (self._file(phase, plan, read, arrays) if arrays else None), report
         except (StoreError, OSError, MemoryError, Interrupted):
             raise
         except FloeError as error:
-            return {}, failure(str(error))
+            return None, failure(str(error))
         except (Exception, SystemExit) as error:
-            return {}, failure(f"model {plan.model!r}: {type(error).__name__}: {error}")
+            return None, failure(f"model {plan.model!r}: {type(error).__name__}: {error}")
 
     def _result(self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
         arrays = self._base(phase, base)
@@ -88,6 +101,21 @@ class Task:
         scaling = {name: array for name, array in arrays.items() if name.startswith("scaling.")}
         self._keep({**trained, **scaling}, report, phase, plan)
         return (trained if self._reports(plan) == "weights" else {}), report
+
+    def _file(self, phase: Phase, plan: Plan, base: Read | None, arrays: Arrays) -> Buffers:
+        ready = {name: np.asarray(array) for name, array in arrays.items()}
+        about = {"schema": self._features.schema.to_json()}
+        if phase.task != "train":
+            return weights.buffers(ready, about)
+        if plan.upload == "weights" or base is None:
+            self._residuals.keep(phase, {})
+            return weights.buffers(ready, about)
+        encoded = encode_update(
+            ready, base().arrays, self._residuals.before(phase), plan.upload, about,
+            seed=plan.seed, device=self._name, round=phase.round,
+        )  # fmt: skip
+        self._residuals.keep(phase, encoded.residual)
+        return encoded.buffers
 
     def _reports(self, plan: Plan) -> str:
         return "accuracy" if "accuracy" in (plan.report, self._config.device.report) else "weights"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-import numpy as np
 
 from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
@@ -21,7 +20,7 @@ from floe import weights
 from floe.files import write_atomically
 from floe.keyring import Keyring
 from floe.messages import Phase, Round
-from floe.parcel import Parcel, pack
+from floe.parcel import Buffers, Parcel, pack
 from floe.plan import Plan
 from floe.report import Report
 from floe.settings import Config
@@ -89,7 +88,7 @@ class Worker:
 
     def _run(self, order: Round, base: BinaryIO | None, fault: str, cancelled: threading.Event) -> None:
         try:
-            given_up: tuple[Arrays, Report] = ({}, failure(f"the global model cannot be used: {fault}"))
+            given_up: tuple[Buffers | None, Report] = (None, failure(f"the global model cannot be used: {fault}"))
             with base or nullcontext():
                 read = partial(read_base, base) if base else None
                 done = given_up if fault else self._task.do(order.phase, order.plan, read, cancelled.is_set)
@@ -110,9 +109,7 @@ class Worker:
         about = {"model": plan.model, "round": phase.round, "task": phase.task, "report": report}
         write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(about)) + b"\n", sync=False)
 
-    def _pack(self, order: Round, arrays: Arrays, report: Report) -> Parcel:
-        ready = {name: np.asarray(array) for name, array in arrays.items()}
-        source = weights.buffers(ready, {"schema": self._features.schema.to_json()}) if ready else None
+    def _pack(self, order: Round, source: Buffers | None, report: Report) -> Parcel:
         return pack(
             self._outbox, source, msgspec.json.encode(report).decode(), self._keyring,
             federation=self._config.federation.name, phase=order.phase, kind="update",

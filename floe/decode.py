@@ -21,7 +21,7 @@ def decode_update(source: Path, out: Path, *, base: Path, layout: weights.Layout
     """Write an encoded update as full weights, base + difference in float32; the SHA-256 of the file.
 
     `layout` is that of an update, `base` the model that it was made from, and `coding` what the plan asks for. Whether
-    the numbers are finite is still to be checked. Raises `Refused("weights", ...)`, `StoreError`.
+    the numbers are finite is still to be checked. Not synced. Raises `Refused("weights", ...)`, `StoreError`.
     """
     found = describe(source)
     _check(found, "difference", coding)
@@ -35,7 +35,7 @@ def decode_update(source: Path, out: Path, *, base: Path, layout: weights.Layout
 
 
 def decode_model(source: Path, out: Path, max_bytes: int) -> str:
-    """Write an encoded global model as it was; the SHA-256 of the file.
+    """Write an encoded global model as it was; the SHA-256 of the file. `out` may be `source`; not synced.
 
     Of more than `max_bytes` it is refused. Raises `Refused` (`weights`, `oversized`), `StoreError`.
     """
@@ -65,7 +65,7 @@ def _compose(source: Path, found: Described, out: Path, base: Path | None = None
             if base is not None:
                 pieces = _added(pieces, base, bases[t.name])
         parts[t.name] = (t, pieces)
-    return weights.compose(parts, out, found.decoded.metadata)
+    return weights.compose(parts, out, found.decoded.metadata, sync=False)
 
 
 def _values(pieces: Iterator[weights.AnyArray], coded: Coded) -> Iterator[Floats]:

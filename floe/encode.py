@@ -82,7 +82,7 @@ def encode_model(model: Path, out: Path) -> None:
 
     Piece by piece. Raises `StoreError`.
     """
-    scratch = out.with_name(f".{out.name}.body")
+    scratch = out.with_name(f".{out.name}.body.part")
     with storing(scratch):
         scratch.parent.mkdir(parents=True, exist_ok=True)
         try:

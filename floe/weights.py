@@ -185,10 +185,13 @@ def join(sources: Mapping[Path, Collection[str]], out: Path, metadata: Mapping[s
     return compose({name: (t, pieces_of(path, t)) for name, (path, t) in found.items()}, out, metadata)
 
 
-def compose(parts: Mapping[str, tuple[Tensor, Iterable[AnyArray]]], out: Path, metadata: Mapping[str, str]) -> str:
+def compose(
+    parts: Mapping[str, tuple[Tensor, Iterable[AnyArray]]], out: Path, metadata: Mapping[str, str], *, sync: bool = True
+) -> str:
     """Write tensors whose pieces are made as they are written, sorted by name; the SHA-256 of the file.
 
-    Of the given `Tensor` dtype and shape count; its place is a new one. Raises `StoreError`.
+    Of the given `Tensor` dtype and shape count; its place is a new one. `sync`: the file is on the disk when this
+    returns. Raises `StoreError`.
     """
     tensors: list[Tensor] = []
     for name in sorted(parts):
@@ -203,7 +206,8 @@ def compose(parts: Mapping[str, tuple[Tensor, Iterable[AnyArray]]], out: Path, m
                 data = np.ascontiguousarray(piece, tensor.dtype).data
                 digest.update(data)
                 file.write(data)
-    to_disk(out)
+    if sync:
+        to_disk(out)
     return digest.hexdigest()
 
 

@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from aggregator.chain import Chain
 from aggregator.conduct import Conductor
 from aggregator.control import Control
-from aggregator.intake import check_report, check_weights
+from aggregator.intake import check_report, check_weights, decode, is_coded
 from aggregator.log import Log, Outcome
 from aggregator.phases import Policy
 from aggregator.registry import Model
@@ -25,15 +24,13 @@ from aggregator.rounds import has_answer, needed, next_due
 from aggregator.states import Answered, State, Tick
 from edge_client.data.load import load
 from edge_client.interrupted import Interrupted
-from edge_client.own import Arrays
 from edge_client.task import Base, Read, Task, read_base
-from floe import weights
 from floe.errors import ConfigError, DataError, Refused, StoreError
-from floe.files import hash_of
+from floe.files import hash_of, replacing, sync
 from floe.identity import Identity
 from floe.keyring import Keyring, open_meta
 from floe.messages import Core, Phase
-from floe.parcel import seal_meta
+from floe.parcel import Buffers, seal_meta
 from floe.report import Report
 from floe.seal import sealer
 from floe.settings import Config
@@ -123,22 +120,21 @@ class Federation:
         features = load(str(self._devices[device]), {}, Path())
         task = Task(self._config, device, features, self._state_folder / "devices" / device, _nothing)
         plan, read = self._state.plan, self._reader(phase)
-        if read is not None and self._chain.model is not None:
-            self._voice.sent_bytes += self._chain.model.path.stat().st_size
+        if read is not None and (parcel := self._chain.parcel()):
+            self._voice.sent_bytes += parcel.core.size
         try:
-            arrays, report = task.do(phase, plan, read, stop)
+            file, report = task.do(phase, plan, read, stop)
         except (OSError, MemoryError) as error:
             raise StoreError(f"{device}: {type(error).__name__}: {error}") from None
         if stop():
             raise Interrupted
-        accepted = self._receive(device, phase, arrays, report, features.schema.to_json())
+        accepted = self._receive(device, phase, file, report)
         self._conductor.step(Answered(device, accepted))
         self._conductor.perform()
 
-    def _receive(self, device: str, phase: Phase, arrays: Arrays, report: Report, schema: str) -> bool:
+    def _receive(self, device: str, phase: Phase, file: Buffers | None, report: Report) -> bool:
         """Check, spool and record an update, as `aggregator.receiver` does; whether it is accepted."""
-        ready = {name: np.asarray(array) for name, array in arrays.items()}
-        size = sum(len(buffer) for buffer in weights.buffers(ready, {"schema": schema})) if ready else 0
+        size = sum(len(buffer) for buffer in file or ())
         core, _ = seal_meta(
             msgspec.json.encode(report).decode(), self._keyring, federation=self._config.federation.name, phase=phase,
             kind="update", sender=device, base=self._base[0] if self._base else "", size=size,
@@ -147,8 +143,8 @@ class Federation:
         try:
             report = open_meta(sealer(core, b""), core, Report)
             check_report(report, core, self._state.plan)
-            if ready:
-                sha256 = self._spool(device, phase, core, ready, schema)
+            if file:
+                sha256 = self._spool(device, phase, core, file)
         except Refused as refusal:
             outcome, reason, detail = "rejected", refusal.reason, refusal.detail
         self._voice.received_bytes += size
@@ -156,14 +152,18 @@ class Federation:
         self._log.update(ended, report, bytes_=size, sha256=sha256, suite=core.suite)
         return outcome == "accepted"
 
-    def _spool(self, device: str, phase: Phase, core: Core, arrays: Arrays, schema: str) -> str:
-        path = self._chain.spool.path(device, phase, phase)
-        weights.write(path, arrays, {"schema": schema})
+    def _spool(self, device: str, phase: Phase, core: Core, file: Buffers) -> str:
+        path, expected = self._chain.spool.path(device, phase, phase), self._chain.expectation(phase)
+        with replacing(path, sync=False) as out:
+            out.writelines(file)
         try:
-            self._chain.accept_schema(check_weights(path, core, self._chain.expectation(phase)))
+            if is_coded(core, expected.plan):
+                decode(path, expected, path)
+            self._chain.accept_schema(check_weights(path, core, expected))
         except Refused:
             path.unlink()
             raise
+        sync(path)
         return hash_of(path)
 
     def _reader(self, phase: Phase) -> Read | None:
