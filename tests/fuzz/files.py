@@ -18,7 +18,9 @@ from aggregator.intake import Expectation, check_weights
 from edge_client.data.arrays import npz_names, read_npy, read_npz, to_x, to_y
 from floe import messages as m
 from floe import weights
+from floe.decode import decode_model, decode_update
 from floe.errors import DataError, Refused
+from floe.files import hash_of
 from floe.plan import Plan
 
 
@@ -44,6 +46,35 @@ def model(path: Path) -> None:
         expected = Expectation(m.Phase("main", 1, 0, "init"), "", Plan(min_rows=1), layout, None, 10**6)
         with suppress(Refused):
             check_weights(path, core(task=task), expected)
+
+
+def encoded_update(path: Path) -> None:
+    """An encoded update: what is taken has the expected names, shapes and dtypes."""
+    case = golden("valid/encoded")[0]
+    base, out = path.with_name("base"), path.with_name("out")
+    base.write_bytes(bytes.fromhex(case["base"]))
+    layout = weights.read_layout_of(base)
+    decode_update(path, out, base=base, layout=layout, coding="int8")
+    assert weights.read_layout_of(out).difference(layout) == ""
+
+
+def encoded_model(path: Path) -> None:
+    """An encoded model: what is taken is a weights file within the cap."""
+    out = path.with_name("out")
+    sha256 = decode_model(path, out, 10**6)
+    assert sha256 == hash_of(out)
+    assert weights.read_layout_of(out).data_bytes <= 10**6
+
+
+def encoded_seeds(coding: str) -> Callable[[], list[bytes]]:
+    """The golden files of updates in a coding, or of models."""
+
+    def seeds() -> list[bytes]:
+        cases = golden("valid/encoded") + golden("invalid/encoded")
+        found = [case["file"] for case in cases if (case["coding"] if case["base"] else "") == coding]
+        return [bytes.fromhex(file) for file in found if len(file) < 8000]
+
+    return seeds
 
 
 def header(data: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:

@@ -67,6 +67,8 @@ TARGETS: dict[str, Target] = {
     "report": Target(wire.report, texts_of("valid/transfers", "report")),
     "telemetry": Target(wire.telemetry, texts_of("valid/transfers", "report")),
     "weights": Target(files.on_disk(files.model), files.model_seeds, frame=files.header),
+    "encoded-update": Target(files.on_disk(files.encoded_update), files.encoded_seeds("int8"), frame=files.header),
+    "encoded-model": Target(files.on_disk(files.encoded_model), files.encoded_seeds(""), frame=files.header),
     "npy": Target(files.on_disk(files.npy, ".npy"), files.npy_seeds, (DataError,)),
     "npz": Target(files.on_disk(files.npz, ".npz"), files.npz_seeds, (DataError,)),
 }

@@ -68,6 +68,8 @@ def allowed(hint: Any) -> str:
         return "see section 10" if len(words) > 10 else ", ".join([*words, *empty])
     if get_origin(kind) in (types.UnionType, Union):
         return f"{allowed(get_args(kind)[0])}, or null"
+    if get_origin(kind) is dict:
+        return "; ".join([f"object of {allowed(get_args(kind)[1])}", *(f"at most {m.max_length}" for m in metas)])
     if get_origin(kind) is tuple:
         return _list(get_args(kind), metas)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):

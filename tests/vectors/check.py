@@ -3,8 +3,8 @@
     python tests/vectors/check.py
 
 Verifies every signature, name, key, seal, roster, weights file, selection, topic and range, and that what is invalid
-is refused; prints what it checked, one line a file, and ends with 1 at the first that disagrees. Needs the package
-cryptography. Reads the files beside it, and the tables of PROTOCOL.md.
+is refused; prints what it checked, one line a file, and ends with 1 at the first that disagrees. Needs the packages
+cryptography and zstandard. Reads the files beside it, and the tables of PROTOCOL.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 import check_enrolled as enrolled
 from check_codes import codes, read_code
+from check_encoded import decoded, encoded
 from check_fields import check_struct, decode64, parse
 from check_sealed import canonical, changed_transfer, hkdf, hpke, opened_hpke, transfers, verify
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
@@ -213,6 +214,7 @@ VALID: dict[str, Callable[[Json], None]] = {
     "canonical": canonicals,
     "codes": codes,
     "documents": enrolled.documents,
+    "encoded": encoded,
     "entries": enrolled.entries,
     "flow": flow,
     "hpke": hpke,
@@ -232,6 +234,7 @@ INVALID: dict[str, Callable[[Any], None]] = {
     "codes": lambda case: read_code(case["text"]),
     "cores": cores,
     "documents": payloads,
+    "encoded": decoded,
     "endorsements": enrolled.endorsements,
     "entries": enrolled.opened_entry,
     "hpke": opened_hpke,

@@ -67,6 +67,10 @@ def is_allowed(value: object, words: str) -> bool:
         most = [int(size.removeprefix("at most ")) for size in sizes if "at most" in size]
         fits = isinstance(value, list) and all(len(value) >= n for n in least) and all(len(value) <= n for n in most)
         return fits and all(is_allowed(item, inner) for item in value)  # type: ignore[attr-defined]
+    if words.startswith("object of "):
+        inner, most_ = words.removeprefix("object of ").split("; at most ")
+        fits = isinstance(value, dict) and len(value) <= int(most_)
+        return fits and all(is_allowed(item, inner) for item in value.values())  # type: ignore[attr-defined]
     if words.startswith("pair of "):
         inner = words.removeprefix("pair of ")
         return isinstance(value, list) and len(value) == 2 and all(is_allowed(item, inner) for item in value)

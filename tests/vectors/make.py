@@ -16,6 +16,7 @@ from typing import Any
 
 import enrolled
 import make_damaged as damaged
+import make_encoded as encoded
 import make_enrolled as of_enrolment
 import make_invalid as invalid
 import make_strange as strange
@@ -26,6 +27,7 @@ FILES: dict[str, Callable[[], Any]] = {
     "valid/messages": valid.messages,
     "valid/transfers": lambda: valid.transfers() + enrolled.transfers(),
     "valid/weights": valid.weights,
+    "valid/encoded": encoded.valid,
     "valid/selection": valid.selection,
     "valid/bars": valid.bars,
     "valid/proofs": valid.proofs,
@@ -41,6 +43,7 @@ FILES: dict[str, Callable[[], Any]] = {
     "invalid/cores": invalid.cores,
     "invalid/transfers": lambda: damaged.transfers() + unopened.changed_transfers(),
     "invalid/weights": damaged.weights,
+    "invalid/encoded": encoded.invalid,
     "valid/documents": of_enrolment.messages,
     "valid/rosters": of_enrolment.rosters,
     "valid/trees": of_enrolment.trees,

@@ -12,7 +12,10 @@ from helpers.protocol import DOCUMENT, in_words, tables_under
 from helpers.wire import golden
 
 from floe import (
+    coding,
+    compression,
     documents,
+    encoding,
     hpke,
     messages,
     plan,
@@ -58,6 +61,8 @@ HEADINGS: dict[str, type[msgspec.Struct]] = {
     "### Sibling": documents.Sibling,
     "### Plan": plan.Plan,
     "### Schema": schema.Schema,
+    "### Encoding": encoding.Encoding,
+    "### Coded": encoding.Coded,
     "### Report": report.Report,
     "### Privacy": report.Privacy,
     "### Metrics": report.Metrics,
@@ -116,6 +121,7 @@ def test_the_outcomes_of_the_reasons_are_outcomes_of_the_code() -> None:
 
 def test_the_limits_are_the_constants_of_the_code() -> None:
     modules = (messages, transfer, seal, weights, schema, session, sequence, documents, hpke, roster, telemetry)
+    modules += (coding, compression)
     for name, value, _ in tables_under("## 11. Limits")[0]:
         found = {getattr(module, name) for module in modules if hasattr(module, name)}
         assert found == {int(value)}, name

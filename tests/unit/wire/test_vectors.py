@@ -20,7 +20,9 @@ from helpers.wire import VECTORS, golden
 
 from floe import messages as m
 from floe import topics, transfer, weights
+from floe.decode import decode_model, decode_update
 from floe.errors import Refused
+from floe.files import hash_of
 from floe.keyring import EnrolledKeyring, Keyring, Ring, open_meta
 from floe.parcel import Incoming
 from floe.report import Report
@@ -189,6 +191,42 @@ def test_an_invalid_weights_file_is_refused_with_its_reason(case: dict[str, str]
     path.write_bytes(bytes.fromhex(case["file"]))
     with pytest.raises(Refused) as refusal:
         weights.check_numbers(path)
+    assert refusal.value.reason == case["reason"]
+
+
+def decoded(case: dict[str, str], like: str, folder: Path) -> str:
+    """The SHA-256 of the decoded file, whose numbers have been checked; it is `out` in the folder."""
+    names = {"encoded": case["file"], "base": case["base"], "like": like}
+    paths = {name: folder / name for name in names}
+    for name, path in paths.items():
+        path.write_bytes(bytes.fromhex(names[name]))
+    if case["base"]:
+        layout = weights.read_layout_of(paths["like"])
+        coding: Any = case["coding"]
+        sha256 = decode_update(paths["encoded"], folder / "out", base=paths["base"], layout=layout, coding=coding)
+    else:
+        sha256 = decode_model(paths["encoded"], folder / "out", 10**7)
+    weights.check_numbers(folder / "out")
+    return sha256
+
+
+@pytest.mark.parametrize("case", cases("valid/encoded"))
+def test_a_valid_encoded_file_is_decoded_to_the_last_byte(case: dict[str, Any], tmp_path: Path) -> None:
+    sha256 = decoded(case, case.get("decoded", ""), tmp_path)
+    assert sha256 == hash_of(tmp_path / "out")
+    if "decoded" in case:
+        assert (tmp_path / "out").read_bytes().hex() == case["decoded"]
+    else:
+        (found,), rule = weights.read(tmp_path / "out").values(), case["decoded_rule"]["w"]
+        assert list(found.shape) == rule["shape"]
+        last = len(rule["last"])
+        assert (set(found[:-last].tolist()), found[-last:].tolist()) == ({rule["first"]}, rule["last"])
+
+
+@pytest.mark.parametrize("case", cases("invalid/encoded"))
+def test_an_invalid_encoded_file_is_refused_with_its_reason(case: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refusal:
+        decoded(case, case["like"], tmp_path)
     assert refusal.value.reason == case["reason"]
 
 
