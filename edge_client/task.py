@@ -110,8 +110,11 @@ class Task:
         if plan.upload == "weights" or base is None:
             self._residuals.keep(phase, {})
             return weights.buffers(ready, about)
+        start = base()
+        if start.schema == self._features.schema:
+            about = {}  # the base says the same
         encoded = encode_update(
-            ready, base().arrays, self._residuals.before(phase), plan.upload, about,
+            ready, start.arrays, self._residuals.before(phase), plan.upload, about,
             seed=plan.seed, device=self._name, round=phase.round,
         )  # fmt: skip
         self._residuals.keep(phase, encoded.residual)

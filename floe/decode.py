@@ -20,8 +20,9 @@ from floe.errors import Refused
 def decode_update(source: Path, out: Path, *, base: Path, layout: weights.Layout, coding: Coding) -> str:
     """Write an encoded update as full weights, base + difference in float32; the SHA-256 of the file.
 
-    `layout` is that of an update, `base` the model that it was made from, and `coding` what the plan asks for. Whether
-    the numbers are finite is still to be checked. Not synced. Raises `Refused("weights", ...)`, `StoreError`.
+    Its metadata are the base's, and over them its own. `layout` is that of an update, `base` the model that it was made
+    from, and `coding` what the plan asks for. Whether the numbers are finite is still to be checked. Not synced. Raises
+    `Refused("weights", ...)`, `StoreError`.
     """
     found = describe(source)
     _check(found, "difference", coding)
@@ -56,7 +57,8 @@ def _check(found: Described, of: Of, coding: Coding) -> None:
 
 def _compose(source: Path, found: Described, out: Path, base: Path | None = None) -> str:
     wire = {t.name: t for t in found.wire.tensors}
-    bases = {t.name: t for t in weights.read_layout_of(base).tensors} if base else {}
+    like = weights.read_layout_of(base) if base else weights.Layout(())
+    bases = {t.name: t for t in like.tensors}
     parts: dict[str, tuple[weights.Tensor, Iterator[weights.AnyArray]]] = {}
     for t in found.decoded.tensors:
         pieces = weights.pieces_of(source, wire[t.name])
@@ -65,7 +67,7 @@ def _compose(source: Path, found: Described, out: Path, base: Path | None = None
             if base is not None:
                 pieces = _added(pieces, base, bases[t.name])
         parts[t.name] = (t, pieces)
-    return weights.compose(parts, out, found.decoded.metadata, sync=False)
+    return weights.compose(parts, out, {**like.metadata, **found.decoded.metadata}, sync=False)
 
 
 def _values(pieces: Iterator[weights.AnyArray], coded: Coded) -> Iterator[Floats]:

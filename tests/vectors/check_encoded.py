@@ -39,6 +39,8 @@ def decoded(case: Json) -> bytes:
     assert told["of"] == ("model" if of_model else "difference")
     assert {name for name, entry in header.items() if entry["dtype"] == "U8"} == told["tensors"].keys()
     base = values_of(bytes.fromhex(case["base"])) if case["base"] else {}
+    if case["base"]:
+        metadata = split(bytes.fromhex(case["base"]))[0].get("__metadata__", {}) | metadata
     expected = split(bytes.fromhex(case["like"]))[0] if case["like"] else None
     entries: Json = {"__metadata__": metadata} if metadata else {}
     out = b""

@@ -40,7 +40,8 @@ def about(coding: str, shape: list[int], *, zstd: bool = False) -> Json:
 def file(of: str, tensors: dict[str, tuple[Json, bytes]], whole: Entries | None = None, **more: Any) -> bytes:
     entries: Entries = {name: ("U8", [len(data)], data) for name, (_, data) in tensors.items()}
     encoding = {"of": of, "tensors": {name: told for name, (told, _) in tensors.items()}, **more}
-    return weights_file(entries | (whole or {}), {"schema": SCHEMA, "encoding": json.dumps(encoding)})
+    schema = {"schema": SCHEMA} if of == "model" else {}
+    return weights_file(entries | (whole or {}), {**schema, "encoding": json.dumps(encoding)})
 
 
 def plain(tensors: dict[str, tuple[list[int], list[float]]], whole: Entries | None = None) -> bytes:
