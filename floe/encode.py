@@ -35,7 +35,7 @@ from floe.compression import write_smaller
 from floe.encoding import MEMBER, Coded, Encoding, Of
 from floe.files import replacing, storing
 
-LEAST = 256  # elements: a smaller tensor stays as it is, its description would cost what coding it saves
+LEAST = 64  # elements: of a smaller tensor the description would cost what coding it saves
 F32 = weights.DTYPES["F32"]
 Arrays = Mapping[str, weights.AnyArray]
 
