@@ -195,4 +195,5 @@ class Conductor:
             seconds_left=state.seconds_left(self._clock()),
             staleness=self._policy.max_staleness if state.phase.task == "train" else 0,
             roster=self._keyring.version,
+            threshold=self._chain.threshold,
         )

@@ -33,7 +33,7 @@ Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
 Suite = Literal["chacha20-poly1305", "aes-256-gcm", "fernet", "plaintext"]
-Task = Literal["sums", "init", "train", "threshold", "evaluate"]
+Task = Literal["sums", "init", "train", "threshold", "evaluate"]  # in the order of a chain
 Kind = Literal["update", "model", "telemetry"]
 Outcome = Literal["accepted", "late", "superseded", "rejected"]
 Reason = Literal[

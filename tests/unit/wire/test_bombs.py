@@ -176,7 +176,7 @@ def test_a_weights_file_that_is_a_pickle_is_refused_and_not_unpickled(tmp_path: 
         with pytest.raises(Refused, match="weights: header of"):
             read(path)
     with pytest.raises(DataError, match="cannot be the initial model"):
-        check_initial(path)
+        check_initial(path, Plan())
 
 
 def test_a_zip_of_zeros_that_says_it_is_small_is_not_unpacked(tmp_path: Path) -> None:
