@@ -20,7 +20,7 @@ from floe.plan import Plan
 from floe.report import Metrics, Report
 from floe.schema import Schema
 
-SCHEMA = Schema((2,), 2, ("a", "b")).to_json()
+SCHEMA = Schema((2,), 2, ("a", "b"))
 DEVICES = ("d1", "d10", "d2")
 ROUNDS = (1, 2)
 

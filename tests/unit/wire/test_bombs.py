@@ -22,6 +22,7 @@ from floe import messages as m
 from floe import seal, weights
 from floe.errors import DataError, Refused
 from floe.keyring import open_meta
+from floe.plan import Plan
 from floe.report import Report
 from floe.schema import MAX_SCHEMA_BYTES, Schema
 from floe.signing import DOMAIN, to_text, verify
