@@ -54,7 +54,7 @@ def combine_sums(spooled: Sequence[Spooled], out: Path) -> None:
 
 
 def first_model(initial: Path, scaling: Path | None, schema: Schema | None, out: Path) -> str:
-    """Global model 0: initial weights, with the scaling and the schema of the federation, if it has one; its SHA-256."""
+    """Global model 0: initial weights, with the scaling and the schema that the federation has; its SHA-256."""
     sources = {initial: _names(initial)} | ({scaling: _names(scaling)} if scaling else {})
     return weights.join(sources, out, {"schema": schema.to_json()} if schema else {})
 

@@ -16,7 +16,7 @@ import numpy as np
 from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
 from edge_client.own import Arrays
-from edge_client.task import Task, failure, read_base
+from edge_client.task import Read, Task, failure, metadata_of, read_base
 from floe import weights
 from floe.files import write_atomically
 from floe.keyring import Keyring
@@ -92,7 +92,7 @@ class Worker:
             given_up: tuple[Arrays, Report] = ({}, failure(f"the global model cannot be used: {fault}"))
             with base or nullcontext():
                 read = partial(read_base, base) if base else None
-                done = given_up if fault else self._task.do(order.phase, order.plan, read, cancelled.is_set)
+                done = given_up if fault else self._do(order, read, cancelled)
             if not cancelled.is_set():
                 result = Done(order.phase, done[1], self._pack(order, *done))
                 self.done = order.phase
@@ -103,6 +103,9 @@ class Worker:
             if not cancelled.is_set():
                 self._post(Failed(order.phase, f"{type(error).__name__}: {error}"))
 
+    def _do(self, order: Round, read: Read | None, cancelled: threading.Event) -> tuple[Arrays, Report]:
+        return self._task.do(order.phase, order.plan, read, cancelled.is_set, order.threshold)
+
     def _keep(self, arrays: Arrays, report: Report, phase: Phase, plan: Plan) -> None:
         """Write the model for the device's user, and beside it what they need to know; nothing here reads it."""
         path = self._config.path(self._config.paths.models) / f"{self._config.device.id}.safetensors"
@@ -112,7 +115,7 @@ class Worker:
 
     def _pack(self, order: Round, arrays: Arrays, report: Report) -> Parcel:
         ready = {name: np.asarray(array) for name, array in arrays.items()}
-        source = weights.buffers(ready, {"schema": self._features.schema.to_json()}) if ready else None
+        source = weights.buffers(ready, metadata_of(self._features, order.plan)) if ready else None
         return pack(
             self._outbox, source, msgspec.json.encode(report).decode(), self._keyring,
             federation=self._config.federation.name, phase=order.phase, kind="update",

@@ -19,14 +19,14 @@ from aggregator.conduct import Conductor
 from aggregator.control import Control
 from aggregator.intake import check_report, check_weights
 from aggregator.log import Log, Outcome
-from aggregator.phases import Policy
+from aggregator.phases import MEASURING, Policy
 from aggregator.registry import Model
 from aggregator.rounds import has_answer, needed, next_due
 from aggregator.states import Answered, State, Tick
 from edge_client.data.load import load
 from edge_client.interrupted import Interrupted
 from edge_client.own import Arrays
-from edge_client.task import Base, Read, Task, read_base
+from edge_client.task import Base, Read, Task, metadata_of, read_base
 from floe import weights
 from floe.errors import ConfigError, DataError, Refused, StoreError
 from floe.files import hash_of
@@ -52,7 +52,7 @@ class _JudgedChain(Chain):
 
     def enough(self, closed: Phase, control: Control) -> str:
         """Why no more rounds are needed after a phase; empty if they are."""
-        if closed.task not in ("train", "evaluate"):
+        if closed.task not in ("train", *MEASURING):
             return ""
         return self.judge(closed, self.model) or super().enough(closed, control)
 
@@ -126,19 +126,19 @@ class Federation:
         if read is not None and self._chain.model is not None:
             self._voice.sent_bytes += self._chain.model.path.stat().st_size
         try:
-            arrays, report = task.do(phase, plan, read, stop)
+            arrays, report = task.do(phase, plan, read, stop, self._chain.threshold)
         except (OSError, MemoryError) as error:
             raise StoreError(f"{device}: {type(error).__name__}: {error}") from None
         if stop():
             raise Interrupted
-        accepted = self._receive(device, phase, arrays, report, features.schema.to_json())
+        accepted = self._receive(device, phase, arrays, report, metadata_of(features, plan))
         self._conductor.step(Answered(device, accepted))
         self._conductor.perform()
 
-    def _receive(self, device: str, phase: Phase, arrays: Arrays, report: Report, schema: str) -> bool:
+    def _receive(self, device: str, phase: Phase, arrays: Arrays, report: Report, about: dict[str, str]) -> bool:
         """Check, spool and record an update, as `aggregator.receiver` does; whether it is accepted."""
         ready = {name: np.asarray(array) for name, array in arrays.items()}
-        size = sum(len(buffer) for buffer in weights.buffers(ready, {"schema": schema})) if ready else 0
+        size = sum(len(buffer) for buffer in weights.buffers(ready, about)) if ready else 0
         core, _ = seal_meta(
             msgspec.json.encode(report).decode(), self._keyring, federation=self._config.federation.name, phase=phase,
             kind="update", sender=device, base=self._base[0] if self._base else "", size=size,
@@ -148,7 +148,7 @@ class Federation:
             report = open_meta(sealer(core, b""), core, Report)
             check_report(report, core, self._state.plan)
             if ready:
-                sha256 = self._spool(device, phase, core, ready, schema)
+                sha256 = self._spool(device, phase, core, ready, about)
         except Refused as refusal:
             outcome, reason, detail = "rejected", refusal.reason, refusal.detail
         self._voice.received_bytes += size
@@ -156,9 +156,9 @@ class Federation:
         self._log.update(ended, report, bytes_=size, sha256=sha256, suite=core.suite)
         return outcome == "accepted"
 
-    def _spool(self, device: str, phase: Phase, core: Core, arrays: Arrays, schema: str) -> str:
+    def _spool(self, device: str, phase: Phase, core: Core, arrays: Arrays, about: dict[str, str]) -> str:
         path = self._chain.spool.path(device, phase, phase)
-        weights.write(path, arrays, {"schema": schema})
+        weights.write(path, arrays, about)
         try:
             self._chain.accept_schema(check_weights(path, core, self._chain.expectation(phase)))
         except Refused:
@@ -169,7 +169,7 @@ class Federation:
     def _reader(self, phase: Phase) -> Read | None:
         """What reads the present model, which is the base of the phase; once for all devices."""
         model = self._chain.model
-        if model is None or phase.task not in ("train", "evaluate"):
+        if model is None or phase.task not in ("train", *MEASURING):
             self._base = None
             return None
         if self._base is None or self._base[0] != model.sha256:

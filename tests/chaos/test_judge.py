@@ -20,7 +20,7 @@ from floe.plan import Plan
 from floe.report import Metrics, Report
 from floe.schema import Schema
 
-SCHEMA = Schema((2,), 2, ("a", "b"))
+SCHEMA = Schema((2,), 2, ("a", "b")).to_json()
 DEVICES = ("d1", "d10", "d2")
 ROUNDS = (1, 2)
 
@@ -37,7 +37,7 @@ class Case:
         dice = np.random.default_rng(5)
         weights.write(folder / "first", self._some(dice))
         weights.write(folder / "scaling", {"scaling.mean": dice.normal(size=2), "scaling.scale": dice.normal(size=2)})
-        first_model(folder / "first", folder / "scaling", SCHEMA, self.model(0))
+        first_model(folder / "first", folder / "scaling", Schema.from_json(SCHEMA), self.model(0))
         log = Log(self.log.parent)
         for round_ in ROUNDS:
             phase, spooled = Phase("main", 1, round_, "train"), []
