@@ -22,9 +22,7 @@ from floe.threshold import BINS, histogram, quantile
 
 INNER = {"1.2.weight", "1.2.bias"}
 OUTER = {"1.0.weight", "1.0.bias", "1.4.weight", "1.4.bias"}
-MLP = Plan(
-    model="mlp", hidden=(8, 4), epochs=2, schema="own", scaling="local", personal=("1.0.*", "1.4.*")
-)
+MLP = Plan(model="mlp", hidden=(8, 4), epochs=2, schema="own", scaling="local", personal=("1.0.*", "1.4.*"))
 PLAIN = Plan(model="plain", scaling="none", epochs=2, learning_rate=0.1, personal=("bias",))
 CODER = Plan(model="autoencoder", epochs=2, scaling="none", threshold="federated")
 
