@@ -166,7 +166,7 @@ def test_an_aggregator_killed_as_it_agrees_comes_to_the_same_threshold(federatio
     federation.configure(AGREED)
     for device, rows in ROWS.items():
         federation.features(device, rows=rows)
-    by = ("helpers.killer", "kill", "before commit rounds in close_round", "--")
+    by = ("helpers.killer", "kill", "before commit rounds, models in close_round #2", "--")
     killed = federation.aggregator(by=by)
     for device in ROWS:
         federation.client(device)
