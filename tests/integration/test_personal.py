@@ -110,7 +110,8 @@ def test_devices_with_other_features_share_the_rest_of_a_model(federation: Feder
     federation.features("b", names=("job", "balance", "day", "month", "campaign"))
     devices(federation)
     federation.finish()
-    assert [r["outcome"] for r in federation.query("SELECT outcome FROM updates")] == ["accepted"] * 7
+    found = federation.query("SELECT outcome FROM updates WHERE task != 'init'")
+    assert [row["outcome"] for row in found] == ["accepted"] * 6
     assert federation.query("SELECT schema FROM federations") == [{"schema": None}]
     layout = weights.read_layout_of(federation.model(2))
     assert ([t.name for t in layout.tensors], dict(layout.metadata)) == (["bias"], {})
