@@ -20,12 +20,12 @@ from aggregator.control import Control
 from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
 from aggregator.memory import Memory
-from aggregator.phases import Policy, first_phase, phase_after, reason_to_stop
+from aggregator.phases import MEASURING, Policy, first_phase, phase_after, reason_to_stop
 from aggregator.progress import read_progress
 from aggregator.registry import Model, Registry, base_of
 from aggregator.spool import Spool
 from aggregator.states import State
-from floe import adaptive, kept, weights
+from floe import adaptive, kept, threshold, weights
 from floe.encode import round_model
 from floe.errors import ConfigError, Refused, StoreError
 from floe.files import set_aside, storing, write_atomically
@@ -63,6 +63,7 @@ class Chain:
         self.schema = Schema.from_json(text) if text else None
         self._registry.check_age(self._epoch, log.last_round(self._lineage, self._epoch), log.path)
         self.model: Model | None = None
+        self.threshold: float | None = None  # agreed for the present model
         self._layout: weights.Layout | None = None
         self._parcel: Parcel | None = None
         self.take_present()
@@ -101,6 +102,7 @@ class Chain:
         if row is not None and (self.model is None or self.model.sha256 != row["sha256"]):
             self.model = self._registry.load(row, self._identity)
             self._layout = trainable(weights.read_layout_of(self.model.path))
+            self.threshold = self._log.threshold(self._lineage, self._epoch, row["round"], row["sha256"])
 
     def check_model(self, row: Mapping[str, Any]) -> None:
         """Whether a model of the log can be the present one. Raises `Refused`."""
@@ -108,7 +110,7 @@ class Chain:
 
     def enough(self, closed: Phase, control: Control) -> str:
         """Why no more rounds are needed after a phase; empty if they are."""
-        if closed.task not in ("train", "evaluate"):
+        if closed.task not in ("train", *MEASURING):
             return ""
         return reason_to_stop(read_progress(self._log.db, closed, self._policy, control.since), self._policy.rounds)
 
@@ -121,16 +123,16 @@ class Chain:
     def expectation(self, phase: Phase) -> Expectation:
         """What an update of a phase must fit: of the open one, or of an earlier one whose updates are still taken."""
         cap = self._config.security.max_transfer_mb * 1_000_000
-        layout = self._layout if phase.task in ("train", "evaluate") else None
+        layout = self._layout if phase.task in ("train", *MEASURING) else None
         row = self._log.round(phase)
         base, plan = ((row["base_sha256"] or ""), plan_of(row)) if row else ("", self._config.plan)
         start = self._log.base_of(phase)
         base_file = self._config.path(self._config.paths.models) / start["file"] if start else None
         return Expectation(phase, base, plan, layout, self.schema, cap, base_file)
 
-    def accept_schema(self, schema: Schema) -> None:
-        """The first accepted update gives the federation its schema."""
-        if self.schema is None:
+    def accept_schema(self, schema: Schema | None) -> None:
+        """The first accepted update gives the federation its schema; None: each device has its own."""
+        if self.schema is None and schema is not None:
             self._log.set_schema(self._lineage, self._epoch, schema.to_json())
             self.schema = schema
 
@@ -182,8 +184,11 @@ class Chain:
             samples = sum(item.samples for item in spooled)
             row = self._registry.row(made, phase, self._identity, devices=len(devices), samples=samples)
         model, layout = (made, trainable(weights.read_layout_of(made.path))) if made else (self.model, self._layout)
-        self._log.close_round(phase, up=up, down=down, model=row, weights=shares)
+        agreed = self._agreed(phase) if phase.task == "threshold" else None
+        self._log.close_round(phase, up=up, down=down, model=row, weights=shares, threshold=agreed)
         self.model, self._layout = model, layout
+        if made is not None or agreed is not None:
+            self.threshold = agreed
         with suppress(StoreError):  # the round is closed: `open` tries again
             self._registry.keep_uploads(self.spool.folder(phase), keep=phase.task == "train")
         return devices
@@ -246,13 +251,14 @@ class Chain:
         if not self._config.rounds.initial or self.model is not None:
             return
         given = self._config.path(self._config.rounds.initial)
-        layout = results.check_initial(given)
-        self.accept_schema(Schema.from_json(layout.metadata["schema"]))
+        layout = results.check_initial(given, self._config.plan)
+        if self._config.plan.schema == "shared":
+            self.accept_schema(Schema.from_json(layout.metadata["schema"]))
         if self._config.plan.scaling == "standard" and layout == trainable(layout):
             return
         phase = Phase(self._lineage, self._epoch, 0, "init")
         out = self._registry.path(phase)
-        sha256 = results.first_model(given, None, self._schema_text(), out)
+        sha256 = results.first_model(given, None, self.schema, out)
         self.model, self._layout = self._as_published(phase, out, sha256), trainable(weights.read_layout_of(out))
         self._log.add_model(self._registry.row(self.model, phase, self._identity, devices=0, samples=0))
 
@@ -264,15 +270,20 @@ class Chain:
             results.combine_sums(sorted(spooled, key=lambda item: item.device), self._scaling)
             if not initial:
                 return None, {}
-            sha256 = results.first_model(self._config.path(initial), self._scaling, self._schema_text(), out)
+            sha256 = results.first_model(self._config.path(initial), self._scaling, self.schema, out)
         elif phase.task == "init":
             scaling = self._scaling if self._scaled() else None
-            sha256 = results.first_model(spooled[0].path, scaling, self._schema_text(), out)
+            sha256 = results.first_model(spooled[0].path, scaling, self.schema, out)
         elif phase.task == "train" and self.model is not None:
             return self._train(phase, spooled, self.model, out)
         else:
             return None, {}
         return self._as_published(phase, out, sha256), {}
+
+    def _agreed(self, phase: Phase) -> float:
+        """The threshold that the accepted histograms of a phase come to."""
+        counts = threshold.merged(self._log.histograms(phase))
+        return threshold.quantile(counts, self.expectation(phase).plan.threshold_quantile)
 
     def _train(
         self, phase: Phase, spooled: list[results.Spooled], base: Model, out: Path
@@ -323,10 +334,6 @@ class Chain:
         closed = self._log.last_closed(self._lineage, self._epoch)
         row = self._log.round(closed) if closed else None
         return plan_of(row) if row else self._config.plan
-
-    def _schema_text(self) -> str:
-        assert self.schema is not None
-        return self.schema.to_json()
 
     def _check_owner(self) -> None:
         for owner in self._log.owners():

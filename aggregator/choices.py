@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aggregator.control import Control, as_json
-from aggregator.phases import Policy, phase_after
+from aggregator.phases import MEASURING, Policy, phase_after
 from aggregator.states import State, Steered
 from floe.errors import Refused
 from floe.messages import Phase
@@ -56,7 +56,7 @@ class Choices:
 
         The stop criteria begin anew, as after a start. Where the last round is over, it stays so.
         """
-        epoch, over = state.phase.epoch, state.stage == "finished" or state.phase.task == "evaluate"
+        epoch, over = state.phase.epoch, state.stage == "finished" or state.phase.task in MEASURING
         if state.stage not in ("waiting", "finished"):
             open_ = f"{state.phase.task} {state.phase.round} is open"
             raise Refused("round", f"{open_}, and starts from the present model: pause or stop the rounds first")
@@ -80,7 +80,7 @@ class Choices:
         anew = "begin a new lineage with it" if begun else "set it in floe.toml, and start the aggregator again"
         if keys := changed & {"report", "scaling"}:
             raise Refused("round", f"{_words(keys)} cannot be changed: which phases there are hangs on it; {anew}")
-        if (keys := changed & {"model", "hidden"}) and (begun or policy.rounds.initial):
+        if (keys := changed & {"model", "hidden", "personal", "schema"}) and (begun or policy.rounds.initial):
             raise Refused("round", f"{_words(keys)} cannot be changed: the model that is there would not fit; {anew}")
 
     def _has_model(self, phase: Phase) -> bool:

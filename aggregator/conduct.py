@@ -152,7 +152,8 @@ class Conductor:
             return
         # In asynchronous operation a model is for those whose updates made it; the others ask when they are ready.
         self._served = devices if self._policy.asynchronous and phase.task == "train" else None
-        self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {used} updates")
+        agreed = f": {self._chain.threshold:.6g}" if phase.task == "threshold" else ""
+        self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {used} updates{agreed}")
         enough = self._chain.enough(phase, self._control())
         if enough and phase.task == "train":
             self._log.event("info", "enough", f"no more rounds are needed: {enough}")
@@ -195,4 +196,5 @@ class Conductor:
             seconds_left=state.seconds_left(self._clock()),
             staleness=self._policy.max_staleness if state.phase.task == "train" else 0,
             roster=self._keyring.version,
+            threshold=self._chain.threshold,
         )

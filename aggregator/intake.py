@@ -14,9 +14,11 @@ from floe.encoding import is_encoded
 from floe.errors import Refused
 from floe.files import fault_of
 from floe.messages import Core, Manifest, Phase
+from floe.personal import is_personal
 from floe.plan import Plan
 from floe.report import Report
 from floe.schema import Schema
+from floe.threshold import BINS
 from floe.topics import DeviceManifest, DeviceTelemetry
 from floe.transfer import check_core
 
@@ -78,6 +80,10 @@ def check_report(report: Report, core: Core, plan: Plan) -> None:
         raise Refused("weights", f"{core.size} bytes of weights, where a report alone was asked for")
     if core.task in ("sums", "init") and not core.size:
         raise Refused("weights", f"task {core.task} without what it asks for")
+    if core.task == "threshold":
+        _check_histogram(report.histogram, plan)
+    elif report.histogram:
+        raise Refused("metrics", f"a histogram of errors, which task {core.task} does not ask for")
     if core.task in ("train", "evaluate") and report.before is None and report.after is None:
         raise Refused("metrics", "neither the model before nor the one after training was measured")
     if core.task == "train" and core.size and report.samples < 1:
@@ -102,19 +108,21 @@ def decode(path: Path, expected: Expectation, out: Path) -> str:
     return decode_update(path, out, base=expected.base_file, layout=expected.layout, coding=coding)
 
 
-def check_weights(path: Path, core: Core, expected: Expectation) -> Schema:
-    """The file of an update, decoded if it came encoded: layout, finite numbers, schema. Returns its schema."""
+def check_weights(path: Path, core: Core, expected: Expectation) -> Schema | None:
+    """The file of an update, decoded if it came encoded: layout, finite numbers, schema.
+
+    Returns its schema; None: each device has its own.
+    """
     if is_encoded(path):
         raise Refused("weights", "encoded, which the plan does not ask for")
     layout = weights.check_numbers(path)
-    schema = Schema.from_json(layout.metadata.get("schema", "{}"))
-    if expected.schema is not None and (difference := schema.difference(expected.schema)):
+    schema = None if expected.plan.schema == "own" else Schema.from_json(layout.metadata.get("schema", "{}"))
+    if schema and expected.schema and (difference := schema.difference(expected.schema)):
         raise Refused("schema", difference)
     if core.task == "sums":
         _check_sums(path, layout, schema, expected.plan)
     elif core.task == "init":
-        if not layout.tensors or any(t.name.startswith("scaling.") for t in layout.tensors):
-            raise Refused("weights", "a first model needs tensors, none of them named scaling.*")
+        _check_first(layout, expected.plan)
     elif expected.layout is not None and (difference := layout.difference(expected.layout)):
         raise Refused("weights", difference)
     return schema
@@ -136,7 +144,24 @@ def _cap(expected: Expectation) -> int:
     return min(expected.max_bytes, expected.layout.data_bytes + HEADER_ROOM)
 
 
-def _check_sums(path: Path, layout: weights.Layout, schema: Schema, plan: Plan) -> None:
+def _check_first(layout: weights.Layout, plan: Plan) -> None:
+    if not layout.tensors or any(t.name.startswith("scaling.") for t in layout.tensors):
+        raise Refused("weights", "a first model needs tensors, none of them named scaling.*")
+    if personal := [t.name for t in layout.tensors if is_personal(t.name, plan.personal)]:
+        raise Refused("weights", f"{personal[0]} is personal by the plan, and never leaves a device")
+
+
+def _check_histogram(histogram: tuple[int, ...], plan: Plan) -> None:
+    if len(histogram) != BINS:
+        raise Refused("metrics", f"a histogram of errors has {BINS} numbers, this one {len(histogram)}")
+    if sum(histogram) < plan.min_rows:
+        asked = f"the plan asks for {plan.min_rows}"
+        raise Refused("too-few-rows", f"a histogram of the errors of {sum(histogram)} rows, {asked}")
+
+
+def _check_sums(path: Path, layout: weights.Layout, schema: Schema | None, plan: Plan) -> None:
+    if schema is None:
+        raise Refused("schema", "sums need one schema, and each device has its own")
     codes = {t.name: weights.CODES[t.dtype] for t in layout.tensors}
     shapes = {t.name: t.shape for t in layout.tensors}
     if codes != SUMS or shapes != {"sums.count": (1,), "sums.mean": schema.shape, "sums.m2": schema.shape}:

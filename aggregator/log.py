@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -22,7 +22,7 @@ from aggregator import statements
 from aggregator.events import Events
 from aggregator.refusals import Refusals
 from aggregator.updates_csv import UpdatesCsv
-from floe.messages import Phase, Status
+from floe.messages import Phase, Status, Task
 from floe.plan import Plan
 from floe.report import Metrics, Report
 from floe.store import CSV, FILE, durably, now, open_log
@@ -152,10 +152,10 @@ class Log(Events):
 
     def last_closed(self, lineage: str, epoch: int) -> Phase | None:
         """The newest phase that has closed."""
-        order = "round DESC, CASE task WHEN 'sums' THEN 0 WHEN 'init' THEN 1 WHEN 'train' THEN 2 ELSE 3 END DESC"
+        order = " ".join(f"WHEN '{task}' THEN {place}" for place, task in enumerate(get_args(Task)))
         sql = (
             "SELECT round, task FROM rounds WHERE lineage = ? AND epoch = ? AND state != 'open' "  # noqa: S608
-            f"ORDER BY {order} LIMIT 1"
+            f"ORDER BY round DESC, CASE task {order} END DESC LIMIT 1"
         )
         row = self.db.execute(sql, (lineage, epoch)).fetchone()
         return Phase(lineage, epoch, *row) if row else None
@@ -175,12 +175,12 @@ class Log(Events):
 
     def close_round(
         self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, float] | None = None, threshold: float | None = None,
     ) -> None:  # fmt: skip
-        """Close a round, with the model that it made, the share of each transfer in it, and the metrics of the models
-        that its updates started from: all or nothing.
+        """Close a round, with the model that it made, the share of each transfer in it, the threshold that was agreed
+        in it, and the metrics of the models that its updates started from: all or nothing.
         """
-        key = {**self._closing(phase), "up": up, "down": down}
+        key = {**self._closing(phase), "up": up, "down": down, "threshold": threshold}
         with durably(self.db):
             self.db.execute(statements.CLOSE, key)
             if model is not None:
@@ -189,6 +189,8 @@ class Log(Events):
                 self.db.execute("UPDATE updates SET weight = ? WHERE transfer = ?", (weight, transfer))
             self.db.execute(statements.MEASURE, key)
             self.db.execute(statements.LOCAL, key)
+            if threshold is not None:
+                self.db.execute(statements.AGREED, key)
 
     def extend_round(self, phase: Phase, bar: str, expected: list[str]) -> None:
         """Record whom an open round expects now."""
@@ -264,6 +266,24 @@ class Log(Events):
     def unused(self, lineage: str, epoch: int) -> list[dict[str, Any]]:
         """The accepted updates with weights that no closed round has used yet."""
         return list(self.db.query(statements.UNUSED, {"lineage": lineage, "epoch": epoch}))
+
+    def histograms(self, phase: Phase) -> list[tuple[int, ...]]:
+        """What the accepted updates of a phase count of their errors, in the order of device ids."""
+        sql = (
+            "SELECT histogram FROM updates WHERE lineage = ? AND epoch = ? AND merged = ? AND task = ? "
+            "AND outcome = 'accepted' AND histogram IS NOT NULL ORDER BY device"
+        )
+        key = (phase.lineage, phase.epoch, phase.round, phase.task)
+        return [tuple(json.loads(text)) for (text,) in self.db.execute(sql, key)]
+
+    def threshold(self, lineage: str, epoch: int, made_in: int, sha256: str) -> float | None:
+        """The threshold that was agreed last for a model that a round made; None: none was."""
+        sql = (
+            "SELECT threshold FROM rounds WHERE lineage = ? AND epoch = ? AND round >= ? AND base_sha256 = ? "
+            "AND threshold IS NOT NULL ORDER BY round DESC LIMIT 1"
+        )
+        row = self.db.execute(sql, (lineage, epoch, made_in, sha256)).fetchone()
+        return None if row is None else float(row[0])
 
     def ended(self, phase: Phase) -> list[dict[str, Any]]:
         """The updates of a phase that have ended, in the order of device ids."""
@@ -363,6 +383,7 @@ def _metrics(report: Report) -> dict[str, Any]:
     return {
         "samples": report.samples, "test_samples": report.test_samples, "train_loss": report.train_loss,
         "threshold": report.threshold, "seconds": report.seconds,
+        "histogram": json.dumps(report.histogram) if report.histogram else None,
         **{name: getattr(after, name) for name in Metrics.__struct_fields__ if after is not None},
         **{f"base_{name}": getattr(before, name) for name in Metrics.__struct_fields__ if before is not None},
     }  # fmt: skip

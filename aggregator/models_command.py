@@ -231,6 +231,8 @@ def _print(about: Row) -> None:
         names = ", ".join(schema.get("features", ())) or "without names"
         console.print(f"{'schema':16} shape {schema['shape']}, {schema['classes']} classes", **_PLAIN)
         console.print(f"{'features':16} {printable(names)}", **_PLAIN)
+    elif about["file_check"] == "ok":
+        console.print(f"{'schema':16} none: each device has its own", **_PLAIN)
     tensors = Table("tensor", "shape", "dtype", box=None)
     for tensor in about["tensors"]:
         tensors.add_row(printable(tensor["name"]), str(tensor["shape"]), tensor["dtype"])

@@ -2,8 +2,8 @@
 
 The life of a federation is a chain of phases:
 
-    sums (0)  ->  init (0)  ->  train (1) ... train (n)  ->  evaluate (n)  ->  the end
-    if scaled     if no model                                if weights
+    sums (0)  ->  init (0)  ->  train (1) ... train (n)  ->  threshold (n)  ->  evaluate (n)  ->  the end
+    if scaled     if no model                                if federated       if weights
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from floe.plan import Plan
 from floe.settings import Rounds
 
 UNLIMITED = 2**31
+MEASURING: tuple[Task, ...] = ("threshold", "evaluate")  # what follows the last training
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def first_phase(lineage: str, epoch: int, policy: Policy, *, model: int | None, 
     """Where a chain begins: `model` is the round of the newest global model, None if there is none."""
     task: Task = "train"
     if policy.plan.report == "weights" and model is None:
-        task = "init" if scaled or policy.plan.scaling == "none" else "sums"
+        task = "init" if scaled or policy.plan.scaling != "standard" else "sums"
     return Phase(lineage, epoch, (model or 0) + 1 if task == "train" else 0, task)
 
 
@@ -68,9 +69,10 @@ def phase_after(phase: Phase, policy: Policy, *, last: int, has_model: bool, eno
         return Phase(phase.lineage, phase.epoch, 1, "train")
     if phase.round < last and not enough:
         return Phase(phase.lineage, phase.epoch, phase.round + 1, "train")
-    if phase.task == "train" and policy.plan.report == "weights":
-        return Phase(phase.lineage, phase.epoch, phase.round, "evaluate")
-    return None
+    if phase.task == "evaluate" or policy.plan.report == "accuracy":
+        return None
+    agrees = phase.task == "train" and policy.plan.threshold == "federated"
+    return Phase(phase.lineage, phase.epoch, phase.round, "threshold" if agrees else "evaluate")
 
 
 def reason_to_stop(progress: Progress, rounds: Rounds) -> str:

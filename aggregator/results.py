@@ -16,6 +16,7 @@ from floe.aggregate import ONE_VOICE, Made, next_model
 from floe.errors import DataError, Refused
 from floe.kept import keep
 from floe.mean import Update, linear_combination
+from floe.personal import is_personal
 from floe.plan import Plan
 from floe.scaling import scale_of
 from floe.schema import Schema
@@ -52,10 +53,10 @@ def combine_sums(spooled: Sequence[Spooled], out: Path) -> None:
     keep(out, {"scaling.mean": np.asarray(mean), "scaling.scale": scale_of(mean, m2, count)})
 
 
-def first_model(initial: Path, scaling: Path | None, schema: str, out: Path) -> str:
-    """Global model 0: initial weights, with the scaling and the schema of the federation; its SHA-256."""
+def first_model(initial: Path, scaling: Path | None, schema: Schema | None, out: Path) -> str:
+    """Global model 0: initial weights, with the scaling and the schema that the federation has; its SHA-256."""
     sources = {initial: _names(initial)} | ({scaling: _names(scaling)} if scaling else {})
-    return weights.join(sources, out, {"schema": schema})
+    return weights.join(sources, out, {"schema": schema.to_json()} if schema else {})
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,14 @@ def merged_at_once(spooled: Sequence[Spooled], base: Path, out: Path, *, mixing:
     return sha256 or weights.join({base: _names(base)}, out, metadata)
 
 
-def check_initial(path: Path) -> weights.Layout:
+def check_initial(path: Path, plan: Plan) -> weights.Layout:
     """A model that the operator gave to start from. Raises `DataError`."""
     try:
         layout = weights.check_numbers(path)
-        Schema.from_json(layout.metadata.get("schema", "{}"))
+        if plan.schema == "shared":
+            Schema.from_json(layout.metadata.get("schema", "{}"))
+        if personal := [t.name for t in layout.tensors if is_personal(t.name, plan.personal)]:
+            raise Refused("weights", f"{personal[0]} is personal by the plan, so no global model has it")
     except (OSError, Refused) as error:
         raise DataError(
             f"{path}: cannot be the initial model: {error}; `floe models export` writes such files"

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from aggregator.phases import Policy, first_phase, phase_after
+from aggregator.phases import MEASURING, Policy, first_phase, phase_after
 from aggregator.states import (
     Answered,
     Close,
@@ -240,7 +240,7 @@ def _ended(event: Event) -> bool:
 
 
 def _more(state: State) -> bool:
-    return not state.held and state.phase.task in ("train", "evaluate") and state.phase.round < state.last
+    return not state.held and state.phase.task in ("train", *MEASURING) and state.phase.round < state.last
 
 
 TABLE = (

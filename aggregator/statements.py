@@ -58,6 +58,11 @@ UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down
 WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
 """
 
+AGREED = """
+UPDATE rounds SET threshold = :threshold
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
+"""
+
 # The newest measurement of every device that started from a model counts, also of one whose update came late.
 # CROSS JOIN keeps SQLite to this order (https://www.sqlite.org/optoverview.html): a model's rounds first. The other
 # one, which it chose, walks through all updates of the epoch at every close.

@@ -12,7 +12,7 @@ from typing import Any
 
 from aggregator.choices import Choice, Choices
 from aggregator.control import Control, named
-from aggregator.phases import Policy
+from aggregator.phases import MEASURING, Policy
 from aggregator.rounds import missing, needed, quorum_of
 from aggregator.states import Held, State, Steered
 from floe.errors import Refused
@@ -148,7 +148,7 @@ class Steering:
 
     def _start(self, command: Command, state: State, policy: Policy) -> tuple[Steered | None, str]:
         finished, round_ = state.stage == "finished", state.phase.round
-        done = round_ if finished or state.phase.task == "evaluate" else max(round_ - 1, 0)
+        done = round_ if finished or state.phase.task in MEASURING else max(round_ - 1, 0)
         more = command.rounds or (policy.rounds.count if finished else 0)
         last = done + more if more else max(state.last, round_, 1)
         if last == state.last and not state.held and state.stage != "waiting":

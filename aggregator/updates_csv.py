@@ -42,7 +42,7 @@ class UpdatesCsv:
                 self.restore(db)
             else:
                 with self.path.open("a", newline="", encoding="utf-8") as file:
-                    csv.DictWriter(file, COLUMNS).writerow(_harmless(row))
+                    csv.DictWriter(file, COLUMNS, extrasaction="ignore").writerow(_harmless(row))
             self._behind = False
         except (OSError, StoreError):
             self._behind = True

@@ -42,14 +42,16 @@ def reconstruction_errors(model: Model, x: Tensor, stop: Callable[[], bool]) -> 
     return np.nan_to_num(errors, nan=np.inf, posinf=np.inf)
 
 
-def threshold(model: Model, normal: Tensor, quantile: float, stop: Callable[[], bool]) -> float:
-    """The error above which a row is an anomaly: a quantile of the errors on the `normal` rows trained on.
-
-    Raises `DataError` if one of them is not finite.
-    """
+def training_errors(model: Model, normal: Tensor, stop: Callable[[], bool]) -> Scores:
+    """`reconstruction_errors` of the `normal` rows trained on. Raises `DataError` if one of them is not finite."""
     errors = reconstruction_errors(model, normal, stop)
     _finite(model, float(errors.max()), "largest error on the training rows")
-    return float(np.quantile(errors, quantile))
+    return errors
+
+
+def threshold(model: Model, normal: Tensor, quantile: float, stop: Callable[[], bool]) -> float:
+    """The error above which a row is an anomaly: a quantile of `training_errors`, which see."""
+    return float(np.quantile(training_errors(model, normal, stop), quantile))
 
 
 def reconstruction(model: Model, x: Tensor, y: Labels, limit: float, stop: Callable[[], bool]) -> Metrics:

@@ -1,4 +1,4 @@
-"""What a device has learned by itself, where there is no global model. Reads and writes `<state>/local`."""
+"""What a device has learned and does not share: the files, one for each round. Reads and writes `<state>/local`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ class LocalModels:
         self._folder = folder
 
     def before(self, phase: Phase) -> Path | None:
-        """The newest model from before a phase; None if there is none. One that is damaged is set aside."""
+        """The newest model from before a phase; None if there is none. One that is damaged is set aside.
+
+        What is measured after a round's training comes after it.
+        """
+        end = (phase.epoch, phase.round + (phase.task in ("threshold", "evaluate")))
         for place in sorted(self._places(), reverse=True):
             path = self._path(*place)
-            if place < (phase.epoch, phase.round):
+            if place < end:
                 if not (fault := fault_of(path)):
                     return path
                 log(f"warning: {path}: {fault}; set aside as {set_aside(path).name}")

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
+import numpy as np
 import numpy.typing as npt
 
 from edge_client.data.features import Features
@@ -32,8 +33,13 @@ class Trainer(Protocol):
     def train(self, base: Arrays, *, device: str, round: int, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
         """New weights, with the names, shapes and dtypes of `initial`; the base may have `scaling.*` beside them."""
 
-    def evaluate(self, base: Arrays) -> Report:
-        """Metrics of `base`, as `before`."""
+    def evaluate(self, base: Arrays, *, threshold: float | None = None) -> Report:
+        """Metrics of `base`, as `before`. `threshold`: the agreed error above which a row counts as an anomaly; not
+        given while the plan's threshold is `local`.
+        """
+
+    def errors(self, base: Arrays) -> npt.NDArray[np.float64]:
+        """The reconstruction error of every training row; asked for only if the plan's threshold is `federated`."""
 
 
 def resolve(name: str, target: str) -> Callable[..., Any]:
@@ -57,7 +63,7 @@ def own_trainer(alias: str, target: str, features: Features, plan: Plan) -> Trai
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{name} failed when called with (features, plan): {problem}") from error
-    for method in ("initial", "sums", "train", "evaluate"):
+    for method in ("initial", "sums", "train", "evaluate", *(("errors",) if plan.threshold == "federated" else ())):
         if not callable(getattr(made, method, None)):
             raise ConfigError(f"{name} made a {type(made).__name__} without {method}()")
     return cast(Trainer, made)

@@ -11,29 +11,31 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
-from edge_client.local import LocalModels
+from edge_client.learned import Learned, shared_of
 from edge_client.own import Arrays, Trainer, own_trainer
 from edge_client.residuals import Residuals
 from floe import weights
 from floe.encode import encode_update
-from floe.errors import FloeError, Refused, StoreError
+from floe.errors import DataError, FloeError, Refused, StoreError
 from floe.messages import Phase
 from floe.parcel import Buffers
 from floe.plan import Plan
 from floe.report import Report
 from floe.schema import Schema
 from floe.settings import Config
+from floe.threshold import histogram
 
 
 @dataclass(frozen=True)
 class Base:
-    """The weights that a phase starts from, and the schema of the rows that they are for."""
+    """The weights that a phase starts from, and the schema of the rows that they are for; None: they name none."""
 
     arrays: Arrays
-    schema: Schema
+    schema: Schema | None
 
 
 Keep = Callable[[Arrays, Report, Phase, Plan], None]
@@ -43,7 +45,13 @@ Read = Callable[[], Base]
 def read_base(source: weights.Source) -> Base:
     """The global model of a file. Raises `Refused`, `OSError`."""
     layout = weights.read_layout_of(source)
-    return Base(weights.read(source), Schema.from_json(layout.metadata.get("schema", "{}")))
+    text = layout.metadata.get("schema")
+    return Base(weights.read(source), Schema.from_json(text) if text is not None else None)
+
+
+def metadata_of(features: Features, plan: Plan) -> dict[str, str]:
+    """What an update says of the rows that it was made from."""
+    return {"schema": features.schema.to_json()} if plan.schema == "shared" else {}
 
 
 class Task:
@@ -57,17 +65,17 @@ class Task:
         self._config = config
         self._name = name
         self._features = features
-        self._local = LocalModels(local)
+        self._learned = Learned(local, features.schema)
         self._residuals = Residuals(local / "rounding")
         self._keep = keep
         self._trainer: Trainer | None = None
         self._plan: Plan | None = None
 
     def do(
-        self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool]
+        self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool], threshold: float | None = None
     ) -> tuple[Buffers | None, Report]:
         """What is to be sent: a file of weights, encoded if the plan says so (None for a report alone), and the report.
-        `base` reads the global model.
+        `base` reads the global model, `threshold` is the one that was agreed for it.
 
         What would fail again is a report too, so that the round does not wait for it: a fault of the data, and
         anything that a model of the user's own raises. Raises what the disk or the memory had no room for, and
@@ -75,7 +83,7 @@ class Task:
         """
         try:
             read = cache(base) if base else None
-            arrays, report = self._result(phase, plan, read, stop)
+            arrays, report = self._result(phase, plan, read, stop, threshold)
             return (self._file(phase, plan, read, arrays) if arrays else None), report
         except (StoreError, OSError, MemoryError, Interrupted):
             raise
@@ -84,27 +92,39 @@ class Task:
         except (Exception, SystemExit) as error:
             return None, failure(f"model {plan.model!r}: {type(error).__name__}: {error}")
 
-    def _result(self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
-        arrays = self._base(phase, base)
+    def _result(
+        self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool], threshold: float | None
+    ) -> tuple[Arrays, Report]:
+        shared = self._shared(plan, base)
         trainer = self._trainer_for(plan)
         if phase.task in ("sums", "init"):
             if self._reports(plan) == "accuracy":
                 return {}, failure("this device sends no weights (report = accuracy)")
-            return (trainer.sums() if phase.task == "sums" else trainer.initial()), Report()
-        if phase.task == "evaluate":
-            report: Report = trainer.evaluate(arrays)
-            self._keep(arrays, report, phase, plan)
-            return {}, report
-        trained, report = trainer.train(arrays or trainer.initial(), device=self._name, round=phase.round, stop=stop)
-        if base is None:
-            self._local.keep(phase, trained, {"schema": self._features.schema.to_json()})
-        scaling = {name: array for name, array in arrays.items() if name.startswith("scaling.")}
+            return (trainer.sums() if phase.task == "sums" else shared_of(trainer.initial(), plan)), Report()
+        start = self._learned.joined(phase, plan, shared, trainer)
+        if phase.task == "train":
+            return self._trained(phase, plan, shared, start, stop)
+        if phase.task == "threshold":
+            return {}, counted(trainer, start, plan)
+        agreed = threshold if plan.threshold == "federated" else None
+        found = trainer.evaluate(start) if agreed is None else trainer.evaluate(start, threshold=agreed)
+        report: Report = replace(found, after=self._learned.own(phase))
+        self._keep(start, report, phase, plan)
+        return {}, report
+
+    def _trained(
+        self, phase: Phase, plan: Plan, shared: Arrays, start: Arrays, stop: Callable[[], bool]
+    ) -> tuple[Arrays, Report]:
+        trained, report = self._trainer_for(plan).train(start, device=self._name, round=phase.round, stop=stop)
+        update = shared_of(trained, plan)
+        self._learned.keep(phase, trained, update if shared else {}, report)
+        scaling = {name: array for name, array in shared.items() if name.startswith("scaling.")}
         self._keep({**trained, **scaling}, report, phase, plan)
-        return (trained if self._reports(plan) == "weights" else {}), report
+        return (update if self._reports(plan) == "weights" else {}), report
 
     def _file(self, phase: Phase, plan: Plan, base: Read | None, arrays: Arrays) -> Buffers:
         ready = {name: np.asarray(array) for name, array in arrays.items()}
-        about = {"schema": self._features.schema.to_json()}
+        about = metadata_of(self._features, plan)
         if phase.task != "train":
             return weights.buffers(ready, about)
         if plan.upload == "weights" or base is None:
@@ -123,16 +143,16 @@ class Task:
     def _reports(self, plan: Plan) -> str:
         return "accuracy" if "accuracy" in (plan.report, self._config.device.report) else "weights"
 
-    def _base(self, phase: Phase, base: Read | None) -> Arrays:
-        """The weights to start from: the round's base; without one, what this device had learned before the round."""
-        if base is not None:
-            found = base()
-        elif phase.task == "train" and (before := self._local.before(phase)):
-            found = read_base(before)
-        else:
+    def _shared(self, plan: Plan, base: Read | None) -> Arrays:
+        """The global model; nothing, where there is none."""
+        if base is None:
             return {}
-        if difference := self._features.schema.difference(found.schema):
-            raise Refused("schema", difference)
+        found = base()
+        if plan.schema == "shared":
+            if found.schema is None:
+                raise Refused("schema", "the global model names none, and the plan says that all devices share one")
+            if difference := self._features.schema.difference(found.schema):
+                raise Refused("schema", difference)
         return found.arrays
 
     def _trainer_for(self, plan: Plan) -> Trainer:
@@ -144,11 +164,27 @@ class Task:
 
 def trainer_for(config: Config, features: Features, plan: Plan) -> Trainer:
     """What trains by a plan: the user's own, or Floe's. Raises `ConfigError`, `DataError`."""
+    found = _made(config, features, plan)
+    if plan.personal:
+        shared_of(found.initial(), plan)
+    return found
+
+
+def _made(config: Config, features: Features, plan: Plan) -> Trainer:
     if own := config.trainers.get(plan.model):
         return own_trainer(plan.model, own, features, plan)
     from edge_client import trainer
 
     return trainer.Trainer(features, plan, config.models, config.device.threads)
+
+
+def counted(trainer: Trainer, base: Arrays, plan: Plan) -> Report:
+    """The errors of a model on the rows that are trained on, counted. Raises `DataError` below `plan.min_rows`."""
+    errors = trainer.errors(base)
+    if len(errors) < plan.min_rows:
+        asked = f"the federation asks for {plan.min_rows} or more (plan.min_rows)"
+        raise DataError(f"{len(errors)} training rows are too few to tell how large their errors are; {asked}")
+    return Report(samples=len(errors), histogram=histogram(errors))
 
 
 def failure(text: str) -> Report:

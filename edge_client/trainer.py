@@ -17,12 +17,13 @@ from torch import Tensor
 
 from edge_client import evaluate, models, tensors
 from edge_client.data.features import Features
+from edge_client.evaluate import Scores
 from edge_client.interrupted import Interrupted
 from edge_client.models import Model
 from edge_client.optimise import optimise
 from edge_client.scaling import Scaling, sums
 from edge_client.tensors import Arrays
-from floe.errors import DataError
+from floe.errors import ConfigError, DataError
 from floe.plan import Plan
 from floe.report import Metrics, Report
 
@@ -39,20 +40,28 @@ class Trainer:
 
     Equal rows, plan, base, device, round and number of threads give equal weights, bit for bit. A base holds the
     weights of the model (its state dict, buffers included) and, when the federation scales, "scaling.mean" and
-    "scaling.scale", float64 of schema.shape: used, never trained. Without them, and if the plan says "standard", the
-    device scales by its own training rows. An autoencoder trains on rows with label 0, the normal ones, only.
+    "scaling.scale", float64 of schema.shape: used, never trained. Without them where the plan says "standard", and
+    always where it says "local", the device scales by its own training rows. An autoencoder trains on rows with label
+    0, the normal ones, only.
 
     Sets torch's number of threads (`threads`; 0: left as it is, so that OMP_NUM_THREADS counts) and deterministic mode
     for the whole process. One call at a time. Nothing that is passed in is changed; `features` must not change either.
     """
 
     def __init__(self, features: Features, plan: Plan, aliases: Mapping[str, str], threads: int = 0) -> None:
-        """Raises `ConfigError` for a model that cannot be made, `DataError` if no row can be trained on."""
+        """Raises `ConfigError` for a model that cannot be made or does not suit the plan, `DataError` if no row can be
+        trained on.
+        """
         self._plan = plan
         self._features = features
         self._threads = threads
         with self._torch(plan.seed):
             self._untrained = models.build(plan, features.schema, aliases)
+        if plan.threshold == "federated" and self._untrained.objective != "reconstruction":
+            raise ConfigError(
+                f'model {self._untrained.name} classifies, and plan.threshold = "federated" is for models that '
+                'reconstruct: set threshold = "local"'
+            )
         self._train_x, self._train_y = _trainable(features, self._untrained)
         self._rows: _Rows | None = None
 
@@ -95,14 +104,23 @@ class Trainer:
         )
         return tensors.to_arrays(model), report
 
-    def evaluate(self, base: Base) -> Report:
-        """Metrics of `base` on the test rows, as `before`, and its threshold. Raises `DataError` as `train` does."""
+    def evaluate(self, base: Base, *, threshold: float | None = None) -> Report:
+        """Metrics of `base` on the test rows, as `before`, and the threshold: the one given, otherwise its own.
+
+        Raises `DataError` as `train` does.
+        """
         began = time.monotonic()
         with self._torch(self._plan.seed):
             model, rows = self._load(base)
-            before, threshold = self._measure(model, rows, lambda: False)
+            before, limit = self._measure(model, rows, lambda: False, threshold)
         seconds = time.monotonic() - began
-        return Report(test_samples=len(rows.test_x), before=before, threshold=threshold, seconds=seconds)
+        return Report(test_samples=len(rows.test_x), before=before, threshold=limit, seconds=seconds)
+
+    def errors(self, base: Base) -> Scores:
+        """The reconstruction error of every row trained on, float64 of shape (rows,). Raises `DataError` as above."""
+        with self._torch(self._plan.seed):
+            model, rows = self._load(base)
+            return evaluate.training_errors(model, rows.train_x, lambda: False)
 
     @contextmanager
     def _torch(self, seed: int) -> Iterator[None]:
@@ -125,9 +143,9 @@ class Trainer:
         return model, self._rows
 
     def _scaling(self, base: Base) -> Scaling | None:
-        if MEAN in base or SCALE in base:
+        if self._plan.scaling != "local" and (MEAN in base or SCALE in base):
             return Scaling.received(base.get(MEAN), base.get(SCALE), self._features.schema.shape)
-        return Scaling.of(sums(self._train_x)) if self._plan.scaling == "standard" else None
+        return Scaling.of(sums(self._train_x)) if self._plan.scaling != "none" else None
 
     def _prepare(self, model: Model, scaling: Scaling | None) -> _Rows:
         train_x, test_x = self._train_x, self._features.test_x
@@ -137,12 +155,15 @@ class Trainer:
         target = inputs if model.objective == "reconstruction" else tensors.rows(self._train_y)
         return _Rows(scaling, inputs, target, tensors.rows(test_x))
 
-    def _measure(self, model: Model, rows: _Rows, stop: Stop) -> tuple[Metrics, float | None]:
-        """Metrics on the test rows and, for an autoencoder, the threshold from the training rows."""
+    def _measure(
+        self, model: Model, rows: _Rows, stop: Stop, threshold: float | None = None
+    ) -> tuple[Metrics, float | None]:
+        """Metrics on the test rows and, for an autoencoder, the threshold: if none is given, from the training rows."""
         test_y = self._features.test_y
         if model.objective == "classification":
             return evaluate.classification(model, rows.test_x, test_y, stop), None
-        threshold = evaluate.threshold(model, rows.train_x, self._plan.threshold_quantile, stop)
+        if threshold is None:
+            threshold = evaluate.threshold(model, rows.train_x, self._plan.threshold_quantile, stop)
         return evaluate.reconstruction(model, rows.test_x, test_y, threshold, stop), threshold
 
 

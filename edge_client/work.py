@@ -15,7 +15,7 @@ import msgspec
 from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
 from edge_client.own import Arrays
-from edge_client.task import Task, failure, read_base
+from edge_client.task import Read, Task, failure, read_base
 from floe import weights
 from floe.files import write_atomically
 from floe.keyring import Keyring
@@ -91,7 +91,7 @@ class Worker:
             given_up: tuple[Buffers | None, Report] = (None, failure(f"the global model cannot be used: {fault}"))
             with base or nullcontext():
                 read = partial(read_base, base) if base else None
-                done = given_up if fault else self._task.do(order.phase, order.plan, read, cancelled.is_set)
+                done = given_up if fault else self._do(order, read, cancelled)
             if not cancelled.is_set():
                 result = Done(order.phase, done[1], self._pack(order, *done))
                 self.done = order.phase
@@ -101,6 +101,9 @@ class Worker:
         except Exception as error:  # whatever it is, the device goes on
             if not cancelled.is_set():
                 self._post(Failed(order.phase, f"{type(error).__name__}: {error}"))
+
+    def _do(self, order: Round, read: Read | None, cancelled: threading.Event) -> tuple[Buffers | None, Report]:
+        return self._task.do(order.phase, order.plan, read, cancelled.is_set, order.threshold)
 
     def _keep(self, arrays: Arrays, report: Report, phase: Phase, plan: Plan) -> None:
         """Write the model for the device's user, and beside it what they need to know; nothing here reads it."""

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from floe.errors import Refused
 from floe.plan import Plan
+from floe.report import Positive
 
 VERSION = 1
 MAX_MESSAGE_BYTES = 128 * 1024
@@ -32,7 +33,7 @@ Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
 Suite = Literal["chacha20-poly1305", "aes-256-gcm", "fernet", "plaintext"]
-Task = Literal["sums", "init", "train", "evaluate"]
+Task = Literal["sums", "init", "train", "threshold", "evaluate"]  # in the order of a chain
 Kind = Literal["update", "model", "telemetry"]
 Outcome = Literal["accepted", "late", "superseded", "rejected"]
 Reason = Literal[
@@ -54,7 +55,7 @@ Reason = Literal[
     "weights",  # names, shapes, dtypes or numbers that do not fit
     "schema",  # features that differ in number, name or order
     "metrics",  # a report with impossible numbers
-    "too-few-rows",  # sums over fewer rows than the plan's minimum
+    "too-few-rows",  # sums, or a histogram, over fewer rows than the plan's minimum
     "duplicate",  # the device already has an answer for this round
     "closed",  # the round closed before the transfer was complete
     "newer",  # a later transfer of the same device took its place
@@ -139,7 +140,8 @@ class Round(Message, frozen=True, tag="round", kw_only=True):
     """What the aggregator asks for now, and of whom (`selection.takes_part`). Retained, one a lineage.
 
     `base` is None only before there is a model. `seconds_left` counts from the arrival: devices' clocks are wrong.
-    `staleness` says for how many rounds an update of an earlier `train` phase is still taken.
+    `staleness` says for how many rounds an update of an earlier `train` phase is still taken. `threshold` is the
+    reconstruction error that was agreed for `base`; None: none was.
     """
 
     phase: Phase
@@ -152,6 +154,7 @@ class Round(Message, frozen=True, tag="round", kw_only=True):
     seconds_left: Seconds = 0.0
     staleness: Annotated[int, Meta(ge=0, le=2**31)] = 0
     roster: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    threshold: Positive | None = None
 
 
 class Manifest(Message, frozen=True, tag="manifest", kw_only=True):

@@ -70,7 +70,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Literal["local", "federated"],
         Meta(description="local: each device has its own; federated: one for all, agreed from histograms of errors"),
     ] = "local"
-    min_rows: Annotated[int, Meta(ge=1, le=10**9, description="a device with fewer training rows sends no sums")] = 10
+    min_rows: Annotated[
+        int, Meta(ge=1, le=10**9, description="a device with fewer training rows sends no sums and no histogram")
+    ] = 10
     seed: Annotated[int, Meta(ge=0, le=2**31, description="seed of initial weights and shuffling")] = 0
 
     rule: Annotated[

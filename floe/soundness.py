@@ -24,6 +24,7 @@ def faults(plan: Plan, rounds: Rounds) -> Iterator[str]:
     yield from _of_rounds(plan, rounds)
     yield from _of_rule(plan, rounds)
     yield from _of_personal(plan)
+    yield from _of_threshold(plan)
     yield from _of_privacy(plan, rounds)
 
 
@@ -89,6 +90,18 @@ def _of_personal(plan: Plan) -> Iterator[str]:
         yield '[plan] scaling = "standard" needs one schema; schema is "own": set scaling = "local" or "none"'
     if plan.personal and plan.report == "accuracy":
         yield '[plan] personal names layers that stay on a device; report = "accuracy" sends none at all: drop one'
+
+
+def _of_threshold(plan: Plan) -> Iterator[str]:
+    if plan.threshold == "local":
+        return
+    if plan.report == "accuracy":
+        yield '[plan] threshold = "federated" is agreed for a global model; report = "accuracy" makes none: drop one'
+    if plan.privacy != "none":
+        yield (
+            f'[plan] privacy = "{plan.privacy}" with threshold = "federated": the histograms it is agreed from leave '
+            'the devices without noise; set threshold = "local"'
+        )
 
 
 def _of_privacy(plan: Plan, rounds: Rounds) -> Iterator[str]:

@@ -54,6 +54,8 @@ def simulate(config: Config, features: Path, test: Path | None, results: Path | 
     check_sound(config.plan, config.rounds)
     if config.rounds.mode == "asynchronous":
         raise ConfigError('[rounds] mode = "asynchronous" depends on who is first; `floe simulate` runs "rounds" only')
+    if test and config.plan.personal:
+        raise ConfigError("--test measures a global model, which is not whole without the personal layers of a device")
     devices = feature_folders(features, test)
     _check_number(config, len(devices))
     sys.path.append(str(config.folder))  # a model of the user's own may lie beside floe.toml

@@ -18,7 +18,7 @@ from aggregator.conduct import Conductor
 from aggregator.control import Control
 from aggregator.intake import check_report, check_weights, decode, is_coded
 from aggregator.log import Log, Outcome
-from aggregator.phases import Policy
+from aggregator.phases import MEASURING, Policy
 from aggregator.registry import Model
 from aggregator.rounds import has_answer, needed, next_due
 from aggregator.states import Answered, State, Tick
@@ -49,7 +49,7 @@ class _JudgedChain(Chain):
 
     def enough(self, closed: Phase, control: Control) -> str:
         """Why no more rounds are needed after a phase; empty if they are."""
-        if closed.task not in ("train", "evaluate"):
+        if closed.task not in ("train", *MEASURING):
             return ""
         return self.judge(closed, self.model) or super().enough(closed, control)
 
@@ -123,7 +123,7 @@ class Federation:
         if read is not None and (parcel := self._chain.parcel()):
             self._voice.sent_bytes += parcel.core.size
         try:
-            file, report = task.do(phase, plan, read, stop)
+            file, report = task.do(phase, plan, read, stop, self._chain.threshold)
         except (OSError, MemoryError) as error:
             raise StoreError(f"{device}: {type(error).__name__}: {error}") from None
         if stop():
@@ -169,7 +169,7 @@ class Federation:
     def _reader(self, phase: Phase) -> Read | None:
         """What reads the present model, which is the base of the phase; once for all devices."""
         model = self._chain.model
-        if model is None or phase.task not in ("train", "evaluate"):
+        if model is None or phase.task not in ("train", *MEASURING):
             self._base = None
             return None
         if self._base is None or self._base[0] != model.sha256:

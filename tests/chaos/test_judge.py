@@ -37,7 +37,7 @@ class Case:
         dice = np.random.default_rng(5)
         weights.write(folder / "first", self._some(dice))
         weights.write(folder / "scaling", {"scaling.mean": dice.normal(size=2), "scaling.scale": dice.normal(size=2)})
-        first_model(folder / "first", folder / "scaling", SCHEMA, self.model(0))
+        first_model(folder / "first", folder / "scaling", Schema.from_json(SCHEMA), self.model(0))
         log = Log(self.log.parent)
         for round_ in ROUNDS:
             phase, spooled = Phase("main", 1, round_, "train"), []

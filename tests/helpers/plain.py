@@ -72,8 +72,14 @@ class Plain:
         report = Report(samples=len(x), test_samples=test, before=self._measure(base), after=self._measure(trained))
         return trained, report
 
-    def evaluate(self, base: Arrays) -> Report:
-        return Report(test_samples=len(self._features.test_x), before=self._measure(base))
+    def evaluate(self, base: Arrays, *, threshold: float | None = None) -> Report:
+        return Report(test_samples=len(self._features.test_x), before=self._measure(base), threshold=threshold)
+
+    def errors(self, base: Arrays) -> npt.NDArray[np.float64]:
+        """How far every training row is from its class: as good as a reconstruction error."""
+        x, y = self._features.train_x.reshape(len(self._features.train_x), -1), self._features.train_y
+        errors: npt.NDArray[np.float64] = 1.0 - _softmax(x @ base["weight"] + base["bias"])[np.arange(len(y)), y]
+        return errors.astype(np.float64)
 
     def _measure(self, arrays: Arrays) -> Metrics:
         x, y = self._features.test_x.reshape(len(self._features.test_x), -1), self._features.test_y

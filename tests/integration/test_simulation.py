@@ -13,6 +13,7 @@ TORCH: Sections = {
     "plan": {"model": "mlp", "epochs": 2, "batch_size": 10, "optimizer": "sgd", "scaling": "standard", "seed": 3}
 }
 SELECTED: Sections = {"rounds": {"fraction": 0.67}}
+PERSONAL: Sections = {"plan": {"personal": ["bias"], "threshold": "federated"}}
 
 
 def _configured(federation: Federation, sections: Sections) -> None:
@@ -23,7 +24,9 @@ def _configured(federation: Federation, sections: Sections) -> None:
 
 
 @pytest.mark.parametrize(
-    "sections", [TORCH, {**TORCH, **SELECTED}, SELECTED], ids=["all", "a fraction", "a trainer of one's own"]
+    "sections",
+    [TORCH, {**TORCH, **SELECTED}, SELECTED, PERSONAL],
+    ids=["all", "a fraction", "a trainer of one's own", "personal layers and one threshold"],
 )
 def test_a_simulation_gives_the_models_of_the_real_federation(
     federation: Federation, tmp_path: Path, sections: Sections
@@ -40,5 +43,5 @@ def test_a_simulation_gives_the_models_of_the_real_federation(
     models = federation.models()
     assert sorted(models) == [0, 1, 2, 3]
     assert simulated.models() == models
-    sql = "SELECT round, task, expected, bar FROM rounds ORDER BY round, task"
+    sql = "SELECT round, task, expected, bar, threshold FROM rounds ORDER BY round, task"
     assert simulated.query(sql) == federation.query(sql)

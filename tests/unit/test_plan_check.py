@@ -35,6 +35,8 @@ DP = {"privacy": "device", "noise_multiplier": 1.0, "scaling": "none"}
         ({"schema": "own", "scaling": "none"}, {}, "name them in personal"),
         ({"schema": "own", "personal": ("a.*",)}, {}, 'scaling = "local"'),
         ({"personal": ("a.*",), "report": "accuracy"}, {}, "drop one"),
+        ({"threshold": "federated", "report": "accuracy"}, {}, "agreed for a global model"),
+        ({**DP, "threshold": "federated"}, {}, 'set threshold = "local"'),
         ({"epsilon": 3.0}, {}, 'it is "none"'),
         ({"privacy": "example", "scaling": "none"}, {}, "without noise"),
         ({"privacy": "example", "noise_multiplier": 1.0}, {}, "without noise; set scaling"),

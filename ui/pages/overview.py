@@ -24,7 +24,13 @@ FEDERATED, LOCAL = "global model", "devices' own models"
 UP, DOWN = "up, from the devices", "down, to the devices"
 LATELY = 50  # lines
 GROUPS_HEIGHT = 35 * (len(words.DOING) + 1) + 2  # pixels: a row each, and the head
-TASKS = {"sums": "sums for scaling", "init": "first model", "train": "training", "evaluate": "evaluation"}
+TASKS = {
+    "sums": "sums for scaling",
+    "init": "first model",
+    "train": "training",
+    "threshold": "agreeing on a threshold",
+    "evaluate": "evaluation",
+}
 METRICS: tuple[tuple[str, str, str], ...] = (
     ("loss", "loss", ".4~g"),
     ("accuracy", "accuracy", ".1~%"),

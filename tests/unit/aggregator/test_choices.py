@@ -147,6 +147,8 @@ def test_the_same_command_again_is_answered_and_not_followed(asks: Asks) -> None
     [
         ({"report": "accuracy"}, "report cannot be changed: which phases there are hangs on it; begin a new lineage"),
         ({"scaling": "none"}, "scaling cannot be changed"),
+        ({"personal": ("w",)}, "personal cannot be changed: the model that is there would not fit"),
+        ({"schema": "own"}, "schema cannot be changed: the model that is there would not fit"),
         ({"model": "mlp", "hidden": (3,)}, "hidden and model cannot be changed: the model that is there would not"),
     ],
 )

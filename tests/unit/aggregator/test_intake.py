@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,11 @@ def test_an_update_of_a_known_model_may_not_be_larger_than_the_model_and_a_heade
         (Report(samples=1), "train", 3, "metrics"),
         (Report(after=METRICS), "train", 3, "metrics"),
         (Report(), "evaluate", 0, "metrics"),
+        (Report(before=METRICS, histogram=(10,)), "evaluate", 0, "metrics"),
+        (Report(histogram=(10,) * 511), "threshold", 0, "metrics"),
+        (Report(samples=9, histogram=(9, *[0] * 511)), "threshold", 0, "too-few-rows"),
+        (Report(histogram=(1,) * 512), "threshold", 3, "weights"),
+        (Report(before=METRICS), "threshold", 0, "metrics"),
     ],
 )
 def test_a_report_that_does_not_go_with_what_was_sent_is_refused(
@@ -105,6 +111,7 @@ def test_reports_that_go_with_what_was_sent_pass() -> None:
     check_report(Report(samples=1, after=METRICS), core(), Plan())
     check_report(Report(before=METRICS), core(task="evaluate", size=0), Plan())
     check_report(Report(), core(task="sums"), Plan())
+    check_report(Report(histogram=(10, *[0] * 511)), core(task="threshold", size=0), Plan())
 
 
 def test_weights_are_refused_where_the_plan_asks_for_accuracy_alone() -> None:
@@ -119,6 +126,23 @@ def _file(folder: Path, arrays: dict[str, Any], schema: Schema = SCHEMA) -> Path
 
 def _sums(**changes: Any) -> dict[str, Any]:
     return {"sums.count": np.array([10]), "sums.mean": np.zeros(2), "sums.m2": np.ones(2)} | changes
+
+
+def test_a_first_model_with_a_personal_tensor_is_refused(tmp_path: Path) -> None:
+    path = _file(tmp_path, {"bn.running_mean": np.ones(2, "<f4"), "w": np.ones(2, "<f4")})
+    expected = replace(EXPECTED, plan=Plan(personal=("*bn*",)))
+    with pytest.raises(Refused, match=r"weights: bn\.running_mean is personal by the plan, and never leaves a device"):
+        check_weights(path, core(task="init"), expected)
+
+
+def test_where_each_device_has_a_schema_of_its_own_none_is_read_and_the_layout_still_has_to_fit(tmp_path: Path) -> None:
+    own = replace(EXPECTED, plan=Plan(schema="own", scaling="local", personal=("v",)), schema=None)
+    weights.write(tmp_path / "u", {"w": np.ones((1, 2), "<f4")}, {"schema": "no schema"})
+    assert check_weights(tmp_path / "u", core(), own) is None
+    with pytest.raises(Refused, match="schema: sums need one schema"):
+        check_weights(_file(tmp_path, _sums()), core(task="sums"), own)
+    with pytest.raises(Refused, match="weights: "):
+        check_weights(_file(tmp_path, {"w": np.ones((1, 3), "<f4")}), core(), own)
 
 
 def test_weights_that_fit_pass_and_give_their_schema(tmp_path: Path) -> None:

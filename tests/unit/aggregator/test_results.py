@@ -83,17 +83,29 @@ def test_a_round_without_weights_keeps_the_model(tmp_path: Path) -> None:
 def test_the_first_model_has_weights_scaling_and_schema(tmp_path: Path) -> None:
     weights.write(tmp_path / "initial", {"w": np.ones(2, np.float32)})
     weights.write(tmp_path / "scaling", {"scaling.mean": np.zeros(2), "scaling.scale": np.ones(2)})
-    first_model(tmp_path / "initial", tmp_path / "scaling", SCHEMA.to_json(), tmp_path / "out")
-    layout = check_initial(tmp_path / "out")
+    first_model(tmp_path / "initial", tmp_path / "scaling", SCHEMA, tmp_path / "out")
+    layout = check_initial(tmp_path / "out", Plan())
     assert [t.name for t in layout.tensors] == ["scaling.mean", "scaling.scale", "w"]
+
+
+def test_where_each_device_has_a_schema_of_its_own_the_first_model_has_none(tmp_path: Path) -> None:
+    weights.write(tmp_path / "initial", {"w": np.ones(2, np.float32)}, {"schema": SCHEMA.to_json()})
+    first_model(tmp_path / "initial", None, None, tmp_path / "out")
+    assert check_initial(tmp_path / "out", Plan(schema="own", personal=("v",))).metadata == {}
+
+
+def test_an_initial_model_with_a_personal_tensor_is_refused(tmp_path: Path) -> None:
+    weights.write(tmp_path / "m.safetensors", {"w": np.ones(2, np.float32)}, {"schema": SCHEMA.to_json()})
+    with pytest.raises(DataError, match=r"cannot be the initial model: weights: w is personal by the plan"):
+        check_initial(tmp_path / "m.safetensors", Plan(personal=("w",)))
 
 
 def test_an_initial_model_without_a_schema_is_refused_with_the_way_out(tmp_path: Path) -> None:
     weights.write(tmp_path / "m.safetensors", {"w": np.ones(2, np.float32)})
     with pytest.raises(DataError, match=r"m\.safetensors: cannot be the initial model.*floe models export"):
-        check_initial(tmp_path / "m.safetensors")
+        check_initial(tmp_path / "m.safetensors", Plan())
     with pytest.raises(DataError, match="cannot be the initial model"):
-        check_initial(tmp_path / "absent.safetensors")
+        check_initial(tmp_path / "absent.safetensors", Plan())
 
 
 def model_of(folder: Path, name: str, *values: float, **others: np.ndarray) -> Path:

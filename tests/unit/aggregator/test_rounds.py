@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -32,7 +32,7 @@ from aggregator.states import (
     Voided,
     Wait,
 )
-from floe.messages import Phase
+from floe.messages import Phase, Task
 from floe.plan import Plan
 from floe.settings import Rounds
 
@@ -405,9 +405,28 @@ def test_accuracy_reports_need_neither_sums_nor_a_model() -> None:
     assert phase_after(Phase("main", 1, 2, "train"), reports, last=2, has_model=False) is None
 
 
-def test_more_rounds_may_be_asked_for_after_the_end() -> None:
-    following = phase_after(Phase("main", 1, 2, "evaluate"), policy(), last=3, has_model=True)
+@pytest.mark.parametrize("task", ["threshold", "evaluate"])
+def test_more_rounds_may_be_asked_for_after_the_end(task: Task) -> None:
+    following = phase_after(Phase("main", 1, 2, task), policy(), last=3, has_model=True)
     assert following == Phase("main", 1, 3, "train")
+
+
+def test_a_federated_threshold_is_agreed_between_the_last_training_and_the_evaluation() -> None:
+    agrees, train = replace(policy(), plan=Plan(threshold="federated")), Phase("main", 1, 2, "train")
+    agreeing = phase_after(train, agrees, last=2, has_model=True)
+    assert agreeing == Phase("main", 1, 2, "threshold")
+    assert phase_after(agreeing, agrees, last=2, has_model=True) == Phase("main", 1, 2, "evaluate")
+    assert phase_after(train, agrees, last=3, has_model=True) == Phase("main", 1, 3, "train")
+    assert phase_after(agreeing, agrees, last=9, has_model=True, enough="enough") == Phase("main", 1, 2, "evaluate")
+    assert phase_after(Phase("main", 1, 2, "evaluate"), agrees, last=2, has_model=True) is None
+    assert phase_after(train, replace(agrees, plan=Plan(threshold="federated", report="accuracy")), last=2,
+                       has_model=False) is None  # fmt: skip
+
+
+def test_scaling_of_ones_own_needs_no_sums() -> None:
+    for scaling, task in (("standard", "sums"), ("local", "init"), ("none", "init")):
+        plan = Plan(scaling=scaling)  # type: ignore[arg-type]
+        assert first_phase("main", 1, replace(policy(), plan=plan), model=None, scaled=False).task == task
 
 
 EVENTS: list[Event] = [
@@ -443,8 +462,9 @@ def test_whatever_comes_phases_only_go_on_and_close_once(
                 or (state.phase.task == "init" or mode == "asynchronous")
             )
         assert not state.accepted & state.refused
-        order = (state.phase.epoch, state.phase.round, ["sums", "init", "train", "evaluate"].index(state.phase.task))
-        was = (before.phase.epoch, before.phase.round, ["sums", "init", "train", "evaluate"].index(before.phase.task))
+        order, was = (
+            (one.phase.epoch, one.phase.round, get_args(Task).index(one.phase.task)) for one in (state, before)
+        )
         assert order >= was
         assert state.phase == before.phase or before.stage in ("closing", "finished")
         if state.stage == "open":

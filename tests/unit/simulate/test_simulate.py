@@ -202,6 +202,12 @@ def test_what_cannot_be_simulated_is_refused(
         run(*arguments)
 
 
+def test_test_rows_of_nobody_do_not_go_with_personal_layers(made: Callable[[str], Federation]) -> None:
+    made("one").configure({"plan": {"personal": ["bias"]}})
+    with pytest.raises(ConfigError, match="not whole without the personal layers of a device"):
+        run("--test", "test")
+
+
 def test_a_feature_folder_that_no_device_can_be_called_is_refused(made: Callable[[str], Federation]) -> None:
     made("one").features("Not A Name")
     with pytest.raises(DataError, match="a device needs a name"):

@@ -22,6 +22,7 @@ from floe import messages as m
 from floe import seal, weights
 from floe.errors import DataError, Refused
 from floe.keyring import open_meta
+from floe.plan import Plan
 from floe.report import Report
 from floe.schema import MAX_SCHEMA_BYTES, Schema
 from floe.signing import DOMAIN, to_text, verify
@@ -176,7 +177,7 @@ def test_a_weights_file_that_is_a_pickle_is_refused_and_not_unpickled(tmp_path: 
         with pytest.raises(Refused, match="weights: header of"):
             read(path)
     with pytest.raises(DataError, match="cannot be the initial model"):
-        check_initial(path)
+        check_initial(path, Plan())
 
 
 def test_a_zip_of_zeros_that_says_it_is_small_is_not_unpacked(tmp_path: Path) -> None:
