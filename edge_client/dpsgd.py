@@ -8,7 +8,9 @@ noise has the precision of float32 (Mironov 2012).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -54,7 +56,7 @@ def optimise_privately(
     start = [parameter.detach().clone() for parameter in model.module.parameters()]
     model.module.train()
     wrapped = GradSampleModule(model.module, loss_reduction="sum")
-    try:
+    with _unwrapping(wrapped):
         private = replace(model, module=wrapped)
         optimizer = _optimizer(model.module, plan, terms, generator)
         if plan.mu:
@@ -65,10 +67,22 @@ def optimise_privately(
                 if stop():
                     raise Interrupted
                 _step(private, optimizer, x[part], target[part], last=last)
-    finally:
-        wrapped.to_standard_module()
     check_finite(model, plan)
     _check_buffers(model, buffers)
+
+
+@contextmanager
+def _unwrapping(wrapped: GradSampleModule) -> Iterator[None]:
+    """The module is as it was when the block ends. Torch warns of what is as it should be: the first layer's inputs
+    need no gradient, and gradients of single rows are laid out in another way than weights.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
+        try:
+            yield
+        finally:
+            wrapped.to_standard_module()
 
 
 def _optimizer(module: nn.Module, plan: Plan, terms: Terms, generator: torch.Generator) -> DPOptimizer:
