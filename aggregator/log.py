@@ -298,6 +298,8 @@ class Log(Events):
                     "WHERE device = ?",
                     (report.threshold, sha256, ended.device),
                 )
+            if ended.outcome == "accepted" and report is not None and report.privacy is not None:
+                self.db.execute(statements.PRIVACY, msgspec.structs.asdict(report.privacy) | {"device": ended.device})
         if new and not self._csv.append(row, self.db):
             self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
 
@@ -363,6 +365,7 @@ def _metrics(report: Report) -> dict[str, Any]:
     return {
         "samples": report.samples, "test_samples": report.test_samples, "train_loss": report.train_loss,
         "threshold": report.threshold, "seconds": report.seconds,
+        **(msgspec.structs.asdict(report.privacy) if report.privacy else {}),
         **{name: getattr(after, name) for name in Metrics.__struct_fields__ if after is not None},
         **{f"base_{name}": getattr(before, name) for name in Metrics.__struct_fields__ if before is not None},
     }  # fmt: skip

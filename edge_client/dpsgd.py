@@ -94,7 +94,7 @@ def _optimizer(module: nn.Module, plan: Plan, terms: Terms, generator: torch.Gen
 
 def _parts(drawn: Tensor, size: int) -> Iterator[tuple[Tensor, bool]]:
     """The rows of a step in parts that memory holds, and whether a part is the last; one, if no row was drawn."""
-    parts = drawn.split(size) if len(drawn) else (drawn,)
+    parts = torch.split(drawn, size) if len(drawn) else (drawn,)
     return ((part, part is parts[-1]) for part in parts)
 
 

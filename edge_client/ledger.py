@@ -42,7 +42,8 @@ class _File(msgspec.Struct):
 class Ledger:
     """The account of one state folder: over all that was trained there, whichever plan asked for it.
 
-    `limit` is the most epsilon that the device spends, whatever a plan says; 0: as the plan says. Raises `StoreError` for one that is damaged, `KeyFileError` for a folder that lets others in.
+    `limit` is the most epsilon that the device spends, whatever a plan says; 0: as the plan says. Raises `StoreError`
+    for one that is damaged, `KeyFileError` for a folder that lets others in.
     """
 
     def __init__(self, folder: Path, limit: float = 0.0) -> None:

@@ -48,8 +48,8 @@ def check_delta(plan: Plan, rows: int) -> None:
 def agree(plan: Plan, rows: int, ledger: Ledger, work: str) -> Terms:
     """Book a round's training and say how it is done: when this returns it is counted, on disk, whatever follows.
 
-    `work` names all that the result depends on: the same again is not counted again, and has the same noise. Raises `DataError` where the plan is not private, or its budget is spent;
-    `StoreError`.
+    `work` names all that the result depends on: the same again is not counted again, and has the same noise. Raises
+    `DataError` where the plan is not private, or its budget is spent; `StoreError`.
     """
     check_delta(plan, rows)
     batch = min(plan.batch_size or rows, rows)

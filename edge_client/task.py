@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
+from edge_client.ledger import Ledger
 from edge_client.local import LocalModels
 from edge_client.own import Arrays, Trainer, own_trainer
 from edge_client.residuals import Residuals
 from floe import weights
 from floe.encode import encode_update
-from floe.errors import FloeError, Refused, StoreError
+from floe.errors import ConfigError, FloeError, Refused, StoreError
 from floe.messages import Phase
 from floe.parcel import Buffers
 from floe.plan import Plan
@@ -47,8 +49,8 @@ def read_base(source: weights.Source) -> Base:
 
 
 class Task:
-    """The work of one device, `name`, on its rows. `local`: where what it has learned by itself is kept, and in
-    `rounding` what encoding took from its updates.
+    """The work of one device, `name`, on its rows. `local`: where what it has learned by itself is kept, in `rounding`
+    what encoding took from its updates, in `privacy` what it has spent. Raises `StoreError` where that is damaged.
 
     `keep` is called with every model that was measured or trained, with its scaling.
     """
@@ -59,6 +61,7 @@ class Task:
         self._features = features
         self._local = LocalModels(local)
         self._residuals = Residuals(local / "rounding")
+        self._ledger = Ledger(local / "privacy", config.device.epsilon)
         self._keep = keep
         self._trainer: Trainer | None = None
         self._plan: Plan | None = None
@@ -85,6 +88,8 @@ class Task:
             return None, failure(f"model {plan.model!r}: {type(error).__name__}: {error}")
 
     def _result(self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool]) -> tuple[Arrays, Report]:
+        if self._config.device.epsilon and plan.privacy != "example" and phase.task != "evaluate":
+            raise ConfigError(f'plan.privacy = "{plan.privacy}", and device.epsilon asks for "example" on this device')
         arrays = self._base(phase, base)
         trainer = self._trainer_for(plan)
         if phase.task in ("sums", "init"):
@@ -94,13 +99,13 @@ class Task:
         if phase.task == "evaluate":
             report: Report = trainer.evaluate(arrays)
             self._keep(arrays, report, phase, plan)
-            return {}, report
+            return {}, _sent(report, plan)
         trained, report = trainer.train(arrays or trainer.initial(), device=self._name, round=phase.round, stop=stop)
         if base is None:
             self._local.keep(phase, trained, {"schema": self._features.schema.to_json()})
         scaling = {name: array for name, array in arrays.items() if name.startswith("scaling.")}
         self._keep({**trained, **scaling}, report, phase, plan)
-        return (trained if self._reports(plan) == "weights" else {}), report
+        return (trained if self._reports(plan) == "weights" else {}), _sent(report, plan)
 
     def _file(self, phase: Phase, plan: Plan, base: Read | None, arrays: Arrays) -> Buffers:
         ready = {name: np.asarray(array) for name, array in arrays.items()}
@@ -137,18 +142,33 @@ class Task:
 
     def _trainer_for(self, plan: Plan) -> Trainer:
         if self._trainer is None or self._plan != plan:
-            self._trainer = trainer_for(self._config, self._features, plan)
+            self._trainer = trainer_for(self._config, self._features, plan, self._ledger)
             self._plan = plan
         return self._trainer
 
 
-def trainer_for(config: Config, features: Features, plan: Plan) -> Trainer:
-    """What trains by a plan: the user's own, or Floe's. Raises `ConfigError`, `DataError`."""
-    if own := config.trainers.get(plan.model):
+def trainer_for(config: Config, features: Features, plan: Plan, ledger: Ledger | None = None) -> Trainer:
+    """What trains by a plan: the user's own, or Floe's; without a ledger, not privately. Raises `ConfigError`,
+    `DataError`.
+    """
+    own = config.trainers.get(plan.model)
+    if own and plan.privacy == "example":
+        raise ConfigError(
+            f'plan.privacy = "example": trainer {plan.model!r} ({own}) is your own, and what it does with single rows '
+            "is not known: bring a model instead ([models])"
+        )
+    if own:
         return own_trainer(plan.model, own, features, plan)
     from edge_client import trainer
 
-    return trainer.Trainer(features, plan, config.models, config.device.threads)
+    return trainer.Trainer(features, plan, config.models, config.device.threads, ledger)
+
+
+def _sent(report: Report, plan: Plan) -> Report:
+    """What leaves of a report: with privacy of examples, nothing that is read from training rows without noise."""
+    if plan.privacy != "example":
+        return report
+    return msgspec.structs.replace(report, threshold=None, histogram=(), train_loss=None)
 
 
 def failure(text: str) -> Report:

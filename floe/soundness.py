@@ -114,6 +114,11 @@ def _of_privacy(plan: Plan, rounds: Rounds) -> Iterator[str]:
         yield (
             '[plan] privacy = "device" counts a device once in a round: set [rounds] mode = "rounds" and late = "drop"'
         )
+    if plan.privacy == "example" and plan.threshold == "federated":
+        yield (
+            '[plan] threshold = "federated" sums up histograms of training errors, which have no noise; privacy = '
+            '"example" keeps them at home: set threshold = "local"'
+        )
     if plan.privacy == "example" and plan.clip_quantile:
         yield '[plan] clip_quantile is for privacy = "device"; an example\'s gradient is cut to max_grad_norm'
 
