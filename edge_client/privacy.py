@@ -71,7 +71,7 @@ def epsilon_of(history: Sequence[Spent], delta: float) -> float:
         epsilon = accountant.get_epsilon(delta=delta, alphas=ORDERS)
     if not math.isfinite(epsilon) or epsilon > 1e6:
         raise DataError(f"noise_multiplier {min(spent.noise for spent in history):g} is too small to promise anything")
-    return float(epsilon)
+    return max(float(epsilon), 0.0)
 
 
 def _noise(plan: Plan, rate: float, steps: int, ledger: Ledger) -> tuple[str, float]:
