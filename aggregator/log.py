@@ -168,6 +168,11 @@ class Log(Events):
         """The round of the newest global model, 0 if there is none."""
         return int(self._one("SELECT max(round) FROM models WHERE lineage = ? AND epoch = ?", lineage, epoch) or 0)
 
+    def private_plans(self, lineage: str) -> list[str]:
+        """The plans (JSON) of the closed rounds that had noise for devices, in all epochs of a lineage."""
+        sql = "SELECT plan FROM rounds WHERE lineage = ? AND state = 'closed' AND clip_norm IS NOT NULL"
+        return [str(plan) for (plan,) in self.db.execute(sql, [lineage])]
+
     def add_model(self, row: dict[str, Any]) -> None:
         """Record a model that no round made."""
         with durably(self.db):
@@ -175,14 +180,16 @@ class Log(Events):
 
     def close_round(
         self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, float] | None = None, spent: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Close a round, with the model that it made, the share of each transfer in it, and the metrics of the models
-        that its updates started from: all or nothing.
+        """Close a round, with the model that it made, the share of each transfer in it, what it and all before it have
+        spent of devices' privacy, and the metrics of the models that its updates started from: all or nothing.
         """
         key = {**self._closing(phase), "up": up, "down": down}
         with durably(self.db):
             self.db.execute(statements.CLOSE, key)
+            if spent:
+                self.db.execute(statements.SPENT_OF_DEVICES, key | spent)
             if model is not None:
                 self._add_model(model)
             for transfer, weight in (weights or {}).items():
