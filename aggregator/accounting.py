@@ -51,6 +51,6 @@ def check_affordable(plan: Plan) -> None:
     epsilon, over = spent_with(plan, [])
     if over:
         raise ConfigError(
-            f"[plan] one round with noise_multiplier = {plan.noise_multiplier:g} costs epsilon {epsilon:.2f}, more than "
-            f"epsilon = {plan.epsilon:g}: raise either"
+            f"[plan] one round with noise_multiplier = {plan.noise_multiplier:g} costs epsilon {epsilon:.2f}, more "
+            f"than epsilon = {plan.epsilon:g}: raise either"
         )

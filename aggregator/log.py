@@ -189,7 +189,7 @@ class Log(Events):
         with durably(self.db):
             self.db.execute(statements.CLOSE, key)
             if spent:
-                self.db.execute(statements.SPENT_OF_DEVICES, key | spent)
+                self.db.execute(statements.SPENT_OF_DEVICES, {**key, **spent})
             if model is not None:
                 self._add_model(model)
             for transfer, weight in (weights or {}).items():
