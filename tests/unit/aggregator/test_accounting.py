@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
+from pathlib import Path
 
 import dp_accounting
 import msgspec
@@ -108,3 +110,11 @@ def test_without_dp_accounting_the_plan_is_refused_with_the_command(monkeypatch:
     with pytest.raises(ConfigError, match=r"needs dp-accounting, which is absent: pip install 'floe\[dp\]'"):
         check_affordable(PLAN)
     check_affordable(msgspec.structs.replace(PLAN, privacy="none"))
+
+
+def test_the_table_of_the_documentation_is_what_is_computed() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([0-9.]+) \| ([0-9.]+) \| ([0-9.]+) \| ([0-9.]+) \| ([0-9.]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 6
+    for noise, *cells in rows:
+        assert cells == [f"{epsilon_of([float(noise)] * rounds, 1e-5):.2f}" for rounds in (1, 10, 50, 200)]
