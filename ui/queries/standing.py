@@ -149,7 +149,7 @@ def spent(db: sqlite3.Connection, lineage: str) -> Privacy | None:
     """What has been spent of privacy: of devices, if the newest round has noise for them; else of examples."""
     for query in (OF_DEVICES, OF_EXAMPLES):
         row = db.execute(query, {"lineage": lineage}).fetchone()
-        if row is not None and row["epsilon"] is not None:
+        if row is not None and row[1] is not None:
             return made(Privacy, row)
     return None
 
