@@ -21,6 +21,7 @@ from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
 from aggregator.memory import Memory
 from aggregator.phases import MEASURING, Policy, first_phase, phase_after, reason_to_stop
+from aggregator.privacy import Privacy
 from aggregator.progress import read_progress
 from aggregator.registry import Model, Registry, base_of
 from aggregator.spool import Spool
@@ -56,6 +57,7 @@ class Chain:
         self._registry = Registry(config.path(config.paths.models), state / "published", self._tell_damaged)
         self._memory = Memory(state / "optimizer", self._tell_damaged)
         self._lineage = config.rounds.lineage
+        self._privacy = Privacy(state, log, self._lineage, self._memory)
         self.spool = Spool(state, config.path(config.paths.models), log, self._lineage)
         self._check_owner()
         self._epoch = self._begin_epoch(epoch)
@@ -112,7 +114,9 @@ class Chain:
         """Why no more rounds are needed after a phase; empty if they are."""
         if closed.task not in ("train", *MEASURING):
             return ""
-        return reason_to_stop(read_progress(self._log.db, closed, self._policy, control.since), self._policy.rounds)
+        progress = read_progress(self._log.db, closed, self._policy, control.since)
+        spent = self._privacy.reason_to_stop(control.policy(self._policy).plan)
+        return reason_to_stop(progress, self._policy.rounds) or spent
 
     def selects(self, device: str, phase: Phase) -> bool:
         """Whether a device takes, or took, part in a phase that has been opened."""
@@ -176,16 +180,20 @@ class Chain:
             return devices
         try:
             with storing(self.spool.folder(phase)):
-                made, shares = self._make(phase, spooled)
+                made = self._make(phase, spooled)
         except (Refused, ValueError) as error:
             raise StoreError(f"{self.spool.folder(phase)}: {error}; a restart sets aside what is damaged") from None
-        row = None
+        row, model, layout = None, self.model, self._layout
         if made is not None:
+            model = Model(phase.round, self._registry.path(phase), made.sha256)
+            layout = trainable(weights.read_layout_of(model.path))
             samples = sum(item.samples for item in spooled)
-            row = self._registry.row(made, phase, self._identity, devices=len(devices), samples=samples)
-        model, layout = (made, trainable(weights.read_layout_of(made.path))) if made else (self.model, self._layout)
+            row = self._registry.row(model, phase, self._identity, devices=len(devices), samples=samples)
+        told = made or results.Global("")
         agreed = self._agreed(phase) if phase.task == "threshold" else None
-        self._log.close_round(phase, up=up, down=down, model=row, weights=shares, threshold=agreed)
+        self._log.close_round(
+            phase, up=up, down=down, model=row, weights=told.shares, spent=told.spent, threshold=agreed
+        )
         self.model, self._layout = model, layout
         if made is not None or agreed is not None:
             self.threshold = agreed
@@ -213,6 +221,8 @@ class Chain:
     def _between_phases(self, now: float, control: Control, last: int) -> State:
         policy = self._policy
         closed = self._log.last_closed(self._lineage, self._epoch)
+        if closed is None or closed.round == 0:
+            self._check_budget(control)
         if closed is None:
             self._adopt_initial()
             number = self.model.round if self.model else None
@@ -229,6 +239,10 @@ class Chain:
             following, 1 if started else max(policy.rounds.quorum, 1), last=last, held=control.held, unheard=unheard,
             not_before=now + (0.0 if started else policy.rounds.pause_s), merged=self._merged(following),
         )  # fmt: skip
+
+    def _check_budget(self, control: Control) -> None:
+        if spent := self._privacy.reason_to_stop(control.policy(self._policy).plan):
+            raise ConfigError(f"no round can open: {spent} by earlier epochs; raise [plan] epsilon, or end here")
 
     def _merged(self, phase: Phase) -> int:
         return sum(row["round"] != phase.round for row in self._log.merged(phase))
@@ -262,14 +276,14 @@ class Chain:
         self.model, self._layout = self._as_published(phase, out, sha256), trainable(weights.read_layout_of(out))
         self._log.add_model(self._registry.row(self.model, phase, self._identity, devices=0, samples=0))
 
-    def _make(self, phase: Phase, spooled: list[results.Spooled]) -> tuple[Model | None, Mapping[str, float]]:
-        """The model, if the phase makes one, and the share of each transfer in it."""
+    def _make(self, phase: Phase, spooled: list[results.Spooled]) -> results.Global | None:
+        """The model, written to its place, if the phase makes one."""
         out = self._registry.path(phase)
         initial = self._config.rounds.initial
         if phase.task == "sums":
             results.combine_sums(sorted(spooled, key=lambda item: item.device), self._scaling)
             if not initial:
-                return None, {}
+                return None
             sha256 = results.first_model(self._config.path(initial), self._scaling, self.schema, out)
         elif phase.task == "init":
             scaling = self._scaling if self._scaled() else None
@@ -277,35 +291,36 @@ class Chain:
         elif phase.task == "train" and self.model is not None:
             return self._train(phase, spooled, self.model, out)
         else:
-            return None, {}
-        return self._as_published(phase, out, sha256), {}
+            return None
+        return results.Global(self._as_published(phase, out, sha256).sha256)
 
     def _agreed(self, phase: Phase) -> float:
         """The threshold that the accepted histograms of a phase come to."""
         counts = threshold.merged(self._log.histograms(phase))
         return threshold.quantile(counts, self.expectation(phase).plan.threshold_quantile)
 
-    def _train(
-        self, phase: Phase, spooled: list[results.Spooled], base: Model, out: Path
-    ) -> tuple[Model, Mapping[str, float]]:
+    def _train(self, phase: Phase, spooled: list[results.Spooled], base: Model, out: Path) -> results.Global:
         rounds = self._policy.rounds
         mixing, power = rounds.mixing, rounds.staleness_power
         if self._policy.asynchronous:
             sha256 = results.merged_at_once(spooled, base.path, out, mixing=mixing, power=power)
             shares = results.shares_at_once(spooled, mixing=mixing, power=power)
-            return self._as_published(phase, out, sha256), shares
+            return results.Global(self._as_published(phase, out, sha256).sha256, shares)
         row = self._log.round(phase)
         assert row is not None
         plan = plan_of(row)
         by_device = sorted(spooled, key=lambda item: (item.device, -item.behind))
-        before = self._remembered(plan, base) if plan.rule in adaptive.RULES else None
-        made = results.global_model(
-            plan, by_device, base.path, out, power, before=before, after=self._memory.next
-        )  # fmt: skip
+        if plan.privacy == "device" and spooled:
+            made = self._privacy.make(phase, plan, by_device, base, out)
+        else:
+            before = self._remembered(plan, base) if plan.rule in adaptive.RULES else None
+            made = results.global_model(
+                plan, by_device, base.path, out, power, before=before, after=self._memory.next
+            )  # fmt: skip
         model = self._as_published(phase, out, made.sha256)
         if made.memory:
             self._memory.keep(base, model, made.memory)
-        return model, made.shares
+        return replace(made, sha256=model.sha256)
 
     def _remembered(self, plan: Plan, base: Model) -> Path | None:
         memory = self._memory.of(base, plan.rule)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aggregator.accounting import check_affordable
 from aggregator.control import Control, as_json
 from aggregator.phases import MEASURING, Policy, phase_after
 from aggregator.states import State, Steered
-from floe.errors import Refused
+from floe.errors import ConfigError, Refused
 from floe.messages import Phase
 from floe.plan import Plan
 from floe.soundness import faults
@@ -46,6 +47,10 @@ class Choices:
         self._check_plan(changed, state.phase, policy)
         for fault in faults(plan, policy.rounds):
             raise Refused("round", fault)
+        try:
+            check_affordable(plan)
+        except ConfigError as error:
+            raise Refused("round", str(error)) from None
         mine, over = ("", "") if plan == policy.plan else (as_json(plan), as_json(policy.plan))
         words = ", ".join(f"{key} = {getattr(plan, key)}" for key in Plan.__struct_fields__ if key in changed)
         remembered = replace(control, plan=mine, plan_over=over)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from aggregator.accounting import check_affordable
 from aggregator.log import Log
 from aggregator.server import Aggregator
 from aggregator.succession import keys_by_roster
@@ -48,6 +49,7 @@ def aggregator(config: Config) -> None:
     It goes on where it was when it starts again, and serves the last model when all rounds are closed.
     """
     check_sound(config.plan, config.rounds)
+    check_affordable(config.plan)
     lineage = config.rounds.lineage
     state = config.path(config.paths.state) / f"aggregator-{lineage}"
     folder = config.path(config.paths.log)

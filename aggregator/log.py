@@ -168,6 +168,11 @@ class Log(Events):
         """The round of the newest global model, 0 if there is none."""
         return int(self._one("SELECT max(round) FROM models WHERE lineage = ? AND epoch = ?", lineage, epoch) or 0)
 
+    def private_plans(self, lineage: str) -> list[str]:
+        """The plans (JSON) of the closed rounds that had noise for devices, in all epochs of a lineage."""
+        sql = "SELECT plan FROM rounds WHERE lineage = ? AND state = 'closed' AND clip_norm IS NOT NULL"
+        return [str(plan) for (plan,) in self.db.execute(sql, [lineage])]
+
     def add_model(self, row: dict[str, Any]) -> None:
         """Record a model that no round made."""
         with durably(self.db):
@@ -175,14 +180,18 @@ class Log(Events):
 
     def close_round(
         self, phase: Phase, *, up: int, down: int, model: dict[str, Any] | None,
-        weights: Mapping[str, float] | None = None, threshold: float | None = None,
+        weights: Mapping[str, float] | None = None, spent: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
     ) -> None:  # fmt: skip
-        """Close a round, with the model that it made, the share of each transfer in it, the threshold that was agreed
-        in it, and the metrics of the models that its updates started from: all or nothing.
+        """Close a round, with the model that it made, the share of each transfer in it, what it and all before it have
+        spent of devices' privacy, the threshold that was agreed in it, and the metrics of the models that its updates
+        started from: all or nothing.
         """
         key = {**self._closing(phase), "up": up, "down": down, "threshold": threshold}
         with durably(self.db):
             self.db.execute(statements.CLOSE, key)
+            if spent:
+                self.db.execute(statements.SPENT_OF_DEVICES, {**key, **spent})
             if model is not None:
                 self._add_model(model)
             for transfer, weight in (weights or {}).items():
@@ -318,6 +327,8 @@ class Log(Events):
                     "WHERE device = ?",
                     (report.threshold, sha256, ended.device),
                 )
+            if ended.outcome == "accepted" and report is not None and report.privacy is not None:
+                self.db.execute(statements.PRIVACY, msgspec.structs.asdict(report.privacy) | {"device": ended.device})
         if new and not self._csv.append(row, self.db):
             self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
 
@@ -384,6 +395,7 @@ def _metrics(report: Report) -> dict[str, Any]:
         "samples": report.samples, "test_samples": report.test_samples, "train_loss": report.train_loss,
         "threshold": report.threshold, "seconds": report.seconds,
         "histogram": json.dumps(report.histogram) if report.histogram else None,
+        **(msgspec.structs.asdict(report.privacy) if report.privacy else {}),
         **{name: getattr(after, name) for name in Metrics.__struct_fields__ if after is not None},
         **{f"base_{name}": getattr(before, name) for name in Metrics.__struct_fields__ if before is not None},
     }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,12 +64,14 @@ def first_model(initial: Path, scaling: Path | None, schema: Schema | None, out:
 class Global:
     """A global model that a round made: its SHA-256, each update's share in it by transfer, that of the memory.
 
-    An update without a share has none that could be told (`floe.aggregate.Made`).
+    An update without a share has none that could be told (`floe.aggregate.Made`). `spent`: what the log's round says
+    of devices' privacy.
     """
 
     sha256: str
     shares: Mapping[str, float] = field(default_factory=dict)
     memory: str = ""
+    spent: Mapping[str, Any] = field(default_factory=dict)
 
 
 def global_model(

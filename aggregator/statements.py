@@ -43,6 +43,13 @@ UPDATE devices AS d SET (rounds, trained) = (
 ) WHERE device = (SELECT device FROM updates WHERE transfer = ?)
 """
 
+PRIVACY = "UPDATE devices SET epsilon = :epsilon, delta = :delta, accountant = :accountant WHERE device = :device"
+
+SPENT_OF_DEVICES = """
+UPDATE rounds SET epsilon = :epsilon, delta = :delta, accountant = :accountant, clip_norm = :clip_norm
+WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
+"""
+
 PASS_ON = """
 UPDATE updates SET merged = iif(:carried AND sha256 IS NOT NULL, merged + 1, NULL)
 WHERE lineage = :lineage AND epoch = :epoch AND merged = :round AND task = :task AND outcome = 'accepted'

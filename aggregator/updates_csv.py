@@ -21,6 +21,7 @@ from floe.terminal import printable
 COLUMNS = [
     *("time", "device", "lineage", "epoch", "round", "task", "outcome", "reason", "detail", "samples", "test_samples"),
     *("accuracy", "loss", "roc_auc", "base_accuracy", "base_loss", "base_roc_auc", "train_loss", "threshold"),
+    *("epsilon", "delta", "accountant"),
     *("bytes", "seconds", "sha256", "suite", "merged", "transfer"),
 ]
 

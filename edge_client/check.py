@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_client.ledger import Ledger
 from edge_client.membership import Membership
 from edge_client.memory import Memory
 from floe import kept, weights
@@ -50,6 +51,8 @@ def check(config: Config, name: str, found: Findings) -> None:
     if not running:
         _check_outbox(state / "outbox", found)
     _check_base(state / "base.safetensors", found)
+    with found.looking_at(state / "local" / "privacy" / "ledger.json", "privacy ledger"):
+        Ledger(state / "local" / "privacy")
     for path in sorted((state / "local").glob("*.safetensors")):
         found.count("local model")
         if fault := kept.fault_of(path):

@@ -25,7 +25,7 @@ def optimise(
     afresh; `generator` shuffles. Raises `Interrupted` between two batches, `DataError` when the loss is not finite.
     """
     loss_of: Loss = nn.functional.mse_loss if model.objective == "reconstruction" else nn.functional.cross_entropy
-    optimizer = _optimizer(model.module, plan)
+    optimizer = new_optimizer(model.module, plan)
     start = [parameter.detach().clone() for parameter in model.module.parameters()] if plan.mu else []
     model.module.train()
     loss = 0.0
@@ -37,9 +37,22 @@ def optimise(
             loss += _step(model, x[index], target[index], loss_of, optimizer, start, plan.mu) * len(index) / len(x)
             if not math.isfinite(loss):
                 raise _diverged(model, plan, f"the loss is {loss} in epoch {epoch + 1}")
+    check_finite(model, plan)
+    return loss
+
+
+def check_finite(model: Model, plan: Plan) -> None:
+    """Raises `DataError` if a weight is no number any more."""
     if not all(tensor.isfinite().all() for tensor in model.module.state_dict().values()):
         raise _diverged(model, plan, "weights are not finite")
-    return loss
+
+
+def new_optimizer(module: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    """The plan's optimizer, fresh, over what can be trained."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if plan.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    return torch.optim.SGD(parameters, lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay)
 
 
 def batches(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -69,13 +82,6 @@ def _step(
             parameter.grad.add_(parameter.detach() - origin, alpha=mu)
     optimizer.step()
     return loss.item()
-
-
-def _optimizer(module: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if plan.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    return torch.optim.SGD(parameters, lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay)
 
 
 def _diverged(model: Model, plan: Plan, what: str) -> DataError:

@@ -16,11 +16,12 @@ from msgspec.structs import replace
 from edge_client.data.features import Features
 from edge_client.interrupted import Interrupted
 from edge_client.learned import Learned, shared_of
+from edge_client.ledger import Ledger
 from edge_client.own import Arrays, Trainer, own_trainer
 from edge_client.residuals import Residuals
 from floe import weights
 from floe.encode import encode_update
-from floe.errors import DataError, FloeError, Refused, StoreError
+from floe.errors import ConfigError, DataError, FloeError, Refused, StoreError
 from floe.messages import Phase
 from floe.parcel import Buffers
 from floe.plan import Plan
@@ -55,8 +56,8 @@ def metadata_of(features: Features, plan: Plan) -> dict[str, str]:
 
 
 class Task:
-    """The work of one device, `name`, on its rows. `local`: where what it has learned by itself is kept, and in
-    `rounding` what encoding took from its updates.
+    """The work of one device, `name`, on its rows. `local`: where what it has learned by itself is kept, in `rounding`
+    what encoding took from its updates, in `privacy` what it has spent. Raises `StoreError` where that is damaged.
 
     `keep` is called with every model that was measured or trained, with its scaling.
     """
@@ -67,6 +68,7 @@ class Task:
         self._features = features
         self._learned = Learned(local, features.schema)
         self._residuals = Residuals(local / "rounding")
+        self._ledger = Ledger(local / "privacy", config.device.epsilon)
         self._keep = keep
         self._trainer: Trainer | None = None
         self._plan: Plan | None = None
@@ -95,6 +97,8 @@ class Task:
     def _result(
         self, phase: Phase, plan: Plan, base: Read | None, stop: Callable[[], bool], threshold: float | None
     ) -> tuple[Arrays, Report]:
+        if self._config.device.epsilon and plan.privacy != "example" and phase.task != "evaluate":
+            raise ConfigError(f'plan.privacy = "{plan.privacy}", and device.epsilon asks for "example" on this device')
         shared = self._shared(plan, base)
         trainer = self._trainer_for(plan)
         if phase.task in ("sums", "init"):
@@ -110,7 +114,7 @@ class Task:
         found = trainer.evaluate(start) if agreed is None else trainer.evaluate(start, threshold=agreed)
         report: Report = replace(found, after=self._learned.own(phase))
         self._keep(start, report, phase, plan)
-        return {}, report
+        return {}, _sent(report, plan)
 
     def _trained(
         self, phase: Phase, plan: Plan, shared: Arrays, start: Arrays, stop: Callable[[], bool]
@@ -120,7 +124,7 @@ class Task:
         self._learned.keep(phase, trained, update if shared else {}, report)
         scaling = {name: array for name, array in shared.items() if name.startswith("scaling.")}
         self._keep({**trained, **scaling}, report, phase, plan)
-        return (update if self._reports(plan) == "weights" else {}), report
+        return (update if self._reports(plan) == "weights" else {}), _sent(report, plan)
 
     def _file(self, phase: Phase, plan: Plan, base: Read | None, arrays: Arrays) -> Buffers:
         ready = {name: np.asarray(array) for name, array in arrays.items()}
@@ -157,25 +161,40 @@ class Task:
 
     def _trainer_for(self, plan: Plan) -> Trainer:
         if self._trainer is None or self._plan != plan:
-            self._trainer = trainer_for(self._config, self._features, plan)
+            self._trainer = trainer_for(self._config, self._features, plan, self._ledger)
             self._plan = plan
         return self._trainer
 
 
-def trainer_for(config: Config, features: Features, plan: Plan) -> Trainer:
-    """What trains by a plan: the user's own, or Floe's. Raises `ConfigError`, `DataError`."""
-    found = _made(config, features, plan)
+def trainer_for(config: Config, features: Features, plan: Plan, ledger: Ledger | None = None) -> Trainer:
+    """What trains by a plan: the user's own, or Floe's; without a ledger, not privately. Raises `ConfigError`,
+    `DataError`.
+    """
+    found = _made(config, features, plan, ledger)
     if plan.personal:
         shared_of(found.initial(), plan)
     return found
 
 
-def _made(config: Config, features: Features, plan: Plan) -> Trainer:
-    if own := config.trainers.get(plan.model):
+def _made(config: Config, features: Features, plan: Plan, ledger: Ledger | None) -> Trainer:
+    own = config.trainers.get(plan.model)
+    if own and plan.privacy == "example":
+        raise ConfigError(
+            f'plan.privacy = "example": trainer {plan.model!r} ({own}) is your own, and what it does with single rows '
+            "is not known: bring a model instead ([models])"
+        )
+    if own:
         return own_trainer(plan.model, own, features, plan)
     from edge_client import trainer
 
-    return trainer.Trainer(features, plan, config.models, config.device.threads)
+    return trainer.Trainer(features, plan, config.models, config.device.threads, ledger)
+
+
+def _sent(report: Report, plan: Plan) -> Report:
+    """What leaves of a report: with privacy of examples, nothing that is read from training rows without noise."""
+    if plan.privacy != "example":
+        return report
+    return replace(report, threshold=None, histogram=(), train_loss=None)
 
 
 def counted(trainer: Trainer, base: Arrays, plan: Plan) -> Report:

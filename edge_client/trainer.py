@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -19,13 +20,15 @@ from edge_client import evaluate, models, tensors
 from edge_client.data.features import Features
 from edge_client.evaluate import Scores
 from edge_client.interrupted import Interrupted
+from edge_client.ledger import Ledger
 from edge_client.models import Model
 from edge_client.optimise import optimise
 from edge_client.scaling import Scaling, sums
 from edge_client.tensors import Arrays
 from floe.errors import ConfigError, DataError
 from floe.plan import Plan
-from floe.report import Metrics, Report
+from floe.privacy import require
+from floe.report import Metrics, Privacy, Report
 
 __all__ = ["Interrupted", "Trainer"]
 
@@ -46,13 +49,20 @@ class Trainer:
 
     Sets torch's number of threads (`threads`; 0: left as it is, so that OMP_NUM_THREADS counts) and deterministic mode
     for the whole process. One call at a time. Nothing that is passed in is changed; `features` must not change either.
+
+    With plan.privacy "example" the weights depend on the key in `ledger`, too, where training is counted before it
+    begins; without a ledger nothing can be trained then. See `edge_client.dpsgd`.
     """
 
-    def __init__(self, features: Features, plan: Plan, aliases: Mapping[str, str], threads: int = 0) -> None:
-        """Raises `ConfigError` for a model that cannot be made or does not suit the plan, `DataError` if no row can be
-        trained on.
+    def __init__(
+        self, features: Features, plan: Plan, aliases: Mapping[str, str], threads: int = 0,
+        ledger: Ledger | None = None,
+    ) -> None:  # fmt: skip
+        """Raises `ConfigError` for a model that cannot be made, does not suit the plan, or cannot be trained as
+        privately as it says; `DataError` if no row can be trained on.
         """
         self._plan = plan
+        self._ledger = ledger
         self._features = features
         self._threads = threads
         with self._torch(plan.seed):
@@ -64,6 +74,12 @@ class Trainer:
             )
         self._train_x, self._train_y = _trainable(features, self._untrained)
         self._rows: _Rows | None = None
+        if plan.privacy == "example":
+            require("example")
+            from edge_client import dpsgd, privacy
+
+            dpsgd.check_private(self._untrained)
+            privacy.check_delta(plan, len(self._train_x))
 
     def initial(self) -> Arrays:
         """The weights of a new model, which depend on `plan.seed` alone."""
@@ -74,6 +90,8 @@ class Trainer:
 
         Raises `DataError` below `plan.min_rows`: sums over few rows would tell of single ones.
         """
+        if self._plan.privacy == "example":
+            raise DataError('plan.privacy = "example": sums of rows have no noise, so none leave this device')
         if len(self._train_x) < self._plan.min_rows:
             asked = f"the federation asks for {self._plan.min_rows} or more (plan.min_rows)"
             raise DataError(f"{len(self._train_x)} training rows are too few to tell their sums; {asked}")
@@ -90,8 +108,7 @@ class Trainer:
         with self._torch(seed):
             model, rows = self._load(base)
             before, _ = self._measure(model, rows, stop)
-            generator = torch.Generator().manual_seed(seed)
-            loss = optimise(model, rows.train_x, rows.target, self._plan, generator, stop)
+            loss, spent = self._optimise(model, rows, base, device, round, stop)
             after, threshold = self._measure(model, rows, stop)
         report = Report(
             samples=len(rows.train_x),
@@ -100,9 +117,26 @@ class Trainer:
             after=after,
             train_loss=loss,
             threshold=threshold,
+            privacy=spent,
             seconds=time.monotonic() - began,
         )
         return tensors.to_arrays(model), report
+
+    def _optimise(
+        self, model: Model, rows: _Rows, base: Base, device: str, round: int, stop: Stop
+    ) -> tuple[float | None, Privacy | None]:
+        """Train `model` in place; the loss, which private training does not tell, and what it has spent."""
+        if self._plan.privacy != "example":
+            generator = torch.Generator().manual_seed(_seed(self._plan.seed, device, round))
+            return optimise(model, rows.train_x, rows.target, self._plan, generator, stop), None
+        if self._ledger is None:
+            raise DataError('plan.privacy = "example" needs a ledger, and here is none to train by')
+        from edge_client import dpsgd, privacy
+
+        work = _work(self._plan, device, round, base, self._train_x, self._train_y)
+        terms = privacy.agree(self._plan, len(self._train_x), self._ledger, work)
+        dpsgd.optimise_privately(model, rows.train_x, rows.target, self._plan, terms, stop)
+        return None, terms.privacy
 
     def evaluate(self, base: Base, *, threshold: float | None = None) -> Report:
         """Metrics of `base` on the test rows, as `before`, and the threshold: the one given, otherwise its own.
@@ -190,3 +224,12 @@ def _trainable(features: Features, model: Model) -> tuple[npt.NDArray[np.float32
 def _seed(plan_seed: int, device: str, round: int) -> int:
     digest = hashlib.sha256(f"{plan_seed}\n{device}\n{round}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
+
+
+def _work(plan: Plan, device: str, round: int, base: Base, *rows: npt.NDArray[Any]) -> str:
+    """A name for all that private training depends on: no two works share their noise."""
+    digest = hashlib.sha256(f"{device}\n{round}\n".encode() + msgspec.json.encode(plan))
+    for name, array in [*sorted(base.items()), *(("", part) for part in rows)]:
+        digest.update(f"\n{name}\n{array.dtype.str}\n{array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

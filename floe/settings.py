@@ -164,6 +164,10 @@ class Device(Section, frozen=True):
         Literal["weights", "accuracy"],
         Meta(description="accuracy: weights never leave this device, whatever the plan says"),
     ] = "weights"
+    epsilon: Annotated[
+        float,
+        Meta(ge=0, le=1e6, description="most that this device spends of an example's privacy; 0: as the plan says"),
+    ] = 0.0
     threads: Annotated[int, Meta(ge=0, le=1024, description="threads for training; 0: as torch chooses")] = 0
     telemetry_s: Annotated[
         float, Meta(ge=0, le=1e6, description="seconds between two reports of how this machine is; 0: none")

@@ -121,11 +121,21 @@ def _of_privacy(plan: Plan, rounds: Rounds) -> Iterator[str]:
             f'[plan] privacy = "{plan.privacy}" with scaling = "standard": the sums it is made from leave the devices '
             'without noise; set scaling = "local" or "none"'
         )
+    if plan.privacy == "device" and plan.delta * max(rounds.devices, len(set(rounds.members))) >= 1:
+        yield (
+            f"[plan] delta = {plan.delta:g} is not below 1 / the number of devices: giving one device's update away "
+            "would count as private; lower delta"
+        )
     if plan.privacy == "device" and plan.rule != "fedavg":
         yield f'[plan] privacy = "device" is an aggregation of its own: set rule = "fedavg", not "{plan.rule}"'
     if plan.privacy == "device" and (rounds.mode == "asynchronous" or rounds.late == "merge"):
         yield (
             '[plan] privacy = "device" counts a device once in a round: set [rounds] mode = "rounds" and late = "drop"'
+        )
+    if plan.privacy == "example" and plan.threshold == "federated":
+        yield (
+            '[plan] threshold = "federated" sums up histograms of training errors, which have no noise; privacy = '
+            '"example" keeps them at home: set threshold = "local"'
         )
     if plan.privacy == "example" and plan.clip_quantile:
         yield '[plan] clip_quantile is for privacy = "device"; an example\'s gradient is cut to max_grad_norm'

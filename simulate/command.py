@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
+from aggregator.accounting import check_affordable
 from aggregator.log import Log
 from edge_client.data.folder import ARRAYS
 from floe.cli import config_options
@@ -52,6 +53,7 @@ def simulate(config: Config, features: Path, test: Path | None, results: Path | 
     It goes on where it was when it starts again. With --test, [rounds] target is about those test rows.
     """
     check_sound(config.plan, config.rounds)
+    check_affordable(config.plan)
     if config.rounds.mode == "asynchronous":
         raise ConfigError('[rounds] mode = "asynchronous" depends on who is first; `floe simulate` runs "rounds" only')
     if test and config.plan.personal:

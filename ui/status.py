@@ -110,6 +110,8 @@ def round_words(status: Status) -> list[str]:
         lines.append("round    none yet")
     states = ", ".join(f"{many} {state}" for state, many in sorted(found.states.items())) or "none yet"
     lines.append(f"devices  {states}")
+    if found.privacy is not None:
+        lines.append(f"privacy  {found.privacy.words()}")
     if found.doing and found.round is not None and found.round.state == "open":
         doing = ", ".join(f"{many} {what}" for what, many in Counter(found.doing.values()).most_common())
         lines.append(f"expected {len(found.doing)}: {doing}")

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from floe.cli import config_options
 from floe.errors import StoreError
+from floe.privacy import rounded_up
 from floe.service import stopping
 from floe.settings import Config
 from floe.store import now
@@ -95,8 +96,12 @@ def _devices(status: Status, rows: int) -> Table:
     table = Table("device", "state", "in this round", "last seen", box=None, padding=(0, 2, 0, 0))
     for column in ("rounds", "accuracy", "CPU", "memory", "temp."):
         table.add_column(column, justify="right")
+    spent = any(device.epsilon is not None for device in status.devices)
+    if spent:
+        table.add_column("epsilon", justify="right")
     for device in status.worst_first()[:rows]:
-        table.add_row(*(_text(cell) for cell in _cells(device, status)))
+        cells = _cells(device, status) + ([_epsilon(device)] if spent else [])
+        table.add_row(*(_text(cell) for cell in cells))
     return table
 
 
@@ -107,6 +112,10 @@ def _cells(device: Device, status: Status) -> list[str]:
         _number(device.cpu_percent, ".0f", " %"), _number(device.memory_percent, ".0f", " %"),
         _number(device.temperature_c, ".0f", " °C"),
     ]  # fmt: skip
+
+
+def _epsilon(device: Device) -> str:
+    return "-" if device.epsilon is None else rounded_up(device.epsilon)
 
 
 def _lately(status: Status) -> Table:

@@ -16,7 +16,9 @@ PROCESSES = {"broker", "edge_client", "aggregator", "mesh_bridge", "ui", "demo",
 JOINS = {("simulate", "aggregator"), ("simulate", "edge_client")}  # in one process, for that is what it is
 PACKAGES = sorted(p.name for p in ROOT.iterdir() if p.name in {*PROCESSES, "floe"} and (p / "__init__.py").exists())
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-TRAINER = {f"edge_client/{name}.py" for name in ("evaluate", "models", "optimise", "tensors", "trainer")}
+TRAINER = {
+    f"edge_client/{name}.py" for name in ("dpsgd", "evaluate", "models", "optimise", "privacy", "tensors", "trainer")
+}
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,17 @@ def test_pandas_is_imported_only_where_tables_are_read_and_when_they_are() -> No
         assert found.lazy or found.typing, found
 
 
-@pytest.mark.parametrize("module", ["sklearn", "streamlit", "opacus", "safetensors", "segno", "zxingcpp", "PIL"])
+@pytest.mark.parametrize("module", ["sklearn", "streamlit", "dp_accounting", "safetensors", "segno", "zxingcpp", "PIL"])
 def test_what_is_optional_is_imported_only_when_it_is_needed(module: str) -> None:
     assert [i for i in _who(module) if not (i.lazy or i.typing) and not i.file.startswith("ui/")] == []
+
+
+def test_opacus_is_imported_only_by_what_the_trainer_imports_for_a_private_plan() -> None:
+    private = {"edge_client/dpsgd.py", "edge_client/privacy.py"}
+    assert {i.file for i in _who("opacus")} == private
+    for found in IMPORTS:
+        if found.module.startswith(("edge_client.dpsgd", "edge_client.privacy")):
+            assert found.file in private or found.lazy, found
 
 
 def test_nothing_unpickles() -> None:

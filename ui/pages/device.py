@@ -9,6 +9,7 @@ from functools import partial
 
 import streamlit as st
 
+from floe import privacy
 from floe.devices import fingerprint
 from ui.parts import charts, grid
 from ui.parts.browser import zone, zone_name
@@ -80,12 +81,19 @@ def _now(device: fleet.Device, last: fleet.LastRound | None, versions: dict[str,
         "Rounds taken part in": f"{device.rounds:,}",
         "Accuracy": share(device.accuracy),
         "Threshold": number(device.threshold),
+        "Privacy spent": _privacy(device),
         "Samples": NOTHING if device.samples is None else f"{device.samples:,}",
         "Bytes sent": size(device.bytes),
         "Retries": NOTHING if device.retries is None else f"{device.retries:,}",
         "Model": NOTHING if held is None else f"global model {held}",
         "Software": device.software or NOTHING,
     }
+
+
+def _privacy(device: fleet.Device) -> str:
+    if device.epsilon is None or device.delta is None:
+        return NOTHING
+    return privacy.words(device.epsilon, "example", device.delta, device.accountant or "")
 
 
 def _known_by(papers: history.Papers) -> dict[str, str]:
@@ -145,6 +153,7 @@ def _rounds(db: sqlite3.Connection, name: str) -> None:
             "ROC-AUC before": ("number", [one.roc_auc_before for one in shown]),
             "ROC-AUC after": ("number", [one.roc_auc_after for one in shown]),
             "Threshold": ("number", [one.threshold for one in shown]),
+            "Epsilon": ("number", [one.epsilon for one in shown]),
             "Size (kB)": ("kB", [one.bytes for one in shown]),
             "Seconds": ("number", [one.seconds for one in shown]),
             "Epoch": ("whole", [one.epoch for one in shown]),

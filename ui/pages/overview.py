@@ -65,8 +65,15 @@ def _figures(at: standing.Now, rounds: tuple[Trained, ...]) -> None:
         (f"Loss{of}", number(measured.loss if measured else None)),
         (f"Online (of {sum(at.states.values()):,})", f"{online:,}"),
         (f"Bytes of round {last.round:,}" if last else "Bytes of a round", _bytes(last)),
+        *((privacy_words(at.privacy),) if at.privacy else ()),
     )
     figures(shown, "figures")
+
+
+def privacy_words(spent: standing.Privacy) -> tuple[str, str]:
+    """Of what, by whom and at which delta, and how much, rounded up: Epsilon (example, delta 1e-05, rdp), 1.23"""
+    number_, unit = spent.words().removeprefix("epsilon ").split(" ", 1)
+    return f"Epsilon {unit}", number_
 
 
 def round_words(at: standing.Now) -> tuple[str, str]:

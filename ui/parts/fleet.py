@@ -35,6 +35,7 @@ def columns(devices: Sequence[Device], last: LastRound | None, versions: Mapping
         "Rounds": ("whole", [one.rounds for one in devices]),
         "Accuracy (%)": ("percent", [one.accuracy for one in devices]),
         "Threshold": ("number", [one.threshold for one in devices]),
+        "Epsilon": ("number", [one.epsilon for one in devices]),
         "Samples": ("whole", [one.samples for one in devices]),
         "Sent (kB)": ("kB", [one.bytes for one in devices]),
         "Retries": ("whole", [one.retries for one in devices]),

@@ -14,7 +14,7 @@ from ui.queries.rows import Time, decoded, made
 DEVICES = """
 SELECT d.device, d.state, d.first_seen, d.last_seen, d.software, d.task, d.round, d.rounds, d.bytes, d.threshold,
     t.accuracy, t.samples, v.time AS vitals_at, v.cpu_percent, v.memory_percent, v.disk_percent, v.disk_free_bytes,
-    v.sent_bytes_s, v.received_bytes_s, v.temperature_c, v.retries, v.model_sha256
+    v.sent_bytes_s, v.received_bytes_s, v.temperature_c, v.retries, v.model_sha256, d.epsilon, d.delta, d.accountant
 FROM devices d LEFT JOIN updates t ON t.id = d.trained LEFT JOIN vitals v ON v.id = d.vitals
 ORDER BY d.device
 """
@@ -22,7 +22,7 @@ ORDER BY d.device
 DEVICE = """
 SELECT d.device, d.state, d.first_seen, d.last_seen, d.software, d.task, d.round, d.rounds, d.bytes, d.threshold,
     t.accuracy, t.samples, v.time AS vitals_at, v.cpu_percent, v.memory_percent, v.disk_percent, v.disk_free_bytes,
-    v.sent_bytes_s, v.received_bytes_s, v.temperature_c, v.retries, v.model_sha256
+    v.sent_bytes_s, v.received_bytes_s, v.temperature_c, v.retries, v.model_sha256, d.epsilon, d.delta, d.accountant
 FROM devices d LEFT JOIN updates t ON t.id = d.trained LEFT JOIN vitals v ON v.id = d.vitals
 WHERE d.device = :device
 """
@@ -55,7 +55,8 @@ class Device:
 
     `task`, `round`: what it works on. `rounds`: train updates accepted. `bytes`: of all its updates. `accuracy` (0..1)
     and `samples`: of its newest accepted train update. From `vitals_at` on: its newest report; `retries` since its
-    process started, `model_sha256` the global model that it holds.
+    process started, `model_sha256` the global model that it holds. From `epsilon` on: what it has spent of an example's
+    privacy, as it says itself.
     """
 
     device: str
@@ -80,6 +81,9 @@ class Device:
     temperature_c: float | None
     retries: int | None
     model_sha256: str | None
+    epsilon: float | None = None
+    delta: float | None = None
+    accountant: str | None = None
 
 
 @dataclass(frozen=True)

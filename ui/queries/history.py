@@ -11,7 +11,7 @@ from ui.queries.rows import Time, Unix, made
 
 UPDATES = """
 SELECT epoch, round, task, outcome, reason, detail, merged, weight, samples, base_loss, loss, base_accuracy, accuracy,
-    base_roc_auc, roc_auc, threshold, bytes, seconds, time
+    base_roc_auc, roc_auc, threshold, epsilon, bytes, seconds, time
 FROM updates WHERE device = :device AND lineage = :lineage ORDER BY id DESC LIMIT :limit
 """
 
@@ -59,6 +59,7 @@ class Part:
     roc_auc_before: float | None = None
     roc_auc_after: float | None = None
     threshold: float | None = None
+    epsilon: float | None = None
     bytes: int | None = None
     seconds: float | None = None
 

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
+from floe import privacy
 from ui.queries.rows import Time, decoded, made
 
 STANDING = "SELECT * FROM standing WHERE lineage = :lineage"
@@ -23,6 +24,16 @@ WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
 DOING = "SELECT device, state, round, task FROM devices"
 
 UPLOADS = "SELECT device, round, task, received, chunks, since FROM uploads ORDER BY since, device"
+
+# Of the newest round alone: `expected` is large, and stands before what is asked for here.
+OF_DEVICES = """
+SELECT 'device', epsilon, delta, accountant FROM rounds
+WHERE lineage = :lineage AND task = 'train' AND state != 'open' ORDER BY epoch DESC, round DESC LIMIT 1
+"""
+
+OF_EXAMPLES = """
+SELECT 'example', epsilon, delta, accountant FROM devices WHERE epsilon IS NOT NULL ORDER BY epsilon DESC LIMIT 1
+"""
 
 STATES = "SELECT state, count(*) AS devices FROM devices GROUP BY state"
 
@@ -85,10 +96,24 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class Privacy:
+    """What has been spent in all rounds so far, of one `unit`: a device's, or an example's where most was spent."""
+
+    unit: str
+    epsilon: float
+    delta: float
+    accountant: str
+
+    def words(self) -> str:
+        """Epsilon, rounded up, with its unit."""
+        return privacy.words(self.epsilon, self.unit, self.delta, self.accountant)
+
+
+@dataclass(frozen=True)
 class Now:
     """All of it at one moment. `round` is the newest phase that was opened, None before the first; `standing` may be a
     second behind it, or wait for the next. `doing`: what each expected device does, by `doing_of`. `states`: all
-    devices of the log, by state.
+    devices of the log, by state. `privacy`: None where no plan asked for it.
     """
 
     standing: Standing | None
@@ -96,6 +121,7 @@ class Now:
     uploads: tuple[Upload, ...]
     doing: dict[str, Doing]
     states: dict[str, int]
+    privacy: Privacy | None = None
 
 
 def standing(db: sqlite3.Connection, lineage: str) -> Standing | None:
@@ -116,7 +142,16 @@ def now(db: sqlite3.Connection, lineage: str, moment: str) -> Now:
     uploads = tuple(made(Upload, found) for found in db.execute(UPLOADS))
     over = stands is not None and open_ is not None and open_.is_of(stands) and _is_over(stands, moment)
     doing = _doing(db, lineage, open_, uploads, over) if open_ else {}
-    return Now(stands, open_, uploads, doing, states(db))
+    return Now(stands, open_, uploads, doing, states(db), spent(db, lineage))
+
+
+def spent(db: sqlite3.Connection, lineage: str) -> Privacy | None:
+    """What has been spent of privacy: of devices, if the newest round has noise for them; else of examples."""
+    for query in (OF_DEVICES, OF_EXAMPLES):
+        row = db.execute(query, {"lineage": lineage}).fetchone()
+        if row is not None and row[1] is not None:
+            return made(Privacy, row)
+    return None
 
 
 def doing_of(
