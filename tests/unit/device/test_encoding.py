@@ -100,7 +100,7 @@ def test_residuals_end_with_a_phase_whose_plan_leaves_none(tmp_path: Path, uploa
 
 def test_a_plan_without_encoding_writes_no_residual(tmp_path: Path) -> None:
     sent(task(tmp_path), 1, plan("weights"))
-    assert list(tmp_path.rglob("*.safetensors")) == []
+    assert list((tmp_path / "local" / "rounding").rglob("*.safetensors")) == []
 
 
 def test_a_damaged_residual_is_set_aside_and_the_work_goes_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from helpers.plain import SECTIONS
 from edge_client.data.features import Features
 from edge_client.own import Arrays
 from edge_client.task import Base, Read, Task, metadata_of
+from floe import weights
 from floe.messages import Phase
 from floe.plan import Plan
 from floe.report import Report
@@ -50,7 +52,8 @@ class Device:
         phase = msgspec.convert({"lineage": "main", "epoch": 1, "round": number, "task": task}, Phase)
         schema = self.rows.schema if self.plan.schema == "shared" else None
         read: Read | None = None if base is None else lambda: Base(base, schema)
-        return self._task.do(phase, self.plan, read, lambda: False, threshold)
+        file, report = self._task.do(phase, self.plan, read, lambda: False, threshold)
+        return (weights.read(io.BytesIO(b"".join(file))) if file else {}), report
 
     def again(self) -> Device:
         """After a restart, or with another plan."""
