@@ -15,7 +15,8 @@ the same plan and the same number of epochs over a device's rows:
 How the settings were chosen: on seeds 100 to 102, with a fifth of every device's benign training rows (by the seed) and
 a fifth of its attack rows (of every type, always the same) as the rows to measure on. Those attack rows are left out of
 the final test; the benign test rows were never read before. The rule for the PCA was chosen on the same rows, the best
-for it of 0.8, 0.85, 0.9, 0.95, 0.99, 0.995, 0.999 and 20 components. What was tried stands in docs/runs/nbaiot/tried.txt.
+for it of 0.8, 0.85, 0.9, 0.95, 0.99, 0.995, 0.999 and 20 components. What was tried:
+docs/runs/nbaiot/tried.txt.
 """
 
 from __future__ import annotations
