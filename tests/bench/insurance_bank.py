@@ -4,8 +4,8 @@
     python tests/bench/insurance_bank.py table     the table of docs/results.md, from docs/runs/insurance_bank/run.jsonl
 
 The first and the last layer of a small network are each client's own, the layer between is shared (docs/personal.md).
-For each seed, which decides the split (`floe prepare --seed`), the first weights and the order of rows: `floe simulate`
-of the two together, and of each alone with the same plan, so with the same epochs and the same restarts of Adam.
+For each seed, which decides the first weights, the order of rows, and the claims' split (the customers' is the one that
+an .npz always has): `floe simulate` of the two together, and of each alone with the same plan, so with the same epochs and the same restarts of Adam.
 
 What it measures is the ROC-AUC on each client's own test rows, of frauds (6 %) and of subscriptions (11 %): of the
 client's layers joined with the shared layer, and of its own model, as its last training left it.
@@ -37,7 +37,7 @@ from demo.folder import environment
 RUNS = Path(__file__).parents[2] / "docs" / "runs" / "insurance_bank"
 SEEDS = (0, 1, 2, 3, 4)
 SOURCES = {
-    "insurance": "insurance_fraud_oracle/fraud_oracle.csv.gz --label FraudFound_P --normal 0 --drop PolicyNumber",
+    "insurance": "insurance_fraud_oracle/fraud_oracle.csv.gz --label FraudFound_P --normal 0 --drop PolicyNumber --seed {}",
     "bank": "bank_campaign/5_campaign.npz",
 }
 ROUNDS = 10
@@ -81,9 +81,9 @@ def lines_of(seed: int) -> list[Line]:
     """One line for each client."""
     with tempfile.TemporaryDirectory() as name:
         for client, arguments in SOURCES.items():
-            file, *options = arguments.split()
+            file, *options = arguments.format(seed).split()
             source = str(Path(os.environ["FLOE_DATA"]).absolute() / file)
-            floe(Path(name), "prepare", source, "--client", client, "--seed", str(seed), *options)
+            floe(Path(name), "prepare", source, "--client", client, *options)
         features = Path(name) / "features"
         together = simulated(features, list(SOURCES), seed)
         alone = {client: simulated(features, [client], seed)[client]["own"] for client in SOURCES}
