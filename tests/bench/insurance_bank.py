@@ -5,13 +5,15 @@
 
 The first and the last layer of a small network are each client's own, the layer between is shared (docs/personal.md).
 For each seed, which decides the first weights, the order of rows, and the claims' split (the customers' is the one that
-an .npz always has): `floe simulate` of the two together, and of each alone with the same plan, so with the same epochs and the same restarts of Adam.
+an .npz always has): `floe simulate` of the two together, and of each alone with the same plan, so with the same epochs
+and the same restarts of Adam.
 
 What it measures is the ROC-AUC on each client's own test rows, of frauds (6 %) and of subscriptions (11 %): of the
 client's layers joined with the shared layer, and of its own model, as its last training left it.
 
 How the settings were chosen: on seeds 100 to 102, a fifth of the training rows of the split of seed 0 held out, between
-two networks, by the ROC-AUC of each client *alone*, so that nothing was chosen for the federation's sake.
+two networks, by the ROC-AUC of each client *alone*, so that nothing was chosen for the federation's sake. Of the claims,
+rows held out then can be test rows of seeds 1 to 4.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from demo.folder import environment
 RUNS = Path(__file__).parents[2] / "docs" / "runs" / "insurance_bank"
 SEEDS = (0, 1, 2, 3, 4)
 SOURCES = {
-    "insurance": "insurance_fraud_oracle/fraud_oracle.csv.gz --label FraudFound_P --normal 0 --drop PolicyNumber --seed {}",
+    "insurance": "insurance_fraud_oracle/fraud_oracle.csv.gz --label FraudFound_P --normal 0 --drop PolicyNumber "
+    "--seed {}",
     "bank": "bank_campaign/5_campaign.npz",
 }
 ROUNDS = 10
