@@ -9,7 +9,7 @@ source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 prefix=/opt/floe
 units=/etc/systemd/system
 dry=
-parts=(floe broker edge_client aggregator ui demo bench deploy pyproject.toml requirements.txt README.md start.sh)
+parts=(floe broker edge_client aggregator ui demo bench simulate deploy pyproject.toml requirements.txt README.md start.sh)
 
 usage() {
     cat <<'TEXT'

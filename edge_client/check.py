@@ -51,8 +51,10 @@ def check(config: Config, name: str, found: Findings) -> None:
     if not running:
         _check_outbox(state / "outbox", found)
     _check_base(state / "base.safetensors", found)
-    with found.looking_at(state / "local" / "privacy" / "ledger.json", "privacy ledger"):
-        Ledger(state / "local" / "privacy")
+    ledger = state / "local" / "privacy" / "ledger.json"
+    if present(ledger):
+        with found.looking_at(ledger, "privacy ledger"):
+            Ledger(ledger.parent)
     for path in sorted((state / "local").glob("*.safetensors")):
         found.count("local model")
         if fault := kept.fault_of(path):

@@ -155,7 +155,7 @@ SQL = {
     "DELETE FROM rounds WHERE task = 'init'": "accepted updates of a round that is not there: a: init 0 (epoch 1)",
     "INSERT INTO updates SELECT NULL, 'again', device, lineage, epoch, round, task, outcome, reason, detail, samples, "
     "test_samples, accuracy, loss, roc_auc, base_accuracy, base_loss, base_roc_auc, train_loss, threshold, bytes, "
-    "seconds, sha256, suite, time, merged, weight "
+    "seconds, sha256, suite, time, merged, weight, epsilon, delta, accountant, histogram "
     "FROM updates WHERE device = 'b'": "in a phase: b: train 1 (epoch 1), 2 times",
     "DELETE FROM devices WHERE device = 'b'": "an update of a device that has no key: b",
     "UPDATE rounds SET accepted = 7 WHERE task = 'init'": "is another: init 0 (epoch 1): 7, updates has 1",

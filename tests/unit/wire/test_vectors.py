@@ -40,7 +40,10 @@ KINDS: dict[str, type[m.Message]] = {
     "command": m.Command,
     "reply": m.Reply,
 }
-READER = ("check.py", "check_codes.py", "check_enrolled.py", "check_fields.py", "check_sealed.py", "hpke9180.py")
+READER = (
+    "check.py", "check_codes.py", "check_encoded.py", "check_enrolled.py", "check_fields.py", "check_sealed.py",
+    "hpke9180.py",
+)  # fmt: skip
 
 
 def cases(name: str) -> list[Any]:
