@@ -1,6 +1,6 @@
 """What devices that lie do to each rule: 10 devices on digits, 2 of them malicious, `floe.aggregate` and the trainer.
 
-    python tests/bench/attacks.py clip     the norm that norm-clipping cuts to, from clean rounds of a seed of their own
+    python tests/bench/attacks.py choose   what the rules need, from runs without attack on a seed of their own
     python tests/bench/attacks.py run      every attack, rule, partition and seed that is not yet measured
 
 In one process, without broker: each round the ten updates are files, and `next_model` makes the next model of them, as
@@ -25,6 +25,7 @@ import click
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import stored
 from floe.differences import Differences
 from floe.mean import Update
 from msgspec.structs import replace
@@ -34,7 +35,7 @@ from edge_client.data.features import Features
 from edge_client.data.sources import source
 from edge_client.data.split import split
 from edge_client.trainer import Trainer
-from floe import weights
+from floe import adaptive, weights
 from floe.aggregate import next_model
 from floe.errors import DataError, Refused, RuleError
 from floe.plan import Plan
@@ -45,7 +46,7 @@ Partition = Literal["iid", "dirichlet"]
 
 RUNS = Path(__file__).parents[2] / "docs" / "runs" / "attacks"
 DEVICES, MALICIOUS, ALPHA, ROUNDS = 10, 2, 0.5, 20
-SEEDS, CLIPPING = (0, 1, 2), 100  # of the runs; of the clean rounds that the clipping norm comes from
+SEEDS, CHOOSING = (0, 1, 2), 100  # of the runs; of what the rules' settings are chosen on
 PARTITIONS: tuple[Partition, ...] = ("iid", "dirichlet")
 PLAN = replace(PRESETS["digits"], model="mlp")
 RULES: Mapping[str, Mapping[str, Any]] = {
@@ -54,13 +55,16 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "trimmed-mean": {"byzantine": MALICIOUS},
     "krum": {"byzantine": MALICIOUS},
     "multi-krum": {"byzantine": MALICIOUS},
-    "norm-clipping": {},
+    "norm-clipping": {},  # and the norm, and for these two the server's learning rate: see `choose`
+    "fedavgm": {},
+    "fedadam": {},
 }
+RATES = (0.03, 0.1, 0.3, 1.0)  # of fedavgm, fedadam: which of them is chosen
 FACTOR = 5.0  # of the flipped sign: with 2 of 10, above 4, the mean goes backwards
 SIGMA = 1.0  # of the Gaussian, for each weight
 SCALE = DEVICES / MALICIOUS  # of the backdoor: n / m, as in model replacement
 TARGET, TRIGGER = 0, (slice(6, 8), slice(0, 2))  # class; four pixels, lower left, white
-CLEAN_ROUNDS = 5  # of `clip`
+CLIPPING_ROUNDS = 5  # whose norms are asked
 
 
 @dataclass(frozen=True)
@@ -133,55 +137,69 @@ def main(context: click.Context, runs: Path) -> None:
 
 @main.command()
 @click.pass_obj
-def clip(runs: Path) -> None:
-    """The median norm of honest updates in the first rounds without attack, IID and Dirichlet; and the settings."""
-    norms = [norm for partition in PARTITIONS for norm in clean_norms(partition)]
-    found = settings() | {"clip_norm": round(float(np.median(norms)), 2)}
+def choose(runs: Path) -> None:
+    """The norm and the server's learning rates that the rules take in all runs; written with all other settings.
+
+    The norm is the median of the updates' in the first rounds without attack, IID and Dirichlet together. The rate is
+    the one with the best accuracy after the last round without attack, the mean of IID and Dirichlet.
+    """
+    rules = {rule: dict(fixed) for rule, fixed in RULES.items()}
+    rules["norm-clipping"]["clip_norm"] = round(
+        float(np.median([norm for how in PARTITIONS for norm in norms(how)])), 2
+    )
+    tried = {rule: {rate: clean(rule, rate) for rate in RATES} for rule in adaptive.RULES if rule in RULES}
+    for rule, accuracies in tried.items():
+        rules[rule]["server_learning_rate"] = max(RATES, key=accuracies.__getitem__)
+    found = settings() | {"rules": rules, "tried": tried}
     (runs / "settings.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
-    click.echo(f"clip_norm = {found['clip_norm']}: median of {len(norms)} norms")
 
 
 def settings() -> dict[str, Any]:
-    """What was fixed before the runs, other than the clipping norm."""
+    """What was fixed without any run."""
+    usual = msgspec.structs.asdict(Plan())
+    plan = {key: value for key, value in msgspec.structs.asdict(PLAN).items() if value != usual[key]}
     return {
-        "devices": DEVICES,
-        "malicious": MALICIOUS,
-        "alpha": ALPHA,
-        "rounds": ROUNDS,
-        "plan": {
-            key: value
-            for key, value in msgspec.structs.asdict(PLAN).items()
-            if value != msgspec.structs.asdict(Plan())[key]
-        },
-        "rules": RULES,
-        "clip_seed": CLIPPING,
-        "clip_rounds": CLEAN_ROUNDS,
-        "factor": FACTOR,
-        "sigma": SIGMA,
-        "scale": SCALE,
+        "devices": DEVICES, "malicious": MALICIOUS, "alpha": ALPHA, "rounds": ROUNDS, "plan": plan,
+        "choosing": CHOOSING, "clipping_rounds": CLIPPING_ROUNDS, "factor": FACTOR, "sigma": SIGMA, "scale": SCALE,
         "target": TARGET,
-    }
+    }  # fmt: skip
+
+
+def clean(rule: str, rate: float) -> float:
+    """The accuracy without attack that a server's learning rate comes to."""
+    ends = [measure(Case("none", rule, how, CHOOSING), {"server_learning_rate": rate}) for how in PARTITIONS]
+    return round(float(np.mean([line["accuracy"][-1] for line in ends])), 4)
+
+
+def norms(partition: Partition) -> Iterator[float]:
+    """The norms of the updates of the first rounds of FedAvg without attack."""
+    case = Case("none", "fedavg", partition, CHOOSING)
+    with tempfile.TemporaryDirectory() as folder:
+        federation = Federation(case, source("digits", CHOOSING), {}, Path(folder))
+        for number in range(1, CLIPPING_ROUNDS + 1):
+            updates = list(federation.updates(number))
+            yield from Differences(updates, federation.base).norms()
+            federation.advance(updates)
 
 
 @main.command()
 @click.pass_obj
 def run(runs: Path) -> None:
     """Measure what is not yet measured: a line for each run."""
-    norm = clip_norm(runs)
+    rules = chosen(runs)
     for partition, seed, attack, rule in product(PARTITIONS, SEEDS, ATTACKS, RULES):
         case, path = Case(attack, rule, partition, seed), runs / f"{partition}.jsonl"
         if case not in measured(path):
-            line = measure(case, norm)
+            line = measure(case, rules[rule])
             with path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             click.echo(f"{case}: accuracy {line['accuracy'][-1]}, success {line['success'][-1]}")
 
 
-def clip_norm(runs: Path) -> float:
-    """The norm that `clip` found. Raises `click.ClickException`."""
-    if not (path := runs / "settings.json").exists():
-        raise click.ClickException(f"{path}: is not there; run `clip` first")
-    return float(json.loads(path.read_text())["clip_norm"])
+def chosen(runs: Path) -> dict[str, dict[str, Any]]:
+    """The plan's keys of each rule, as `choose` wrote them. Raises `click.ClickException`."""
+    found: dict[str, dict[str, Any]] = stored.document(runs / "settings.json")["rules"]
+    return found
 
 
 def measured(path: Path) -> set[Case]:
@@ -190,16 +208,16 @@ def measured(path: Path) -> set[Case]:
     return {Case(line["attack"], line["rule"], line["partition"], line["seed"]) for line in lines}
 
 
-def measure(case: Case, norm: float, rounds: int = ROUNDS) -> dict[str, Any]:
+def measure(case: Case, rule: Mapping[str, Any], rounds: int = ROUNDS) -> dict[str, Any]:
     """One run: after each round the accuracy, and the success of the backdoor, both from 0 to 1.
 
-    `void` counts the rounds that made no model: then the base stays, as in the aggregator.
+    `rule` are keys of the plan. `void` counts the rounds that made no model: then the base stays, as in the aggregator.
     """
     whole = source("digits", case.seed)
     exam, trap = Trainer(few(whole), PLAN, {}, 1), Trainer(trapped(whole), PLAN, {}, 1)
     accuracy, success, void = [], [], 0
     with tempfile.TemporaryDirectory() as folder:
-        federation = Federation(case, whole, norm, Path(folder))
+        federation = Federation(case, whole, rule, Path(folder))
         for number in range(1, rounds + 1):
             void += not federation.advance(list(federation.updates(number)))
             base = weights.read(federation.base)
@@ -229,14 +247,14 @@ def trapped(whole: Features) -> Features:
 class Federation:
     """The devices of a case, and the global model in the file `base`."""
 
-    def __init__(self, case: Case, whole: Features, norm: float, folder: Path) -> None:
+    def __init__(self, case: Case, whole: Features, rule: Mapping[str, Any], folder: Path) -> None:
         self._seed, self._attack = case.seed, ATTACKS[case.attack]
-        self._plan = replace(PLAN, seed=case.seed, rule=case.rule, clip_norm=norm, **RULES[case.rule])
+        self._plan = replace(PLAN, seed=case.seed, rule=case.rule, **rule)
         parts = split(whole, DEVICES, case.partition, ALPHA, case.seed)
         self._rows = [len(part.train_y) for part in parts]
         learnt = [self._attack.rows(part) for part in parts[:MALICIOUS]] + parts[MALICIOUS:]
         self._trainers = [Trainer(one_test(part), self._plan, {}, 1) for part in learnt]
-        self.base = folder / "base"
+        self.base, self._memory = folder / "base", folder / "memory"
         weights.write(self.base, self._trainers[0].initial(), sync=False)
 
     def updates(self, number: int) -> Iterator[Update]:
@@ -258,28 +276,21 @@ class Federation:
         """The next model takes the place of the base. False, and the base stays, where there is none."""
         if len(updates) < least_updates(self._plan):
             return False
+        before = self._memory if self._memory.exists() else None
+        out, after = (path.with_suffix(".next") for path in (self.base, self._memory))
         try:
-            next_model(self._plan, updates, self.base, out := self.base.with_name("next"))
+            made = next_model(self._plan, updates, self.base, out, before=before, after=after)
         except RuleError:
             return False
         out.replace(self.base)
+        if made.memory:
+            after.replace(self._memory)
         return True
 
 
 def one_test(part: Features) -> Features:
     """Of the test rows one: what a device measures is of no use here."""
     return Features(part.train_x, part.train_y, part.test_x[:1], part.test_y[:1], part.schema)
-
-
-def clean_norms(partition: Partition) -> Iterator[float]:
-    """The norms of the updates of the first rounds of FedAvg without attack."""
-    case = Case("none", "fedavg", partition, CLIPPING)
-    with tempfile.TemporaryDirectory() as folder:
-        federation = Federation(case, source("digits", CLIPPING), 1.0, Path(folder))
-        for number in range(1, CLEAN_ROUNDS + 1):
-            updates = list(federation.updates(number))
-            yield from Differences(updates, federation.base).norms()
-            federation.advance(updates)
 
 
 if __name__ == "__main__":

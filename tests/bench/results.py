@@ -18,16 +18,7 @@ import click
 import results_attacks
 
 DOCS = Path(__file__).parents[2] / "docs"
-HEAD = """# Results
-
-Made by `python tests/bench/results.py` from the runs that are stored in `docs/runs`, one line for each round or run. The
-command that made the runs stands beside each table. A test makes this text anew and compares; another one makes a stored
-run again.
-
-Hyperparameters were fixed before the runs, as each section says, and every seed that was run is shown. Measured on two cores
-of an AMD EPYC that did other work, too (so no times are told here), Linux, Python 3.11, one thread for each training. On the
-same machine and torch the models are the same bit for bit; elsewhere the last digits may differ.
-"""
+HEAD = Path(__file__).with_suffix(".md")
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,7 @@ SECTIONS = (Section(results_attacks.section, results_attacks.figures),)
 
 def made(runs: Path) -> dict[str, str]:
     """Every file, by its path in docs. Raises `click.ClickException` for runs that are not there."""
-    texts = [HEAD, *(one.text(runs) for one in SECTIONS)]
+    texts = [HEAD.read_text(), *(one.text(runs) for one in SECTIONS)]
     drawn = {f"results/{name}": text for one in SECTIONS for name, text in one.figures(runs).items()}
     return {"results.md": "\n".join(f"{text.strip()}\n" for text in texts), **drawn}
 

@@ -28,9 +28,19 @@ def section(runs: Path) -> str:
     """The text. Raises `click.ClickException` for runs that are not there."""
     settings = stored.document(runs / "attacks" / "settings.json")
     tables = (f"\n{TITLES[one]}:\n\n{_table(complete(runs / 'attacks' / f'{one}.jsonl'))}" for one in PARTITIONS)
-    kept = settings["devices"] - settings["malicious"]
-    seeds = ", ".join(map(str, SEEDS))
-    return TEXT.read_text().format(**settings["plan"] | settings, kept=kept, seeds=seeds, tables="\n".join(tables))
+    values = settings["plan"] | settings | {
+        "kept": settings["devices"] - settings["malicious"],
+        "clip_norm": settings["rules"]["norm-clipping"]["clip_norm"],
+        "tried": "; ".join(_tried(rule, settings) for rule in settings["tried"]),
+        "seeds": ", ".join(map(str, SEEDS)),
+        "tables": "\n".join(tables),
+    }  # fmt: skip
+    return TEXT.read_text().format(**values)
+
+
+def _tried(rule: str, settings: Mapping[str, Any]) -> str:
+    found = ", ".join(f"{rate}: {stored.percent(share)} %" for rate, share in settings["tried"][rule].items())
+    return f"`{rule}` {settings['rules'][rule]['server_learning_rate']:g} of {found}"
 
 
 def figures(runs: Path) -> dict[str, str]:
