@@ -1,6 +1,6 @@
 """What devices that lie do to each rule: 10 devices on digits, 2 of them malicious, `floe.aggregate` and the trainer.
 
-    python tests/bench/attacks.py choose   what the rules need, from runs without attack on a seed of their own
+    python tests/bench/attacks.py choose   the norm to cut to, from rounds without attack on a seed of their own
     python tests/bench/attacks.py run      every attack, rule, partition and seed that is not yet measured
 
 In one process, without broker: each round the ten updates are files, and `next_model` makes the next model of them, as
@@ -35,7 +35,7 @@ from edge_client.data.features import Features
 from edge_client.data.sources import source
 from edge_client.data.split import split
 from edge_client.trainer import Trainer
-from floe import adaptive, weights
+from floe import weights
 from floe.aggregate import next_model
 from floe.errors import DataError, Refused, RuleError
 from floe.plan import Plan
@@ -46,7 +46,7 @@ Partition = Literal["iid", "dirichlet"]
 
 RUNS = Path(__file__).parents[2] / "docs" / "runs" / "attacks"
 DEVICES, MALICIOUS, ALPHA, ROUNDS = 10, 2, 0.5, 20
-SEEDS, CHOOSING = (0, 1, 2), 100  # of the runs; of what the rules' settings are chosen on
+SEEDS, CHOOSING = (0, 1, 2), 100  # of the runs; of what the norm is chosen on
 PARTITIONS: tuple[Partition, ...] = ("iid", "dirichlet")
 PLAN = replace(PRESETS["digits"], model="mlp")
 RULES: Mapping[str, Mapping[str, Any]] = {
@@ -55,11 +55,8 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "trimmed-mean": {"byzantine": MALICIOUS},
     "krum": {"byzantine": MALICIOUS},
     "multi-krum": {"byzantine": MALICIOUS},
-    "norm-clipping": {},  # and the norm, and for these two the server's learning rate: see `choose`
-    "fedavgm": {},
-    "fedadam": {},
+    "norm-clipping": {},  # and the norm: see `choose`
 }
-RATES = (0.03, 0.1, 0.3, 1.0)  # of fedavgm, fedadam: which of them is chosen
 FACTOR = 5.0  # of the flipped sign: with 2 of 10, above 4, the mean goes backwards
 SIGMA = 1.0  # of the Gaussian, for each weight
 SCALE = DEVICES / MALICIOUS  # of the backdoor: n / m, as in model replacement
@@ -138,20 +135,17 @@ def main(context: click.Context, runs: Path) -> None:
 @main.command()
 @click.pass_obj
 def choose(runs: Path) -> None:
-    """The norm and the server's learning rates that the rules take in all runs; written with all other settings.
+    """The norm that norm-clipping cuts to in all runs; written with all other settings.
 
-    The norm is the median of the updates' in the first rounds without attack, IID and Dirichlet together. The rate is
-    the one with the best accuracy after the last round without attack, the mean of IID and Dirichlet.
+    It is the median of the updates' norms in the first rounds without attack, IID and Dirichlet together.
     """
     rules = {rule: dict(fixed) for rule, fixed in RULES.items()}
     rules["norm-clipping"]["clip_norm"] = round(
         float(np.median([norm for how in PARTITIONS for norm in norms(how)])), 2
     )
-    tried = {rule: {rate: clean(rule, rate) for rate in RATES} for rule in adaptive.RULES if rule in RULES}
-    for rule, accuracies in tried.items():
-        rules[rule]["server_learning_rate"] = max(RATES, key=accuracies.__getitem__)
-    found = settings() | {"rules": rules, "tried": tried}
-    (runs / "settings.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    (runs / "settings.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(settings() | {"rules": rules})) + b"\n"
+    )
 
 
 def settings() -> dict[str, Any]:
@@ -163,12 +157,6 @@ def settings() -> dict[str, Any]:
         "choosing": CHOOSING, "clipping_rounds": CLIPPING_ROUNDS, "factor": FACTOR, "sigma": SIGMA, "scale": SCALE,
         "target": TARGET,
     }  # fmt: skip
-
-
-def clean(rule: str, rate: float) -> float:
-    """The accuracy without attack that a server's learning rate comes to."""
-    ends = [measure(Case("none", rule, how, CHOOSING), {"server_learning_rate": rate}) for how in PARTITIONS]
-    return round(float(np.mean([line["accuracy"][-1] for line in ends])), 4)
 
 
 def norms(partition: Partition) -> Iterator[float]:
@@ -187,7 +175,7 @@ def norms(partition: Partition) -> Iterator[float]:
 def run(runs: Path) -> None:
     """Measure what is not yet measured: a line for each run."""
     rules = chosen(runs)
-    for partition, seed, attack, rule in product(PARTITIONS, SEEDS, ATTACKS, RULES):
+    for seed, partition, attack, rule in product(SEEDS, PARTITIONS, ATTACKS, RULES):
         case, path = Case(attack, rule, partition, seed), runs / f"{partition}.jsonl"
         if case not in measured(path):
             line = measure(case, rules[rule])
@@ -254,7 +242,7 @@ class Federation:
         self._rows = [len(part.train_y) for part in parts]
         learnt = [self._attack.rows(part) for part in parts[:MALICIOUS]] + parts[MALICIOUS:]
         self._trainers = [Trainer(one_test(part), self._plan, {}, 1) for part in learnt]
-        self.base, self._memory = folder / "base", folder / "memory"
+        self.base = folder / "base"
         weights.write(self.base, self._trainers[0].initial(), sync=False)
 
     def updates(self, number: int) -> Iterator[Update]:
@@ -276,15 +264,12 @@ class Federation:
         """The next model takes the place of the base. False, and the base stays, where there is none."""
         if len(updates) < least_updates(self._plan):
             return False
-        before = self._memory if self._memory.exists() else None
-        out, after = (path.with_suffix(".next") for path in (self.base, self._memory))
+        out = self.base.with_name("next")
         try:
-            made = next_model(self._plan, updates, self.base, out, before=before, after=after)
+            next_model(self._plan, updates, self.base, out)
         except RuleError:
             return False
         out.replace(self.base)
-        if made.memory:
-            after.replace(self._memory)
         return True
 
 

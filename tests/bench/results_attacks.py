@@ -31,16 +31,10 @@ def section(runs: Path) -> str:
     values = settings["plan"] | settings | {
         "kept": settings["devices"] - settings["malicious"],
         "clip_norm": settings["rules"]["norm-clipping"]["clip_norm"],
-        "tried": "; ".join(_tried(rule, settings) for rule in settings["tried"]),
         "seeds": ", ".join(map(str, SEEDS)),
         "tables": "\n".join(tables),
     }  # fmt: skip
     return TEXT.read_text().format(**values)
-
-
-def _tried(rule: str, settings: Mapping[str, Any]) -> str:
-    found = ", ".join(f"{rate}: {stored.percent(share)} %" for rate, share in settings["tried"][rule].items())
-    return f"`{rule}` {settings['rules'][rule]['server_learning_rate']:g} of {found}"
 
 
 def figures(runs: Path) -> dict[str, str]:
