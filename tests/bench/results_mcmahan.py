@@ -26,10 +26,11 @@ def section(runs: Path) -> str:
     return TEXT.read_text().format(
         after=f"E = 5: of {CHOSEN_AFTER[5]}, E = 1: of {CHOSEN_AFTER[1]}",
         rates=rates(folder),
+        edge=edge(folder),
         most=AT_MOST,
         rounds=rounds(folder),
         shard_rounds=len(shards),
-        shard_rate=chosen(folder, "5"),
+        shard_rate=_rate(folder / "shards-E5-seed0.json"),
         paper_shards=PAPER_SHARDS,
         shards=of_shards(shards),
     )
@@ -67,6 +68,12 @@ def rates(folder: Path) -> str:
     return stored.table(["learning rate", *(f"E = {epochs}" for epochs in PAPER)], rows)
 
 
+def edge(folder: Path) -> str:
+    """Which choices lie at an end of what was tried."""
+    ends = [f"E = {epochs}" for epochs in PAPER if chosen(folder, str(epochs)) in (min(RATES), max(RATES))]
+    return f"For {' and '.join(ends)} it is the last one of those tried; beyond may be a better one." if ends else ""
+
+
 def _of_rate(folder: Path, epochs: int, rate: float) -> str:
     lines = stored.lines(folder / f"choose-E{epochs}-lr{rate}.jsonl")
     return f"{100 * fmean(line['accuracy'] for line in lines[-3:]):.2f} %"
@@ -79,12 +86,17 @@ def rounds(folder: Path) -> str:
 
 
 def _of_epochs(folder: Path, epochs: int) -> list[object]:
-    runs = [stored.lines(folder / f"iid-E{epochs}-seed{seed}.jsonl") for seed in SEEDS]
-    middle = median(reached(lines) for lines in runs)
+    paths = [folder / f"iid-E{epochs}-seed{seed}.jsonl" for seed in SEEDS]
+    runs = [stored.lines(path) for path in paths]
+    taken, middle = {f"{_rate(path.with_suffix('.json')):g}" for path in paths}, median(map(reached, runs))
     return [
-        f"E = {epochs}", chosen(folder, str(epochs)), *map(told, runs),
+        f"E = {epochs}", ", ".join(sorted(taken)), *map(told, runs),
         f"**{middle:g}**" if math.isfinite(middle) else "**never**", PAPER[epochs], REPRODUCED[epochs],
     ]  # fmt: skip
+
+
+def _rate(settings: Path) -> float:
+    return float(stored.document(settings)["plan"]["learning_rate"])
 
 
 def reached(lines: Lines) -> float:
