@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import results
 import results_attacks
+import results_encoding
 import results_mcmahan
 from click.testing import CliRunner
 from curve import Axis, Curve, Mark, draw
@@ -62,7 +63,7 @@ def test_check_names_what_is_not_as_it_would_be_made(tmp_path: Path) -> None:
     assert [told.split(":")[0] for told in checked.output.splitlines()] == ["docs/results.md", "docs/results/old.svg"]
 
 
-@pytest.mark.parametrize("section", [results_attacks.section, results_mcmahan.section])
+@pytest.mark.parametrize("section", [results_attacks.section, results_encoding.section, results_mcmahan.section])
 def test_runs_that_are_not_there_end_it_with_their_name(tmp_path: Path, section: Any) -> None:
     with pytest.raises(click.ClickException, match=f"{tmp_path}/.*: no such run"):
         section(tmp_path)
@@ -147,3 +148,24 @@ def test_a_curve_has_its_points_where_the_axes_say() -> None:
     assert 'points="56.0,280.0 616.0,20.0 336.0,20.0"' in drawn
     assert 'd="M336.0 20v260"' in drawn
     assert [f">{number}</text>" in drawn for number in (0, 5, 10, 50, 100)] == [True] * 5
+
+
+def encoded(upload: str, download: str, seed: int, size: float, accuracy: float) -> dict[str, Any]:
+    plan = {"upload": upload, "download": download, "seed": seed, "model": "cnn", "epochs": 1, "batch_size": 10}
+    return {
+        "plan": {**plan, "optimizer": "sgd", "learning_rate": 0.05}, "rounds": {"devices": 10, "count": 3},
+        "bytes_up": size, "bytes_down": 2000.0, "accuracy": accuracy, "roc_auc": None,
+    }  # fmt: skip
+
+
+def test_an_encoding_stands_beside_plain_weights(tmp_path: Path) -> None:
+    lines = [encoded("weights", "float32", seed, 4000, 0.9) for seed in (1, 0)]
+    lines += [encoded("int8", "float16", seed, 1000, 0.899 + 0.001 * seed) for seed in (0, 1)]
+    (tmp_path / "mnist.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert results_encoding.table(results_encoding.ways_of(tmp_path / "mnist.jsonl")).splitlines()[2:] == [
+        "| `weights` | `float32` | 4,000 | 1.00 x | 2,000 | 1.00 x | **90.00** (90.00, 90.00) | +0.00 |",
+        "| `int8` | `float16` | 1,000 | 4.00 x | 2,000 | 1.00 x | **89.95** (89.90, 90.00) | -0.05 |",
+    ]
+    (tmp_path / "mnist.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    with pytest.raises(click.ClickException, match="not every way has the same seeds"):
+        results_encoding.ways_of(tmp_path / "mnist.jsonl")
