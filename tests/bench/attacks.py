@@ -26,8 +26,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import stored
-from floe.differences import Differences
-from floe.mean import Update
 from msgspec.structs import replace
 
 from demo.presets import PRESETS
@@ -37,7 +35,9 @@ from edge_client.data.split import split
 from edge_client.trainer import Trainer
 from floe import weights
 from floe.aggregate import next_model
+from floe.differences import Differences
 from floe.errors import DataError, Refused, RuleError
+from floe.mean import Update
 from floe.plan import Plan
 from floe.soundness import least_updates
 
