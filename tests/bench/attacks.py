@@ -215,8 +215,11 @@ def measure(case: Case, rule: Mapping[str, Any], rounds: int = ROUNDS) -> dict[s
 
 
 def share(trainer: Trainer, base: Arrays) -> float:
-    """Correct test rows; of the trap, those that are taken for the target."""
-    metrics = trainer.evaluate(base).before
+    """Correct test rows; of the trap, those that are taken for the target. 0 for a model without a finite loss."""
+    try:
+        metrics = trainer.evaluate(base).before
+    except DataError:
+        return 0.0
     assert metrics is not None
     return round(metrics.accuracy, 4)
 

@@ -10,31 +10,22 @@ what lies in docs/runs alone. Runs that are not there end it with their name.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import click
-import results_attacks
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEAD = Path(__file__).with_suffix(".md")
 
 
-@dataclass(frozen=True)
-class Section:
-    """The text of a section, and its figures; both raise `click.ClickException` for runs that are not there."""
-
-    text: Callable[[Path], str]
-    figures: Callable[[Path], Mapping[str, str]]
-
-
-SECTIONS = (Section(results_attacks.section, results_attacks.figures),)
+SECTIONS: tuple[ModuleType, ...] = ()
 
 
 def made(runs: Path) -> dict[str, str]:
     """Every file, by its path in docs. Raises `click.ClickException` for runs that are not there."""
-    texts = [HEAD.read_text(), *(one.text(runs) for one in SECTIONS)]
+    texts = [HEAD.read_text(), *(one.section(runs) for one in SECTIONS)]
     drawn = {f"results/{name}": text for one in SECTIONS for name, text in one.figures(runs).items()}
     return {"results.md": "\n".join(f"{text.strip()}\n" for text in texts), **drawn}
 

@@ -27,7 +27,7 @@ TEXT = Path(__file__).with_suffix(".md")
 def section(runs: Path) -> str:
     """The text. Raises `click.ClickException` for runs that are not there."""
     settings = stored.document(runs / "attacks" / "settings.json")
-    tables = (f"\n{TITLES[one]}:\n\n{_table(complete(runs / 'attacks' / f'{one}.jsonl'))}" for one in PARTITIONS)
+    tables = (f"\n{TITLES[one]}:\n\n{table(complete(runs / 'attacks' / f'{one}.jsonl'))}" for one in PARTITIONS)
     values = settings["plan"] | settings | {
         "kept": settings["devices"] - settings["malicious"],
         "clip_norm": settings["rules"]["norm-clipping"]["clip_norm"],
@@ -55,7 +55,8 @@ def complete(path: Path) -> Mapping[tuple[str, str, int], Run]:
     return found
 
 
-def _table(found: Mapping[tuple[str, str, int], Run]) -> str:
+def table(found: Mapping[tuple[str, str, int], Run]) -> str:
+    """A row for each rule."""
     rows = [
         [
             f"`{rule}`",

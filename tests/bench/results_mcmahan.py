@@ -108,7 +108,7 @@ def told(lines: Lines) -> str:
     """The same in words."""
     if math.isfinite(at := reached(lines)):
         return f"{at:g}"
-    return f"never in {len(lines)} (best {100 * max(line['accuracy'] for line in lines):.2f} %)"
+    return f"not in {len(lines)} (best {100 * max(line['accuracy'] for line in lines):.2f} %)"
 
 
 def of_shards(lines: Lines) -> str:
