@@ -15,12 +15,13 @@ from pathlib import Path
 from types import ModuleType
 
 import click
+import results_mcmahan
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEAD = Path(__file__).with_suffix(".md")
 
 
-SECTIONS: tuple[ModuleType, ...] = ()
+SECTIONS: tuple[ModuleType, ...] = (results_mcmahan,)
 
 
 def made(runs: Path) -> dict[str, str]:
