@@ -15,13 +15,14 @@ from pathlib import Path
 from types import ModuleType
 
 import click
+import results_insurance_bank
 import results_mcmahan
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEAD = Path(__file__).with_suffix(".md")
 
 
-SECTIONS: tuple[ModuleType, ...] = (results_mcmahan,)
+SECTIONS: tuple[ModuleType, ...] = (results_mcmahan, results_insurance_bank)
 
 
 def made(runs: Path) -> dict[str, str]:
