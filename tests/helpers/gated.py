@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from helpers import plain
-
 from edge_client.interrupted import Interrupted
 from floe.plan import Plan
 from floe.report import Report
+from helpers import plain
 
 GATE = "GATE"
 POLL_S = 0.02

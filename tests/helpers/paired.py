@@ -12,11 +12,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from click.testing import CliRunner
-from helpers import rules_reference as reference
-from helpers.federation import Federation
-from helpers.gated import GATE
-from helpers.pairs import DEVICES, OPTIMIZERS, ROUNDS, Case, Setup
-from helpers.rules_reference import Optimizer, Sent, Vector
 
 from edge_client.data import folder as feature_folder
 from edge_client.data.document import Document
@@ -26,12 +21,18 @@ from floe.cli import floe
 from floe.files import hash_of
 from floe.plan import Plan
 from floe.schema import Schema
+from helpers import rules_reference as reference
+from helpers.federation import Federation
+from helpers.gated import GATE
+from helpers.pairs import DEVICES, OPTIMIZERS, ROUNDS, Case, Setup
+from helpers.rules_reference import Optimizer, Sent, Vector
 
 COLUMNS = ("site", "b", "c", "d", "e", "f", "g", "h")
 TRAIN, TEST = 200, 60
 OPTIONS = {"column": ("--by", "site")}
 FILES = ("Boiler Room", "line-7", "Halle_3", "sensor.2024", "Küche")
 MIXING, POWER = 0.6, 0.5
+PATIENCE_S = 200.0  # five devices import torch, and what private training needs
 LEAST_CODED = 64  # elements: smaller tensors are neither coded nor rounded
 SET = (
     *("rule", "mu", "server_learning_rate", "byzantine", "keep", "clip_norm", "privacy", "noise_multiplier"),
@@ -124,14 +125,14 @@ class Paired:
         self._release([slow])
         self.federation.until(
             "SELECT * FROM updates WHERE device = ? AND round = ? AND merged = ? AND outcome = 'accepted'",
-            slow, first, second,
+            slow, first, second, timeout_s=PATIENCE_S,
         )  # fmt: skip
         (spooled,) = self.federation.folder.glob(f"state/*/spool/1-{second}-train/{slow}@{first}.safetensors")
         self._sent[slow, first] = weights.read(spooled)
         self._release(quick)
         self.round = second
         self._measured()
-        self._check(case, self.devices)
+        self._check(case)  # whichever four were first, and what came late
 
     def _at_once(self, case: Case) -> None:
         """One device makes a model, the next is then a round behind and makes another."""
@@ -164,6 +165,7 @@ class Paired:
         self._configure(case)
         self._aggregator = self.federation.aggregator()
         self.federation.wait(self._all_online, "all devices are online")
+        self._set(case)  # a plan that was set counts, where floe.toml has the one again that it was set over
 
     def _all_online(self) -> bool:
         return bool(json.loads(self.floe("round", "status", "--json"))["online"] == len(self.devices))
@@ -193,18 +195,21 @@ class Paired:
             self._gate(device).unlink()
 
     def _opened(self, round_: int) -> None:
-        self.federation.until("SELECT * FROM rounds WHERE round = ? AND task = 'train' AND state = 'open'", round_)
+        self._until("train", "open", round_)
 
     def _closed(self, round_: int) -> None:
-        self.federation.until("SELECT * FROM rounds WHERE round = ? AND task = 'train' AND state = 'closed'", round_)
+        self._until("train", "closed", round_)
         spool = self.federation.folder.glob
         self.federation.wait(lambda: not [*spool(f"state/*/spool/1-{round_}-train")], "uploads are in their place")
 
     def _measured(self) -> None:
-        sql = "SELECT * FROM rounds WHERE round = ? AND task = 'evaluate' AND state = 'closed'"
-        self.federation.until(sql, self.round)
+        self._until("evaluate", "closed", self.round)
 
-    def _check(self, case: Case, devices: Sequence[str]) -> None:
+    def _until(self, task: str, state: str, round_: int) -> None:
+        sql = "SELECT * FROM rounds WHERE round = ? AND task = ? AND state = ?"
+        self.federation.until(sql, round_, task, state, timeout_s=PATIENCE_S)
+
+    def _check(self, case: Case, devices: Sequence[str] = ()) -> None:
         """The round that was: of this plan, from these devices, and its model what the papers say."""
         (row,) = self.federation.query("SELECT * FROM rounds WHERE round = ? AND task = 'train'", self.round)
         assert (row["state"], msgspec.json.decode(row["plan"], type=Plan)) == ("closed", case.plan), case.name
@@ -212,7 +217,8 @@ class Paired:
             "SELECT * FROM updates WHERE task = 'train' AND merged = ? AND outcome = 'accepted' ORDER BY device, round",
             self.round,
         )
-        assert {update["device"] for update in found} == set(devices), case.name
+        accepted = {update["device"] for update in found}
+        assert accepted == set(devices) if devices else len(accepted) >= ROUNDS["fedbuff"]["quorum"], case.name
         private = [update["epsilon"] is not None for update in found]
         assert private == [case.privacy == "example"] * len(found), case.name
         assert (row["epsilon"] is not None) == (case.privacy == "device"), case.name
@@ -244,7 +250,9 @@ class Paired:
             np.testing.assert_array_equal(half.astype(np.float32), array, what)
             np.testing.assert_array_less(np.abs(array - wanted), np.abs(wanted) * 2.0**-10 + 2.0**-24, what)
         else:
-            np.testing.assert_allclose(array, wanted, rtol=3e-7, atol=1e-9, err_msg=what)
+            # Late updates are rebased to float32.
+            np.testing.assert_allclose(array, wanted, rtol=3e-7, atol=1e-6 if case.rule == "fedbuff" else 1e-9,
+                                       err_msg=what)  # fmt: skip
 
     def _as_sent(self, update: dict[str, Any], upload: dict[str, weights.AnyArray]) -> Sent:
         behind, names = self.round - update["round"], sorted(upload)

@@ -31,7 +31,7 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "trimmed-mean": {"rule": "trimmed-mean", "byzantine": 1},
     "krum": {"rule": "krum", "byzantine": 1},
     "multi-krum": {"rule": "multi-krum", "byzantine": 1, "keep": 3},
-    "norm-clipping": {"rule": "norm-clipping", "clip_norm": 0.05},
+    "norm-clipping": {"rule": "norm-clipping", "clip_norm": 0.005},
     "fedbuff": {},
     "fedasync": {},
 }
