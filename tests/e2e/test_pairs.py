@@ -28,9 +28,10 @@ def test_each_round_makes_the_model_that_its_rule_makes_of_what_the_devices_sent
         for device in paired.devices:
             federation.wait(lambda d=device: paired.held_by(d) == models[paired.round], f"{device} has the last model")
         assert federation.query("SELECT * FROM events WHERE level = 'error'") == []
+        assert federation.query("SELECT * FROM events WHERE text LIKE '%older than a command%'") == []
         check_personal(federation, setup)
-        if {"int8", "weights"} <= paired.bytes.keys():
-            assert max(paired.bytes["int8"]) < min(paired.bytes["weights"])
+        if {"int8", "weights"} <= paired.judge.bytes.keys():
+            assert max(paired.judge.bytes["int8"]) < min(paired.judge.bytes["weights"])
 
 
 def check_personal(federation: Federation, setup: Setup) -> None:
