@@ -60,6 +60,7 @@ class Asking:
         self._keyring = load_keyring(config, asker.state) if asker.known is None else Keyring("plaintext", None)
         self._connections = 0  # how often our subscriptions were made: a reply to what is sent before may be lost
         self._sequence = Sequence(asker.state / "sequence")
+        self._drawn = secrets.randbelow(SESSION // 2)  # two machines with one key must not give a number twice
         name = asker.identity.name
         filters: list[Topic] = [talk.answers(self._federation, self.lineage, name) for talk in (ROUNDS, ROSTER)]
         if asker.known is not None:
@@ -124,8 +125,8 @@ class Asking:
         return None
 
     def _make(self, talk: Talk[R], fields: dict[str, Any]) -> tuple[Message, bytes]:
-        """A fresh command. Its number in the session is drawn: two machines with one key must not give one twice."""
-        seq = self._sequence.next() + secrets.randbelow(SESSION // 2)
+        """A fresh command, with a number above those of all that this connection has given before."""
+        seq = self._sequence.next() + self._drawn
         return self._wire.make(talk.command, seq=seq, to=self.lineage, **fields)
 
     def _reply(self, received: Received | None, talk: Talk[R], command: Message | None) -> R | None:
