@@ -1,6 +1,6 @@
-"""The tables of noise, epsilon and accuracy in docs/privacy.md, from the stored runs of `privacy`. Pure but for reading.
+"""The tables of noise, epsilon and accuracy in docs/privacy.md, from the stored runs of `privacy`.
 
-    python tests/bench/results_privacy.py          prints them
+python tests/bench/results_privacy.py          prints them
 """
 
 from __future__ import annotations
@@ -54,14 +54,19 @@ def _of_unit(folder: Path, unit: str) -> str:
     (noised,) = {(line["delta"], line["accountant"]) for line in lines if _noise(line)}
     norm, rounds = privacy.NORM[unit], lines[0]["rounds"]
     chosen = privacy.best(unit, trial)
+    edge = " (the largest of those tried: larger ones might do better)" if _at_edge(unit, chosen) else ""
     about = (
         f"`python tests/bench/privacy.py {unit}`: digits, {rounds['devices']} devices of 143 or 144 rows (IID), "
-        f"{rounds['count']} rounds, a linear model; unit: {UNITS[unit]}; delta {noised[0]:g}, accountant `{noised[1]}`; "
-        f"means of 360 test rows, then seeds {', '.join(map(str, privacy.SEEDS))}. Learning rate "
-        f"{chosen['learning_rate']:g} and {norm} {chosen[norm]:g} are the best of {len(trial)} pairs at noise multiplier "
-        f"{privacy.TRIED_AT:g} on seed {privacy.SEED_OF_TRIAL}:"
+        f"{rounds['count']} rounds, linear model. Unit: {UNITS[unit]}; delta {noised[0]:g}; accountant `{noised[1]}`; "
+        f"accuracy on 360 test rows: the mean, then seeds {', '.join(map(str, privacy.SEEDS))}. Learning rate "
+        f"{chosen['learning_rate']:g} and {norm} {chosen[norm]:g} are the best of {len(trial)} pairs at noise "
+        f"multiplier {privacy.TRIED_AT:g} on seed {privacy.SEED_OF_TRIAL}{edge}; no epsilon counts that search:"
     )
     return f"{about}\n\n{table(lines)}"
+
+
+def _at_edge(unit: str, chosen: Mapping[str, float]) -> bool:
+    return any(chosen[key] == max(values) for key, values in privacy.TRIED[unit].items())
 
 
 UNITS = {"device": "all that a device sends", "example": "one training row"}

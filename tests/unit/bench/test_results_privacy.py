@@ -44,7 +44,7 @@ def test_a_run_that_is_missing_is_named(tmp_path: Path) -> None:
         write(tmp_path, unit, [line(unit, noise, seed, 0.5) for noise in noises for seed in privacy.SEEDS])
     assert "| 0.5 | 2.35 | **50.0** (50.0, 50.0, 50.0) |" in results_privacy.section(tmp_path)
     write(tmp_path, "example", [line("example", noise, 0, 0.5) for noise in privacy.NOISE["example"]])
-    with pytest.raises(click.ClickException, match="not every noise has every seed: .*privacy.py example"):
+    with pytest.raises(click.ClickException, match=r"not every noise has every seed: .*privacy\.py example"):
         results_privacy.section(tmp_path)
 
 
