@@ -43,7 +43,7 @@ def test_the_pages_tell_what_has_been_spent(
     shown = tab.open("devices").table("devices").rows()
     assert {row["Device"]: float(row["Epsilon"]) for row in shown} == pytest.approx(spent)
     tab.open("devices?device=b")
-    expect(tab.main.get_by_text(words(spent["b"], "example", 1e-3, "rdp"))).to_be_visible()
+    expect(tab.main.get_by_text(words(spent["b"], "example", 1e-3, "rdp"))).to_be_attached()
     rounds = tab.drawn().table("device-rounds").rows()
     told = [float(row["Epsilon"]) for row in rounds if row["Task"] == "train"]
     assert told == pytest.approx([spent["b"], told[-1]])
