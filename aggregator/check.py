@@ -14,6 +14,7 @@ from aggregator.check_log import Snapshot
 from aggregator.check_roster import check_roster
 from aggregator.memory import faults_in
 from aggregator.mend import kept_epoch
+from aggregator.privacy import KEY, read_key
 from aggregator.registry import is_signed
 from aggregator.spool import phases_of, place_in_spool
 from aggregator.updates_csv import difference
@@ -44,6 +45,7 @@ def check(config: Config, name: str, found: Findings) -> None:
     snapshot = _check_database(config, folder / FILE, name, found, None if running else folder / CSV)
     if snapshot is not None:
         _check_models(config.path(config.paths.models), snapshot, public, found)
+        _check_noise(state / KEY, snapshot.noised, found)
         if not running:
             _check_spool(state / "spool", snapshot, found)
     if not running:
@@ -133,6 +135,16 @@ def _check_models(models: Path, snapshot: Snapshot, public: str | None, found: F
     for path in sorted((models / "global").glob("*.safetensors")):
         if path not in known:
             found.note(path, "no model of this log; from a round that was cut off, or the log is an older copy")
+
+
+def _check_noise(key: Path, noised: int, found: Findings) -> None:
+    """The key of the noise: there since the first round that put any on updates."""
+    if present(key):
+        with found.looking_at(key, "noise key"):
+            read_key(key)
+    elif noised:
+        way_out = "restore it; without it a new one is made for the next round, and the account goes on"
+        found.damage(key, f"missing: {noised} round(s) of the log have noise from it", way_out)
 
 
 def _check_spool(spool: Path, snapshot: Snapshot, found: Findings) -> None:

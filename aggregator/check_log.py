@@ -21,12 +21,13 @@ Row = dict[str, Any]
 @dataclass(frozen=True)
 class Snapshot:
     """What the log says at one moment: all models, which is the present one, and the accepted updates with weights that
-    wait for their round."""
+    wait for their round. `noised`: how many rounds have put noise on updates."""
 
     db: Database
     models: list[Row]
     present: Row | None
     unused: list[Row]
+    noised: int
 
 
 # Each gives a row for every fault: a text. `:lineage` is the lineage that is checked; PHASE names the row's phase.
@@ -92,4 +93,6 @@ def read(connection: sqlite3.Connection, path: Path, lineage: str, found: Findin
     models = list(db.query("SELECT * FROM models WHERE lineage = :lineage ORDER BY epoch, round", given))
     epoch = connection.execute("SELECT max(epoch) FROM federations WHERE lineage = :lineage", given).fetchone()[0]
     present = present_model(db, lineage, epoch) if epoch else None
-    return Snapshot(db, models, present, list(db.query(UNUSED, {**given, "epoch": epoch})))
+    noised = "SELECT count(*) FROM rounds WHERE lineage = :lineage AND clip_norm IS NOT NULL"
+    waiting = list(db.query(UNUSED, {**given, "epoch": epoch}))
+    return Snapshot(db, models, present, waiting, connection.execute(noised, given).fetchone()[0])

@@ -28,6 +28,7 @@ from floe.messages import Phase
 from floe.noised import Noise, noised_mean
 from floe.plan import Plan
 
+KEY = Path("privacy", "noise.key")  # in the state folder
 NORM = "device-privacy"  # the rule whose memory the norm is
 
 
@@ -35,7 +36,7 @@ class Privacy:
     """The private rounds of one lineage."""
 
     def __init__(self, state: Path, log: Log, lineage: str, memory: Memory) -> None:
-        self._path = state / "privacy" / "noise.key"
+        self._path = state / KEY
         self._log = log
         self._lineage = lineage
         self._memory = memory
@@ -82,7 +83,12 @@ class Privacy:
         check_folder(self._path.parent)
         if not present(self._path):
             write_private(self._path, secrets.token_bytes(32))
-        key = read_private(self._path)
-        if len(key) != 32:
-            raise KeyFileError(f"{self._path}: {len(key)} bytes, 32 are needed; remove it, and a new one is made")
-        return key
+        return read_key(self._path)
+
+
+def read_key(path: Path) -> bytes:
+    """The key of the noise. Raises `KeyFileError`."""
+    key = read_private(path)
+    if len(key) != 32:
+        raise KeyFileError(f"{path}: {len(key)} bytes, 32 are needed; remove it, and a new one is made")
+    return key

@@ -68,13 +68,16 @@ class UpdatesCsv:
             out.writelines(_lines(db))
 
     def _agrees(self, db: Database) -> bool:
-        # Lines only ever get lost at the end, or at a full disk: the number of lines and the last one tell.
+        # Lines only ever get lost at the end, or at a full disk: the number of lines and the last one tell. The first
+        # one tells of another version of Floe.
         if not self.path.is_file():
             return False
         rows = db.execute("SELECT count(*) FROM updates").fetchone()[0]
         last = db.execute("SELECT transfer FROM updates ORDER BY id DESC LIMIT 1").fetchone()
         with self.path.open("rb") as file:
-            lines = sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+            if file.readline() != next(_lines(db)):
+                return False
+            lines = 1 + sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
             file.seek(max(0, file.tell() - 200))
             ending = (last[0] if last else COLUMNS[-1]).encode()
             return lines == int(rows) + 1 and file.read().rstrip().endswith(ending)

@@ -69,9 +69,8 @@ def as_json(reading: Reading[Status]) -> dict[str, Any]:
         "trouble": asdict(reading.trouble) if reading.trouble else None,
     }
     if status is None:
-        return {**about, "time": now(), **dict.fromkeys(("standing", "round", "uploads", "states", "devices"))} | {
-            "aggregator": None, "lately": None, "broker": None,
-        }  # fmt: skip
+        unknown = ("standing", "round", "uploads", "states", "privacy", "devices", "aggregator", "lately", "broker")
+        return {**about, "time": now(), **dict.fromkeys(unknown)}
     doing = status.now.doing
     return {
         **about,

@@ -18,13 +18,14 @@ from helpers.chain import killed_in_round_1
 from helpers.damage import DAMAGE, content_of
 from helpers.wire import PHASE, keyring
 
+from aggregator.privacy import KEY
 from edge_client.local import LocalModels
 from edge_client.memory import Memory
 from edge_client.outbox import Outbox
 from floe import weights
 from floe.cli import floe
 from floe.errors import ConfigError, DamageError
-from floe.identity import load_identity, load_secret, new_secret
+from floe.identity import load_identity, load_secret, new_secret, write_private
 from floe.messages import Phase
 from floe.parcel import pack
 from floe.sequence import Sequence
@@ -254,6 +255,32 @@ def test_a_database_that_cannot_be_read_is_said_with_the_way_out(
     well, text = check()
     assert not well
     assert words in text
+
+
+NOISED = "UPDATE rounds SET clip_norm = 0.5 WHERE task = 'train'"
+
+
+def test_the_key_of_the_noise_is_missed_where_rounds_have_noise_from_it(folder: Path) -> None:
+    assert check()[0], "no round has noise"
+    with closing(sqlite3.connect(folder / "log/floe.sqlite")) as db, db:
+        assert db.execute(NOISED).rowcount == 1
+    well, text = check()
+    assert not well
+    assert "privacy/noise.key: missing: 1 round(s) of the log have noise from it; restore it" in text
+    write_private(folder / AGGREGATOR / KEY, bytes(32))
+    well, text = check()
+    assert well
+    assert "1 noise key" in text
+
+
+@pytest.mark.parametrize("damage", sorted({*DAMAGE} - {"flipped"}))  # another key is as good
+def test_a_damaged_key_of_the_noise_is_found_with_or_without_rounds(folder: Path, damage: str) -> None:
+    key = folder / AGGREGATOR / KEY
+    write_private(key, bytes(32))
+    DAMAGE[damage](key)
+    well, text = check("--json")
+    [finding] = json.loads(text)["findings"]
+    assert (well, finding["level"], finding["place"]) == (False, "damaged", str(key))
 
 
 def test_only_a_device_or_only_an_aggregator_is_checked_where_there_is_no_more(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.log import Log, Outcome
+from aggregator.updates_csv import COLUMNS
 from floe.errors import StoreError
 from floe.messages import Phase, Status
 from floe.plan import Plan
@@ -56,6 +58,29 @@ def test_a_csv_that_a_crash_cut_short_is_whole_after_a_restart(tmp_path: Path) -
     (tmp_path / CSV).write_bytes(text[:-20])
     Log(tmp_path).close()
     assert (tmp_path / CSV).read_bytes() == text
+
+
+@pytest.mark.parametrize("updates", [0, 2])
+def test_a_csv_with_the_columns_of_an_older_version_gets_no_lines_of_another_width(
+    tmp_path: Path, updates: int
+) -> None:
+    log = Log(tmp_path)
+    record(log, *((outcome(f"t{device}", device), report(0.5, 10)) for device in "ab"[:updates]))
+    log.close()
+    right, older = (tmp_path / CSV).read_bytes(), [*COLUMNS[:-9], *COLUMNS[-6:]]
+    with (tmp_path / CSV).open("w", newline="") as file:
+        writer = csv.DictWriter(file, older, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(csv.DictReader(io.StringIO(right.decode(), newline="")))
+    before = (tmp_path / CSV).read_bytes()
+    assert b"epsilon" not in before
+    log = Log(tmp_path)
+    assert (tmp_path / CSV).read_bytes() == right
+    assert (tmp_path / f"{CSV}.damaged").read_bytes() == before
+    record(log, (outcome("t9", "c"), report(0.5, 10)))
+    log.close()
+    with (tmp_path / CSV).open(newline="") as file:
+        assert {len(line) for line in csv.reader(file)} == {len(COLUMNS)}
 
 
 def test_a_line_of_the_csv_stays_one_line_whatever_a_device_says(tmp_path: Path) -> None:
