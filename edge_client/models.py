@@ -20,6 +20,7 @@ Objective = Literal["classification", "reconstruction"]
 Builder = Callable[[tuple[int, ...], int, Plan], nn.Module]
 
 OBJECTIVES: tuple[Objective, ...] = ("classification", "reconstruction")
+MOST_WEIGHTS = 2**28  # of one kind of layer: 1 GiB in float32
 TRAVELLING = (torch.float16, torch.float32, torch.float64, torch.int64)  # what floe.weights writes
 
 
@@ -164,7 +165,12 @@ def _mlp(shape: tuple[int, ...], classes: int, plan: Plan) -> nn.Module:
 
 
 def _dense(widths: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
-    """Linear layers of these widths with the activation between them, none after the last."""
+    """Linear layers of these widths with the activation between them, none after the last.
+
+    Raises `ConfigError` before memory is taken that a device has not.
+    """
+    if (numbers := sum(inputs * outputs for inputs, outputs in pairwise(widths))) > MOST_WEIGHTS:
+        raise ConfigError(f"plan.hidden: layers of {list(widths)} have {numbers:,} weights, at most {MOST_WEIGHTS:,}")
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), activation()]

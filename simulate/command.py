@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from aggregator.accounting import check_affordable
 from aggregator.log import Log
 from edge_client.data.folder import ARRAYS
+from edge_client.data.load import load
 from floe.cli import config_options
 from floe.errors import ConfigError, DataError, StoreError
 from floe.identity import load_identity
@@ -23,6 +24,8 @@ from floe.soundness import check_sound
 from simulate.federation import Federation
 from simulate.judge import Examiner, Judge
 from simulate.results import Results
+
+SHOWN = 5  # of what is passed over
 
 
 @click.command()
@@ -96,6 +99,11 @@ def feature_folders(parent: Path, test: Path | None = None) -> dict[str, Path]:
     for name, path in found.items():
         if fault := fault_of(name, certificate=False):
             raise DataError(f"{path}: {fault}")
+        load(str(path), {}, Path())  # what is wrong with the data of any is told before the first one trains
+    if others := [path.name for path in sorted(parent.iterdir()) if path not in inside]:
+        click.echo(
+            f"passed over, no feature folders: {', '.join(others[:SHOWN])}{' ...' * (len(others) > SHOWN)}", err=True
+        )
     return found
 
 

@@ -46,6 +46,8 @@ def split_command(source: str, how: str, out: Path, force: bool, **choices: Any)
     """
     if not source.strip():
         raise DataError(f"--data {source!r}: one of {', '.join(sources.NAMES)}, or a folder or .npz")
+    if out.resolve().is_relative_to(Path(source).resolve()) and (Path(source) / "train_x.npy").exists():
+        raise DataError(f"--out {out}: lies in the data that is divided; choose a folder beside it")
     devices = _natural(source, **choices) if how == NATURAL else _divided(source, how, **choices)
     write(devices, out, force=force)
     found = [holdings.of(name, features.train_y, features.test_y) for name, (features, _) in devices.items()]

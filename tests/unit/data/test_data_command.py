@@ -216,3 +216,11 @@ def test_fetch_does_nothing_when_the_files_are_there(data_folder: Path) -> None:
     result = run("data", "fetch", "mnist", "--url", "http://127.0.0.1:1", "--out", data_folder)
     assert result.exit_code == 0, result.output
     assert "is there already" in result.output
+
+
+def test_a_split_does_not_go_into_the_data_that_it_divides(csv: Path, tmp_path: Path) -> None:
+    assert run(*words_for(csv, tmp_path)).exit_code == 0
+    result = run("data", "split", "--data", tmp_path / "one", "--clients", 2, "--out", tmp_path / "one" / "parts")
+    assert isinstance(result.exception, DataError)
+    assert "choose a folder beside it" in str(result.exception)
+    assert not (tmp_path / "one" / "parts").exists()

@@ -212,3 +212,19 @@ def test_a_feature_folder_that_no_device_can_be_called_is_refused(made: Callable
     made("one").features("Not A Name")
     with pytest.raises(DataError, match="a device needs a name"):
         run()
+
+
+def test_what_is_wrong_with_the_data_of_any_is_told_before_the_first_one_trains(
+    made: Callable[[str], Federation],
+) -> None:
+    made("garbled")
+    Path("features/c/train_y.npy").write_bytes(b"no array")
+    with pytest.raises(DataError, match=r"features/c.*train_y\.npy"):
+        run()
+    assert not Path("log").exists()
+
+
+def test_what_is_no_feature_folder_is_passed_over_and_named(made: Callable[[str], Federation]) -> None:
+    made("more")
+    Path("features/README").write_text("whose these are")
+    assert "passed over, no feature folders: README" in run("--rounds", "1").stderr

@@ -104,3 +104,8 @@ def test_the_cnn_refuses_a_table() -> None:
 def test_a_classifier_refuses_a_single_class() -> None:
     with pytest.raises(ConfigError, match="'linear' classifies and needs two classes"):
         build(Plan(model="linear"), Schema((3,), 1), {})
+
+
+def test_layers_that_no_device_could_hold_are_refused_before_they_are_made() -> None:
+    with pytest.raises(ConfigError, match=r"plan.hidden: layers of \[3, 65536, 65536, 2\]"):
+        build(Plan(model="mlp", hidden=(65536, 65536)), Schema((3,), 2), {})
