@@ -1,7 +1,7 @@
 """Bytes of a round and what it costs in accuracy, for every encoding: N-BaIoT's autoencoder and MNIST's CNN.
 
     python tests/bench/encoding.py nbaiot      9 devices, 5 rounds, 3 seeds, every pair of UPLOADS and DOWNLOADS
-    python tests/bench/encoding.py mnist       10 clients, 6,000 rows, 3 rounds
+    python tests/bench/encoding.py mnist       5 clients of 600 rows, 8 rounds, the same
 
 Every run is one `floe simulate`, whose updates and models are encoded and decoded as over a broker. Appended to
 docs/runs/encoding/<data>.jsonl is a line for each: settings, seed, bytes of a device in a training round up and down
@@ -43,8 +43,8 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
                  "scaling": "standard"},
     },
     "mnist": {
-        "rounds": {"count": 3, "devices": 10},
-        "plan": {"model": "cnn", "epochs": 1, "batch_size": 10, "optimizer": "sgd", "learning_rate": 0.05,
+        "rounds": {"count": 8, "devices": 5},
+        "plan": {"model": "cnn", "epochs": 2, "batch_size": 32, "optimizer": "sgd", "learning_rate": 0.1,
                  "scaling": "none"},
     },
 }  # fmt: skip
@@ -92,7 +92,7 @@ def run(work: Path, data: str, plan: Mapping[str, Any]) -> dict[str, Any]:
         )
     )
     command = ["-m", "floe", "simulate", "--features", features, "--test", features / "test", "--results", "lines"]
-    environ = environment({}, os.environ)
+    environ = {**environment({}, os.environ), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, *map(str, command)], cwd=place, check=True, env=environ, stdout=subprocess.DEVNULL)
     last = json.loads((place / "lines").read_text().splitlines()[-1])
     measured = {key: last[key] for key in ("loss", "accuracy", "roc_auc", "sha256")}
@@ -140,13 +140,16 @@ def device_of(path: Path, seed: int) -> Features:
 
 
 def mnist(out: Path, seed: int) -> None:
-    """6,000 rows, dealt to ten clients at random; all 10,000 test rows measure the global model."""
+    """3,000 rows, dealt to five clients at random; 2,000 test rows measure the global model, a quarter theirs."""
     whole = sources.source("mnist", 0)
-    rows = sample(whole.train_y, 6000, seed)
-    small = Features(whole.train_x[rows], whole.train_y[rows], whole.test_x[:1000], whole.test_y[:1000], whole.schema)
-    split.write(split.split(small, 10, "iid", 0.5, seed), out, {"source": "mnist", "seed": seed})
-    few = Features(small.train_x[:10], small.train_y[:10], whole.test_x, whole.test_y, whole.schema)
-    folder.write(out / "test", few, Document(schema=whole.schema))
+    rows, test = sample(whole.train_y, 3000, seed), sample(whole.test_y, 2000, seed)
+    few = Features(
+        whole.train_x[rows[:10]], whole.train_y[rows[:10]], whole.test_x[test], whole.test_y[test], whole.schema
+    )
+    small = Features(whole.train_x[rows], whole.train_y[rows], few.test_x[::4], few.test_y[::4], whole.schema)
+    about, clients = Document(schema=whole.schema), split.split(small, 5, "iid", 0.5, seed)
+    split.write(split.numbered(clients, about, {"source": "mnist", "seed": seed}), out, force=False)
+    folder.write(out / "test", few, about)
 
 
 PREPARE = {"nbaiot": nbaiot, "mnist": mnist}

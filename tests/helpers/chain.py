@@ -52,16 +52,16 @@ def accept(chain: Chain, log: Log, phase: Phase, device: str, late: Path | None 
     chain.accept_schema(SCHEMA)
 
 
-def opened(phase: Phase) -> State:
-    return State(phase, stage="open", expected=frozenset({"a", "b"}))
+def opened(phase: Phase, plan: Plan | None = None) -> State:
+    return State(phase, stage="open", expected=frozenset({"a", "b"}), plan=plan or Plan())
 
 
-def killed_in_round_1(folder: Path) -> None:
+def killed_in_round_1(folder: Path, plan: Plan | None = None) -> None:
     """Killed in round 1: model 0 is there and published, the updates of a and b are spooled."""
-    with started(folder) as (chain, _, log):
-        chain.open(opened(INIT))
+    with started(folder, plan=plan) as (chain, _, log):
+        chain.open(opened(INIT, plan))
         accept(chain, log, INIT, "a", w=np.zeros(100, np.float32))
         chain.close(INIT, up=0, down=0)
-        chain.open(opened(TRAIN))
+        chain.open(opened(TRAIN, plan))
         accept(chain, log, TRAIN, "a", w=np.full(100, 1, np.float32))
         accept(chain, log, TRAIN, "b", w=np.full(100, 3, np.float32))

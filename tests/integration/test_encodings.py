@@ -18,6 +18,7 @@ from helpers.process import Process
 
 from floe import weights
 from floe.coding import is_half
+from floe.files import hash_of
 
 Make = Callable[[str], AbstractContextManager[Federation]]
 
@@ -88,6 +89,11 @@ def test_what_stays_on_the_disk_is_decoded(federation: Federation) -> None:
     assert is_half(model["ballast"].reshape(-1))
     assert not is_half(upload["ballast"].reshape(-1))
     assert model["scaling.mean"].dtype == np.float64
+    exported = federation.folder / "out.safetensors"
+    assert federation.start("export", "models", "export", "latest", "--to", exported.name).wait() == 0
+    assert exported.read_bytes() == federation.model(3).read_bytes(), "of float32, and not as it travels"
+    assert hash_of(exported) == federation.models()[3]
+    assert model["ballast"].dtype == np.float32
 
 
 def test_an_update_that_is_encoded_otherwise_than_the_plan_asks_for_is_rejected(federation: Federation) -> None:

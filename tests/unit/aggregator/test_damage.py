@@ -13,8 +13,11 @@ from msgspec.structs import replace
 
 from aggregator.log import Log
 from floe import weights
+from floe.encoding import is_encoded
 from floe.errors import FloeError, KeyFileError, StoreError
 from floe.messages import Phase
+from floe.parcel import open_parcel, saved_parcels
+from floe.plan import Plan
 
 
 @pytest.fixture
@@ -112,6 +115,25 @@ def test_a_damaged_model_is_made_again_from_what_was_published(folder: Path, dam
     assert path.read_bytes() == before
     assert (content_of(path.with_name("0.safetensors.damaged")) if bad is not None else None) == bad
     assert "made again from the transfer that was published" in damaged_events(folder)[1]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "missing"])
+def test_a_damaged_model_is_made_again_from_a_transfer_that_carries_it_encoded(tmp_path: Path, damage: str) -> None:
+    half = Plan(scaling="none", download="float16")
+    killed_in_round_1(tmp_path, half)
+    [published] = saved_parcels(tmp_path / "state/aggregator-main/published", print)
+    open_parcel(published, tmp_path / "carried")
+    assert is_encoded(tmp_path / "carried")
+    path = tmp_path / "models/global/0.safetensors"
+    before = path.read_bytes()
+    (DAMAGE | {"missing": Path.unlink})[damage](path)
+    with started(tmp_path, plan=half) as (chain, _, _log):
+        assert chain.model is not None
+        assert chain.model.path.read_bytes() == before
+        again = chain.parcel()
+        assert again is not None
+        assert again.name == published.name, "devices have it already"
+    assert "made again from the transfer that was published" in damaged_events(tmp_path)[1]
 
 
 def test_a_damaged_model_without_its_transfer_stops_the_start_and_stays_set_aside(folder: Path) -> None:

@@ -14,9 +14,10 @@ from helpers.wire import ANN, keyring
 from edge_client.download import LONGEST_S, REPAIR_S, Download
 from floe import messages as m
 from floe import weights
+from floe.encode import encode_model, encode_update
 from floe.errors import Refused, StoreError
 from floe.keyring import Keyring
-from floe.parcel import Parcel, pack
+from floe.parcel import Buffers, Parcel, pack
 from floe.seal import sealer
 from floe.transfer import name_of
 
@@ -185,3 +186,84 @@ def test_a_model_over_the_cap_is_refused_before_anything_is_reserved(tmp_path: P
     with pytest.raises(Refused, match="oversized"):
         download.announce(_manifest(parcel), retained=False, now=0.0)
     assert list((tmp_path / "state").iterdir()) == []
+
+
+def _encoded(folder: Path, array: weights.AnyArray, *, file: Buffers | None = None, sha256: str = "") -> Parcel:
+    """A model of this tensor as its encoded file, or as another file."""
+    folder.mkdir(exist_ok=True)
+    weights.write(folder / "model", {"w": array, "few": np.full(3, 0.1, "<f4")}, {"schema": "{}"})
+    encode_model(folder / "model", folder / "encoded")
+    return pack(
+        folder, folder / "encoded" if file is None else file, "{}", RING, federation="floe",
+        phase=m.Phase("main", 1, 3, "train"), kind="model", sender="main",
+        base=sha256 or hashlib.sha256((folder / "model").read_bytes()).hexdigest(),
+    )  # fmt: skip
+
+
+HALVES = np.random.default_rng(0).normal(size=80_000).astype("<f2").astype("<f4")  # three chunks, encoded
+
+
+def test_an_encoded_model_is_kept_as_the_file_that_was_encoded(tmp_path: Path) -> None:
+    parcel, download = _encoded(tmp_path / "a", HALVES), _download(tmp_path)
+    assert parcel.core.size < HALVES.nbytes / 2 + 1000
+    download.announce(_manifest(parcel), retained=False, now=0.0)
+    assert _add_all(download, parcel, (2, 0, 0, 1))
+    assert download.path.read_bytes() == (tmp_path / "a" / "model").read_bytes()
+    assert download.sha256 == parcel.core.base == _download(tmp_path).sha256
+    assert download.wanted(_base(parcel), 100.0) is None
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["base.safetensors"]
+
+
+def test_a_restart_in_the_middle_of_an_encoded_model_asks_only_for_the_rest(tmp_path: Path) -> None:
+    parcel, download = _encoded(tmp_path / "a", HALVES), _download(tmp_path)
+    download.announce(_manifest(parcel), retained=False, now=0.0)
+    download.add(parcel.name, 2, parcel.chunk(2), 0.0)
+    again = _download(tmp_path)
+    again.announce(_manifest(parcel), retained=True, now=0.0)
+    assert again.wanted(_base(parcel), 0.0) == ((0, 2),)
+    assert _add_all(again, parcel, (0, 1))
+    assert again.path.read_bytes() == (tmp_path / "a" / "model").read_bytes()
+
+
+def test_a_model_whose_numbers_are_not_all_float16_comes_without_a_loss(tmp_path: Path) -> None:
+    parcel, download = _encoded(tmp_path / "a", HALVES[:30_000] + np.float32(1e-6)), _download(tmp_path)
+    download.announce(_manifest(parcel), retained=False, now=0.0)
+    assert _add_all(download, parcel, tuple(range(len(parcel.core.chunks))))
+    assert download.path.read_bytes() == (tmp_path / "a" / "model").read_bytes()
+
+
+def _update() -> Buffers:
+    base = {"w": np.zeros(80_000, "<f4")}
+    return encode_update({"w": HALVES}, base, {}, "float16", {}, seed=0, device="a", round=1).buffers
+
+
+@pytest.mark.parametrize(
+    ("file", "sha256", "why"),
+    [
+        (None, "0" * 64, "weights: the model has hash"),
+        (_update(), "", "weights: a difference, where a model was asked for"),
+    ],
+)
+def test_an_encoded_model_that_is_not_what_its_manifest_says_leaves_the_old_one(
+    tmp_path: Path, file: Buffers | None, sha256: str, why: str
+) -> None:
+    good, download = _model(tmp_path / "a", 1.0), _download(tmp_path)
+    bad = _encoded(tmp_path / "b", HALVES, file=file, sha256=sha256)
+    download.announce(_manifest(good), retained=False, now=0.0)
+    _add_all(download, good)
+    download.announce(_manifest(bad), retained=False, now=0.0)
+    with pytest.raises(Refused, match=why):
+        _add_all(download, bad, tuple(range(len(bad.core.chunks))))
+    assert why in download.fault(_base(bad))
+    assert download.sha256 == _download(tmp_path).sha256 == good.core.base
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["base.safetensors"]
+
+
+def test_an_encoded_model_that_would_be_over_the_cap_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """A million zeros travel as a few hundred bytes."""
+    parcel, download = _encoded(tmp_path / "a", np.zeros(1_000_000, "<f4")), _download(tmp_path)
+    assert parcel.core.size < 2000
+    download.announce(_manifest(parcel), retained=False, now=0.0)
+    with pytest.raises(Refused, match="oversized: decoded it has 4000012 bytes, at most 1000000"):
+        download.add(parcel.name, 0, parcel.chunk(0), 0.0)
+    assert (download.sha256, list((tmp_path / "state").iterdir())) == ("", [])
