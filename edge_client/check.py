@@ -55,11 +55,16 @@ def check(config: Config, name: str, found: Findings) -> None:
     if present(ledger):
         with found.looking_at(ledger, "privacy ledger"):
             Ledger(ledger.parent)
-    for path in sorted((state / "local").glob("*.safetensors")):
-        found.count("local model")
+    _check_kept(state / "local", "local model", found)
+    _check_kept(state / "local" / "rounding", "rounding file", found)
+    found.set_aside(state)
+
+
+def _check_kept(folder: Path, what: str, found: Findings) -> None:
+    for path in sorted(folder.glob("*.safetensors")):
+        found.count(what)
         if fault := kept.fault_of(path):
             found.damage(path, fault, "the device sets it aside when it needs it, and goes on with an older one")
-    found.set_aside(state)
 
 
 def _check_outbox(outbox: Path, found: Findings) -> None:

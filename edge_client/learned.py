@@ -13,7 +13,7 @@ import msgspec
 from edge_client.local import LocalModels
 from edge_client.own import Arrays, Trainer
 from floe import weights
-from floe.errors import DataError, Refused
+from floe.errors import DataError
 from floe.messages import Phase
 from floe.personal import personal_of
 from floe.plan import Plan
@@ -33,7 +33,8 @@ class Learned:
 
     def joined(self, phase: Phase, plan: Plan, shared: Arrays, trainer: Trainer) -> Arrays:
         """The model that a phase starts from: what is shared, and the personal layers, the newest or those of a new
-        model; where nothing is shared, all that the device has learned. Raises `DataError`, `Refused`.
+        model; where nothing is shared, all that the device has learned. What it learned from rows of another schema
+        does not count. Raises `DataError`.
         """
         if not shared:
             return self._before(phase) or trainer.initial()
@@ -53,7 +54,7 @@ class Learned:
     def own(self, phase: Phase) -> Metrics | None:
         """How good the device's own model was, as its last training before a phase left it."""
         path = self._models.before(phase)
-        text = weights.read_layout_of(path).metadata.get(AFTER, "null") if path else "null"
+        text = weights.read_layout_of(path).metadata.get(AFTER, "null") if path and self._fits(path) else "null"
         return msgspec.json.decode(text, type=Metrics | None)
 
     def keep(self, phase: Phase, trained: Arrays, shared: Arrays, report: Report) -> None:
@@ -66,10 +67,14 @@ class Learned:
         path = self._models.before(phase)
         if path is None:
             return {}
-        schema = Schema.from_json(weights.read_layout_of(path).metadata.get(SCHEMA, "{}"))
-        if difference := self._schema.difference(schema):
-            raise Refused("schema", difference)
+        if not self._fits(path):
+            log(f"warning: {path}: learned from rows of another schema: what this device keeps for itself begins anew")
+            return {}
         return weights.read(path)
+
+    def _fits(self, path: Path) -> bool:
+        """Whether a model was trained on rows of the schema that they have now."""
+        return weights.read_layout_of(path).metadata.get(SCHEMA) == self._schema.to_json()
 
 
 def shared_of(arrays: Arrays, plan: Plan) -> Arrays:

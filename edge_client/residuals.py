@@ -16,8 +16,8 @@ class Residuals:
     """Residuals by the phase that left them. A phase that is done again finds those of the phases before it.
 
     They count whatever became of the update: of one that was not accepted only what rounding took goes into the next,
-    as without encoding nothing of it would. They end with the epoch, and with a phase that leaves none: of a plan whose
-    updates are weights or float32.
+    as without encoding nothing of it would. They end with the epoch, with the lineage, and with a phase that leaves
+    none: of a plan whose updates are weights or float32.
     """
 
     def __init__(self, folder: Path) -> None:

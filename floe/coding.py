@@ -2,12 +2,14 @@
 
 8 bits: a block of 1,024 values shares one scale, the largest magnitude in it over 127; a value becomes a whole number
 of scales, rounded up or down by chance so that its mean stays (QSGD: Alistarh et al. 2017, section 3.1, with the
-largest in place of the norm). What is rounded away is the caller's to keep (`floe.encode`, error feedback).
+largest in place of the norm). float16: all values of a tensor share a power of two. What is rounded away is the
+caller's to keep (`floe.encode`, error feedback).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -40,25 +42,40 @@ def coded_bytes(elements: int, coding: Coding) -> int:
     return elements * _WIDTH[coding] + scales
 
 
-def can_code(values: Floats, coding: Coding) -> bool:
-    """Whether the values of a tensor can be coded: none beyond 1e38 or NaN; for float16 `in_half_range`."""
-    largest = float(np.abs(values).max(initial=0.0))
-    return in_half_range(largest) if coding == "float16" else largest <= LARGEST
+def largest_of(values: Floats) -> float:
+    """The largest magnitude; NaN if one is."""
+    return float(np.abs(values).max(initial=0.0))
+
+
+def can_code(largest: float) -> bool:
+    """Whether the values of a tensor of this largest magnitude can be coded: none beyond 1e38 or NaN."""
+    return largest <= LARGEST
+
+
+def exponent_of(largest: float, coding: Coding) -> int:
+    """The power of two by which the values of a tensor are divided: 0, but for float16 where it is not `in_half_range`.
+
+    Divided, the largest is from 0.5 to 1: no value is off by more than 2^-11 of it.
+    """
+    return 0 if coding != "float16" or in_half_range(largest) else math.frexp(largest)[1]
 
 
 def in_half_range(largest: float) -> bool:
     """Whether float16 is for a tensor of this largest magnitude: at most 65504 and at least 2^-14, or 0.
 
-    Then no value is off by more than 2^-11 of the largest.
+    Then no value is off by more than 2^-11 of the largest where it becomes the nearest float16, and by more than 2^-10
+    where chance takes it up or down.
     """
     return largest == 0.0 or LEAST_HALF <= largest <= LARGEST_HALF
 
 
-def coded(values: Floats, coding: Coding, chance: np.random.Generator) -> bytes:
-    """The bytes of at most `SEGMENT` values of a tensor that `can_code`; `chance` is drawn from for int8 only."""
+def coded(values: Floats, coding: Coding, exponent: int, chance: np.random.Generator) -> bytes:
+    """The bytes of at most `SEGMENT` values of a tensor that `can_code`, with its `exponent_of`; `chance` is drawn from
+    for int8 only.
+    """
     if coding == "int8":
         return _stepped(values, chance)
-    return coded_half(values) if coding == "float16" else _planes(values.astype("<f4"))
+    return coded_half(np.ldexp(values, -exponent)) if coding == "float16" else _planes(values.astype("<f4"))
 
 
 def coded_half(values: Floats) -> bytes:
@@ -66,15 +83,17 @@ def coded_half(values: Floats) -> bytes:
     return _planes(values.astype("<f2"))
 
 
-def decoded(data: bytes, elements: int, coding: Coding) -> Floats:
+def decoded(data: bytes, elements: int, coding: Coding, exponent: int) -> Floats:
     """The values in `coded_bytes(elements, coding)` bytes. Raises `Refused("weights", ...)`: a number that is none."""
     if coding == "int8":
         return _from_steps(data, elements)
     planes = np.frombuffer(data, np.uint8).reshape(_WIDTH[coding], elements)
-    values = np.ascontiguousarray(planes.T).view("<f2" if coding == "float16" else "<f4").reshape(elements)
+    found = np.ascontiguousarray(planes.T).view("<f2" if coding == "float16" else "<f4").reshape(elements)
+    with np.errstate(over="ignore"):  # infinite then, and refused
+        values = np.asarray(np.ldexp(found.astype(np.float32), exponent), np.float32)
     if not np.isfinite(values).all():
         raise Refused("weights", f"a coded {coding} is not finite")
-    return values.astype(np.float32)
+    return values
 
 
 def is_half(values: Floats) -> bool:

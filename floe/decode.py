@@ -79,7 +79,7 @@ def _values(pieces: Iterator[weights.AnyArray], coded: Coded) -> Iterator[Floats
         size = coded_bytes(elements, coded.coding)
         while len(held) < size:
             held += next(stream)
-        yield decoded(bytes(held[:size]), elements, coded.coding)
+        yield decoded(bytes(held[:size]), elements, coded.coding, coded.exponent)
         del held[:size]
     for _ in stream:  # nothing more comes, but only then is it known that the frame has ended
         pass

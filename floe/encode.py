@@ -26,9 +26,11 @@ from floe.coding import (
     coded_bytes,
     coded_half,
     decoded,
+    exponent_of,
     generator,
     in_half_range,
     is_half,
+    largest_of,
     to_half,
 )
 from floe.compression import write_smaller
@@ -55,22 +57,25 @@ def encode_update(
     """An update as the difference to its base, plus the residual of the update before.
 
     Coded are float32 tensors of `LEAST` elements or more that the base has too and whose difference `can_code`; all
-    others stand as they are. The same arguments give the same bytes. Float16 and int8 leave a residual, less than one
-    step of the coding; one of another shape than its tensor does not count.
+    others stand as they are, and their residuals stay. The same arguments give the same bytes. Float16 and int8 leave a
+    residual, less than one step of the coding; one of another shape than its tensor does not count.
     """
     file, entries = io.BytesIO(), dict[str, Coded]()
     left: dict[str, weights.AnyArray] = {}
     body = _Body(file)
     for name in sorted(trained):
         array = np.asarray(trained[name])
-        values = _difference(array, base.get(name), residual.get(name))
-        if values is None or not can_code(values, coding):
+        before = _fitting(array, residual.get(name))
+        values = _difference(array, base.get(name), before)
+        if values is None or not can_code(largest := largest_of(values)):
             (tensor,) = weights.layout_of({name: array}).tensors
             body.add(tensor, [array])
+            left.update({} if before is None else {name: before})
             continue
-        kept = np.zeros_like(values)
-        pieces = partial(_coded, values, coding, kept, ("update", seed, device, round, name))
-        entries[name] = Coded(coding, "F32", array.shape, body.add_coded(name, values.size, coding, pieces))
+        kept, exponent = np.zeros_like(values), exponent_of(largest, coding)
+        pieces = partial(_coded, values, coding, exponent, kept, ("update", seed, device, round, name))
+        zstd = body.add_coded(name, values.size, coding, pieces)
+        entries[name] = Coded(coding, "F32", array.shape, zstd, exponent)
         if coding != "float32":
             left[name] = kept.reshape(array.shape)
     header = body.header("difference", entries, metadata)
@@ -132,6 +137,11 @@ class _Body:
         return weights.header(weights.Layout(tuple(self._tensors), about))
 
 
+def _fitting(array: weights.AnyArray, residual: weights.AnyArray | None) -> weights.AnyArray | None:
+    """The residual of a tensor; None if there is none of its shape."""
+    return residual if residual is not None and (residual.dtype, residual.shape) == (F32, array.shape) else None
+
+
 def _difference(
     array: weights.AnyArray, base: weights.AnyArray | None, residual: weights.AnyArray | None
 ) -> Floats | None:
@@ -140,18 +150,18 @@ def _difference(
         return None
     with np.errstate(over="ignore", invalid="ignore"):  # not finite then, and so not coded
         found = array - base
-        if residual is not None and (residual.dtype, residual.shape) == (F32, array.shape):
+        if residual is not None:
             found = found + residual
     return np.asarray(found, np.float32).reshape(-1)
 
 
-def _coded(values: Floats, coding: Coding, kept: Floats, key: tuple[str | int, ...]) -> Iterator[bytes]:
+def _coded(values: Floats, coding: Coding, exponent: int, kept: Floats, key: tuple[str | int, ...]) -> Iterator[bytes]:
     """The coded segments; what rounding takes of the values goes into `kept`."""
     chance = generator(*key)
     for at in range(0, len(values), SEGMENT):
         part = values[at : at + SEGMENT]
-        data = coded(part, coding, chance)
-        kept[at : at + SEGMENT] = part - decoded(data, len(part), coding)
+        data = coded(part, coding, exponent, chance)
+        kept[at : at + SEGMENT] = part - decoded(data, len(part), coding, exponent)
         yield data
 
 

@@ -25,7 +25,7 @@ MEMBER = "encoding"  # of the metadata
 Of = Literal["difference", "model"]
 
 
-class Coded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Coded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How one tensor of an encoded file is coded, and what it is when it is decoded."""
 
     coding: Annotated[Coding, Meta(description="what its values are coded as")]
@@ -34,6 +34,9 @@ class Coded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Annotated[int, Meta(ge=1, le=2**48)], ...], Meta(max_length=8, description="shape of the tensor")
     ]
     zstd: Annotated[bool, Meta(description="whether its bytes are a zstd frame")]
+    exponent: Annotated[
+        int, Meta(ge=-148, le=127, description="float16: a value is the number times 2 to this; 0 otherwise")
+    ] = 0
 
     @property
     def elements(self) -> int:
@@ -98,6 +101,8 @@ def _check(tensor: weights.Tensor, coded: Coded) -> None:
     size, full = tensor.elements, coded.coded_bytes
     if len(tensor.shape) != 1 or not (0 < size < full if coded.zstd else size == full):
         raise Refused("weights", f"tensor {tensor.name!r} of {size} bytes, coded it has {full}")
+    if coded.exponent and coded.coding != "float16":
+        raise Refused("weights", f"tensor {tensor.name!r} is coded as {coded.coding}, which has no exponent")
 
 
 def _decoded_layout(wire: weights.Layout, coded: Mapping[str, Coded], metadata: Mapping[str, str]) -> weights.Layout:

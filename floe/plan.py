@@ -137,7 +137,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     upload: Annotated[
         Literal["weights", "float32", "float16", "int8"],
-        Meta(description="updates as weights, or as differences to the base: float32, float16, 8 bits; then zstd"),
+        Meta(
+            description="updates as weights, or as differences to the base, added in float32: "
+            "float32, float16, 8 bits; then zstd"
+        ),
     ] = "weights"
     download: Annotated[
         Literal["float32", "float16"], Meta(description="what the global model is rounded to before it is published")

@@ -22,6 +22,7 @@ from aggregator.privacy import KEY
 from edge_client.local import LocalModels
 from edge_client.memory import Memory
 from edge_client.outbox import Outbox
+from edge_client.residuals import Residuals
 from floe import weights
 from floe.cli import floe
 from floe.errors import ConfigError, DamageError
@@ -57,6 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source.unlink()
     weights.write(state / "base.safetensors", {"w": np.ones(100, np.float32)})
     LocalModels(state / "local").keep(Phase("main", 1, 1, "train"), {"w": np.ones(9, np.float32)}, {"schema": "{}"})
+    Residuals(state / "local" / "rounding").keep(Phase("main", 1, 1, "train"), {"w": np.ones(9, np.float32)})
     return tmp_path
 
 
@@ -87,7 +89,7 @@ def test_what_is_as_it_was_written_is_well_and_all_of_it_is_counted(folder: Path
         True,
         "checked  1 shared key, 2 keys, 2 sequence numbers, 1 epoch file, 1 database, 2 rounds, 3 updates, 1 CSV file, "
         "1 model, 2 spooled updates, 1 published transfer, 1 memory file, 1 outbox result, 1 global model, "
-        "1 local model: all is well\n",
+        "1 local model, 1 rounding file: all is well\n",
     )
     assert tree(folder) == before
 
@@ -119,6 +121,7 @@ FILES = {
     "the record of a result": f"{DEVICE}/outbox/*.json",
     "the chunks of a result": f"{DEVICE}/outbox/*.chunks",
     "a local model": f"{DEVICE}/local/*.safetensors",
+    "what rounding took": f"{DEVICE}/local/rounding/*.safetensors",
     "the global model": f"{DEVICE}/base.safetensors",
 }
 # What no hash is kept of: another key, text or weight is as good as the one that was there.

@@ -91,7 +91,8 @@ def sums(differences: list[float], base: tuple[list[int], tuple[float, ...]] | N
 
 
 def values(part: bytes, about: Json) -> list[float]:
-    elements, coding = math.prod(about["shape"]), about["coding"]
+    elements, coding, exponent = math.prod(about["shape"]), about["coding"], about.get("exponent", 0)
+    assert exponent == 0 or coding == "float16"
     size = elements * WIDTH[coding] + (4 * -(-elements // BLOCK) if coding == "int8" else 0)
     if about["zstd"]:
         assert len(part) < size
@@ -101,7 +102,7 @@ def values(part: bytes, about: Json) -> list[float]:
     for at in range(0, elements, SEGMENT):
         count = min(SEGMENT, elements - at)
         length = count * WIDTH[coding] + (4 * -(-count // BLOCK) if coding == "int8" else 0)
-        found += segment(part[:length], count, coding)
+        found += [rounded(one * 2.0**exponent) for one in segment(part[:length], count, coding)]
         part = part[length:]
     assert all(map(math.isfinite, found))
     return found

@@ -67,6 +67,14 @@ def valid() -> list[Json]:
         ("float16, and a counter as it is", "float16",
          file("difference", {"w": (about("float16", [1, 3]), halves([0.5, -1.0, 65504.0]))}, count),
          plain({"w": ([1, 3], [1.0, 1.0, 0.0])}, ones), plain({"w": ([1, 3], [1.5, 0.0, 65504.0])}, count)),
+        ("float16 with an exponent", "float16",
+         file("difference", {"w": (about("float16", [3]) | {"exponent": -20}, halves([0.5, -0.75, 2.0**-24]))}),
+         plain({"w": ([3], [0.0, 0.0, 1.0])}), plain({"w": ([3], [2.0**-21, -0.75 * 2.0**-20, 1.0])})),
+        ("float16 with exponents at both ends", "float16",
+         file("difference", {"v": (about("float16", [1]) | {"exponent": 127}, halves([1.0])),
+                             "w": (about("float16", [2]) | {"exponent": -148}, halves([0.5, 0.25]))}),
+         plain({"v": ([1], [0.0]), "w": ([2], [0.0, 0.0])}),
+         plain({"v": ([1], [2.0**127]), "w": ([2], [2.0**-149, 0.0])})),
         ("float32", "float32", file("difference", {"w": (about("float32", [3]), planes(floats([0.5, -1.0, 3e38]), 4))}),
          three, plain({"w": ([3], [1.5, 0.0, 3e38])})),
         ("a scalar", "int8", file("difference", {"w": (about("int8", []), steps([1.0], [1]))}),
@@ -79,6 +87,9 @@ def valid() -> list[Json]:
         ("a model", "float16",
          file("model", {"é": (about("float16", [2]), halves([-0.0, 1.5]))}, {"scaling.mean": ("F64", [1], bytes(8))}),
          b"", plain({"é": ([2], [-0.0, 1.5])}, {"scaling.mean": ("F64", [1], bytes(8))})),
+        ("a model with an exponent", "float16",
+         file("model", {"w": (about("float16", [1]) | {"exponent": -30}, halves([1.5]))}),
+         b"", plain({"w": ([1], [1.5 * 2.0**-30])})),
     ]  # fmt: skip
     found: list[Json] = [
         {"name": name, "coding": coding, "file": content.hex(), "base": base.hex(), "decoded": right.hex()}
@@ -116,6 +127,7 @@ def invalid() -> list[Json]:
         ("an unknown coding", of(int8 | {"coding": "int4"}, right)),
         ("another coding than the plan's", half_file),
         ("a model's", file("model", {"w": (int8, right)})),
+        ("an exponent of 8 bits", of(int8 | {"exponent": 1}, right)),
         ("another dtype", of(int8 | {"dtype": "F16"}, right)),
         ("another shape", of(int8 | {"shape": [1, 3]}, right)),
         ("a tensor more", file("difference", {"w": (int8, right), "x": (int8, right)})),
@@ -152,6 +164,11 @@ def invalid() -> list[Json]:
     lacks = plain({"v": ([3], [1.0, 1.0, 1.0])})
     found.append({"name": "a base without the tensor", "coding": "int8", "file": of(int8, right).hex(),
                   "base": lacks.hex(), "like": like.hex(), "reason": "weights"})  # fmt: skip
+    for name, exponent in (("an exponent that makes it infinite", 127), ("an exponent too large", 128),
+                           ("an exponent too small", -149), ("an exponent with a fraction", 0.5)):  # fmt: skip
+        shifted = of(about("float16", [3]) | {"exponent": exponent}, halves([2.0, 0.0, 0.0]))
+        found.append({"name": name, "coding": "float16", "file": shifted.hex(), "base": like.hex(), "like": like.hex(),
+                      "reason": "weights"})  # fmt: skip
     scale = file("model", {"w": (int8, right)})
     found.append({"name": "a model in 8 bits", "coding": "float16", "file": scale.hex(), "base": "", "like": like.hex(),
                   "reason": "weights"})  # fmt: skip

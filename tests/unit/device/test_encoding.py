@@ -23,8 +23,8 @@ SCHEMA = Schema((300,), 2)
 ROWS = np.random.default_rng(0).normal(size=(40, 300)).astype(np.float32)
 
 
-def phase(number: int, task: str = "train", epoch: int = 1) -> Phase:
-    return Phase("main", epoch, number, task)  # type: ignore[arg-type]
+def phase(number: int, task: str = "train", epoch: int = 1, lineage: str = "main") -> Phase:
+    return Phase(lineage, epoch, number, task)  # type: ignore[arg-type]
 
 
 def plan(upload: str = "int8", report: str = "weights") -> Plan:
@@ -88,6 +88,13 @@ def test_residuals_end_with_the_epoch(tmp_path: Path) -> None:
     worker = task(tmp_path)
     sent(worker, 1, plan())
     assert sent(worker, 2, plan(), epoch=2) == sent(task(tmp_path / "fresh"), 2, plan(), epoch=2)
+
+
+def test_residuals_end_with_the_lineage(tmp_path: Path) -> None:
+    residuals = Residuals(tmp_path)
+    residuals.keep(phase(7, lineage="old"), {"w": np.ones(3, np.float32)})
+    assert residuals.before(phase(12, lineage="old")).keys() == {"w"}
+    assert residuals.before(phase(12)) == {}
 
 
 @pytest.mark.parametrize("upload", ["weights", "float32"])

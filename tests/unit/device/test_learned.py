@@ -44,12 +44,13 @@ class Device:
         config = Config(trainers=SECTIONS["trainers"], folder=folder, file=folder / "floe.toml")
         self.folder, self.plan, self.rows = folder, plan, rows
         self.kept: dict[str, Any] = {}
+        self.lineage = "main"
         self._task = Task(config, "ann", rows, folder / "local", lambda arrays, *_: self.kept.update(arrays))
 
     def do(
         self, number: int, task: str, base: Arrays | None = None, threshold: float | None = None
     ) -> tuple[Arrays, Report]:
-        phase = msgspec.convert({"lineage": "main", "epoch": 1, "round": number, "task": task}, Phase)
+        phase = msgspec.convert({"lineage": self.lineage, "epoch": 1, "round": number, "task": task}, Phase)
         schema = self.rows.schema if self.plan.schema == "shared" else None
         read: Read | None = None if base is None else lambda: Base(base, schema)
         file, report = self._task.do(phase, self.plan, read, lambda: False, threshold)
@@ -118,6 +119,38 @@ def test_personal_layers_of_another_model_are_not_joined(tmp_path: Path, capsys:
     _, report = other.do(2, "train", base)
     assert report.failure == ""
     assert "they begin anew" in capsys.readouterr().err
+
+
+def test_what_was_learned_in_another_lineage_does_not_count(tmp_path: Path) -> None:
+    device = Device(tmp_path, PLAIN, features())
+    base, _ = device.do(0, "init")
+    device.do(7, "train", base)
+    fresh = Device(tmp_path / "fresh", PLAIN, features())
+    for one in (device, fresh):
+        one.lineage = "new"
+        assert one.do(12, "evaluate", base)[1].after is None
+    assert same(device.do(12, "train", base)[0], fresh.do(12, "train", base)[0])
+    assert same(device.kept, fresh.kept)
+    assert [path.name for path in (tmp_path / "local").glob("*.safetensors")] == ["1-12.safetensors"]
+
+
+@pytest.mark.parametrize("rows", [features(5, seed=3), features(3, seed=9)], ids=["other widths", "other names"])
+def test_after_a_change_of_schema_what_the_device_keeps_for_itself_begins_anew(
+    tmp_path: Path, rows: Features, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = Device(tmp_path, MLP, features())
+    base, _ = device.do(0, "init")
+    device.do(1, "train", base)
+    changed, fresh = Device(tmp_path, MLP, rows), Device(tmp_path / "fresh", MLP, rows)
+    reports = [one.do(1, "evaluate", base)[1] for one in (changed, fresh)]
+    assert [(report.failure, report.before, report.after) for report in reports] == [("", reports[1].before, None)] * 2
+    assert f"{tmp_path / 'local'}" in capsys.readouterr().err
+    update, report = changed.do(2, "train", base)
+    assert report.failure == ""
+    assert same(update, fresh.do(2, "train", base)[0])
+    capsys.readouterr()
+    assert changed.do(3, "train", base)[1].failure == ""
+    assert "anew" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -142,9 +142,30 @@ def test_tensors_stand_as_they_are_where_coding_them_would_not_do(tmp_path: Path
     trained["wide"] = np.ones(LEAST)
     trained["small"] = np.ones(LEAST, np.float16)
     (tmp_path / "encoded").write_bytes(b"".join(encoded(trained, base, "float16").buffers))
-    assert set(describe(tmp_path / "encoded").encoding.tensors) == {"fine"}
+    told = describe(tmp_path / "encoded").encoding.tensors
+    assert {name: one.exponent for name, one in told.items()} == {"far": 17, "fine": 0, "tiny": -19}
     (tmp_path / "encoded").write_bytes(b"".join(encoded(trained, base, "int8").buffers))
-    assert set(describe(tmp_path / "encoded").encoding.tensors) == {"far", "fine", "tiny"}
+    told = describe(tmp_path / "encoded").encoding.tensors
+    assert {name: one.exponent for name, one in told.items()} == {"far": 0, "fine": 0, "tiny": 0}
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_differences_of_every_size_go_out_in_half_their_bytes(tmp_path: Path, scale: float) -> None:
+    base = {"w": model()["dense.weight"] * np.float32(scale)}
+    trained = step_from(base, scale=scale * 1e-2)
+    update = encoded(trained, base, "float16")
+    assert sum(map(len, update.buffers)) < 0.5 * sum(map(len, weights.buffers(trained, SCHEMA)))
+    found = through(tmp_path, trained, base, "float16", update)["w"]
+    np.testing.assert_allclose(found + update.residual["w"], trained["w"], rtol=0, atol=scale * 1e-6)
+    assert 0 < np.abs(update.residual["w"]).max() <= 2**-11 * np.abs(trained["w"] - base["w"]).max() * 1.001
+
+
+@pytest.mark.parametrize("coding", ["float16", "int8"])
+def test_the_residual_of_a_tensor_that_stands_as_it_is_stays(coding: Coding) -> None:
+    base = {"w": np.zeros(LEAST, np.float32)}
+    trained, residual = {"w": np.full(LEAST, 2e38, np.float32)}, {"w": np.full(LEAST, 1e-3, np.float32)}
+    np.testing.assert_array_equal(encoded(trained, base, coding, residual).residual["w"], residual["w"])
+    assert encoded(trained, base, coding, {"w": np.ones(3, np.float32)}).residual == {}
 
 
 def test_what_is_too_random_for_zstd_goes_as_it_is(tmp_path: Path) -> None:
@@ -242,6 +263,9 @@ WRONG: dict[str, tuple[Change, str]] = {
     "coded and not described": (lambda h, e: e["tensors"].pop("w"), "not described"),
     "described and not there": (lambda h, e: e["tensors"].update(v=e["tensors"]["w"]), "not coded"),
     "described and not coded": (lambda h, e: e["tensors"].update(b=e["tensors"]["w"]), "not coded"),
+    "an exponent of 8 bits": (tensor("w", exponent=1), "no exponent"),
+    "an exponent too large": (tensor("w", coding="float16", exponent=128), "not an encoding"),
+    "an exponent with a fraction": (tensor("w", exponent=0.5), "not an encoding"),
     "zstd that is none": (tensor("w", zstd=True), "coded it has"),
 }
 
