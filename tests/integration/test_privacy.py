@@ -154,7 +154,7 @@ def test_a_device_whose_budget_is_spent_says_so_and_sends_nothing(federation: Fe
     assert [(row["round"], row["device"], row["outcome"]) for row in updates[:2]] == [(1, d, "accepted") for d in "ab"]
     assert {row["round"] for row in updates[2:]} == {2, 3}
     for row in updates[2:]:
-        assert (row["outcome"], row["sha256"], row["bytes"], row["epsilon"]) == ("failed", None, 0, None)
+        assert (row["outcome"], row["sha256"], row["bytes"], row["epsilon"]) == ("rejected", None, 0, None)
         assert row["detail"].startswith("privacy budget spent: epsilon ")
         assert row["detail"].endswith(f" of {BUDGET} (example, delta 0.001, rdp)")
     assert hash_of(federation.folder / "models" / "devices" / "a.safetensors") == updates[0]["sha256"]
