@@ -18,6 +18,7 @@ from floe.personal import is_personal
 from floe.plan import Plan
 from floe.report import Report
 from floe.schema import Schema
+from floe.soundness import least_updates
 from floe.threshold import BINS
 from floe.topics import DeviceManifest, DeviceTelemetry
 from floe.transfer import check_core
@@ -80,6 +81,8 @@ def check_report(report: Report, core: Core, plan: Plan) -> None:
         raise Refused("weights", f"{core.size} bytes of weights, where a report alone was asked for")
     if core.task in ("sums", "init") and not core.size:
         raise Refused("weights", f"task {core.task} without what it asks for")
+    if core.task == "train" and not core.size and plan.report == "weights" and least_updates(plan) > 1:
+        raise Refused("weights", f'rule "{plan.rule}" needs weights of all: set [device] report, or rule = "median"')
     if core.task == "threshold":
         _check_histogram(report.histogram, plan)
     elif report.histogram:

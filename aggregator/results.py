@@ -21,6 +21,7 @@ from floe.personal import is_personal
 from floe.plan import Plan
 from floe.scaling import scale_of
 from floe.schema import Schema
+from floe.soundness import least_updates
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ def global_model(
     plan: Plan, spooled: Sequence[Spooled], base: Path, out: Path, power: float = 0.5, *,
     before: Path | None = None, after: Path | None = None,
 ) -> Global:  # fmt: skip
-    """The next global model, by the plan's rule; without updates the base again.
+    """The next global model, by the plan's rule; without updates the base again, unless the rule needs several.
 
     An update that came s rounds late moves the base by what it learned, times (1 + s)^-power (FedBuff: Nguyen et al.
     2022, Algorithm 1 and section 3; there power is 1/2): its weight in a mean stays, its difference shrinks. The rules
     that count updates take one of each device, the newest. `before`, `after`, and what is raised: `next_model`.
     """
-    if not spooled:
+    if not spooled and least_updates(plan) == 1:
         return Global(weights.join({base: _names(base)}, out, weights.read_layout_of(base).metadata))
     counted = list({item.device: item for item in spooled}.values()) if plan.rule in ONE_VOICE else spooled
     rebased = [_rebased(item, base, power) for item in counted]

@@ -12,6 +12,7 @@ from floe import adaptive, robust, weights
 from floe.errors import Refused, RuleError
 from floe.mean import Update, counts_of, weighted_mean
 from floe.plan import Plan
+from floe.soundness import least_updates
 
 ONE_VOICE = ("median", "trimmed-mean", "krum", "multi-krum")  # rules that count updates, not rows
 
@@ -46,8 +47,10 @@ def next_model(
     `before` is the one that came with the base, None where it begins at zero.
 
     Raises `RuleError` if the model has numbers that are not finite or too large: then neither `out` nor `after` is
-    there. `ValueError` for updates that are not alike, or fewer than the rule needs; `StoreError`.
+    there; and for fewer updates than the rule needs. `ValueError` for updates that are not alike; `StoreError`.
     """
+    if len(updates) < (least := least_updates(plan)):
+        raise RuleError(f'rule "{plan.rule}" makes no model: it needs {least} updates, and {len(updates)} have weights')
     with np.errstate(over="ignore", invalid="ignore"):
         made = _made(plan, updates, base, out, before, after)
     try:

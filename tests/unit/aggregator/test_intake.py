@@ -119,6 +119,15 @@ def test_weights_are_refused_where_the_plan_asks_for_accuracy_alone() -> None:
         check_report(Report(samples=1, after=METRICS), core(), Plan(report="accuracy"))
 
 
+@pytest.mark.parametrize("rule", ["trimmed-mean", "krum", "multi-krum"])
+def test_a_report_alone_is_no_update_for_a_rule_that_needs_several(rule: str) -> None:
+    alone, trained = Report(samples=1, after=METRICS), core(size=0)
+    with pytest.raises(Refused, match=f'weights: rule "{rule}" needs weights of all: set \\[device\\] report'):
+        check_report(alone, trained, Plan(rule=rule, byzantine=1))
+    for plan in (Plan(), Plan(rule="median"), Plan(rule=rule, byzantine=1, report="accuracy")):
+        check_report(alone, trained, plan)
+
+
 def _file(folder: Path, arrays: dict[str, Any], schema: Schema = SCHEMA) -> Path:
     weights.write(folder / "u", arrays, {"schema": schema.to_json()})
     return folder / "u"

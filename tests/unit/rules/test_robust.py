@@ -15,6 +15,7 @@ from scipy import stats
 
 from floe import robust, weights
 from floe.aggregate import next_model
+from floe.errors import RuleError
 from floe.mean import PIECE, Update
 from floe.plan import Plan
 
@@ -167,7 +168,7 @@ def test_a_rule_refuses_fewer_updates_than_it_needs(tmp_path: Path, plan: Plan, 
     updates = written(tmp_path, [[float(k)] for k in range(needed)])
     base = base_of(tmp_path, [0.0])
     made(plan, tmp_path, updates, base)
-    with pytest.raises(ValueError, match=f"needs {needed} updates, not {needed - 1}"):
+    with pytest.raises(RuleError, match=f"needs {needed} updates, and {needed - 1} have weights"):
         made(plan, tmp_path, updates[1:], base)
 
 
