@@ -40,7 +40,7 @@ def krum(updates: Sequence[Update], base: Path, out: Path, f: int, keep: int = 1
 
     The score of an update is the sum of its squared distances to its n - f - 2 nearest others, over all float tensors;
     of equal ones the first is taken. With `keep` 1, Krum, it is that update (Blanchard et al. 2017, section 4),
-    otherwise Multi-Krum; n >= 2 f + 3 and n >= keep. As `median` otherwise.
+    otherwise Multi-Krum; n >= 2 f + 3 and n >= keep + f. As `median` otherwise.
     """
     scores = scores_of(distances_between(updates), f)
     chosen = sorted(np.argsort(scores, kind="stable")[:keep].tolist())

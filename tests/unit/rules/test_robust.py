@@ -170,7 +170,7 @@ def test_counters_are_rounded_and_count_in_no_distance_or_norm(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("plan", "needed"), [(replace(TRIMMED, byzantine=2), 5), (KRUM, 5), (replace(MULTI, keep=6), 6)]
+    ("plan", "needed"), [(replace(TRIMMED, byzantine=2), 5), (KRUM, 5), (replace(MULTI, keep=6), 7)]
 )
 def test_a_rule_refuses_fewer_updates_than_it_needs(tmp_path: Path, plan: Plan, needed: int) -> None:
     updates = written(tmp_path, [[float(k)] for k in range(needed)])
