@@ -18,6 +18,7 @@ from floe.personal import is_personal
 from floe.plan import Plan
 from floe.report import Report
 from floe.schema import Schema
+from floe.soundness import least_updates
 from floe.threshold import BINS
 from floe.topics import DeviceManifest, DeviceTelemetry
 from floe.transfer import check_core
@@ -80,8 +81,10 @@ def check_report(report: Report, core: Core, plan: Plan) -> None:
         raise Refused("weights", f"{core.size} bytes of weights, where a report alone was asked for")
     if core.task in ("sums", "init") and not core.size:
         raise Refused("weights", f"task {core.task} without what it asks for")
+    if core.task == "train" and not core.size and plan.report == "weights" and least_updates(plan) > 1:
+        raise Refused("weights", f'rule "{plan.rule}" needs weights of all: set [device] report, or rule = "median"')
     if core.task == "threshold":
-        _check_histogram(report.histogram, plan)
+        _check_histogram(report, plan)
     elif report.histogram:
         raise Refused("metrics", f"a histogram of errors, which task {core.task} does not ask for")
     if core.task in ("train", "evaluate") and report.before is None and report.after is None:
@@ -151,9 +154,12 @@ def _check_first(layout: weights.Layout, plan: Plan) -> None:
         raise Refused("weights", f"{personal[0]} is personal by the plan, and never leaves a device")
 
 
-def _check_histogram(histogram: tuple[int, ...], plan: Plan) -> None:
+def _check_histogram(report: Report, plan: Plan) -> None:
+    histogram = report.histogram
     if len(histogram) != BINS:
         raise Refused("metrics", f"a histogram of errors has {BINS} numbers, this one {len(histogram)}")
+    if sum(histogram) != report.samples:
+        raise Refused("metrics", f"a histogram of the errors of {sum(histogram)} rows, of {report.samples} trained on")
     if sum(histogram) < plan.min_rows:
         asked = f"the plan asks for {plan.min_rows}"
         raise Refused("too-few-rows", f"a histogram of the errors of {sum(histogram)} rows, {asked}")

@@ -21,6 +21,7 @@ from floe.personal import is_personal
 from floe.plan import Plan
 from floe.scaling import scale_of
 from floe.schema import Schema
+from floe.soundness import least_updates
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,14 @@ def global_model(
     plan: Plan, spooled: Sequence[Spooled], base: Path, out: Path, power: float = 0.5, *,
     before: Path | None = None, after: Path | None = None,
 ) -> Global:  # fmt: skip
-    """The next global model, by the plan's rule; without updates the base again.
+    """The next global model, by the plan's rule; without updates the base and its memory again.
 
     An update that came s rounds late moves the base by what it learned, times (1 + s)^-power (FedBuff: Nguyen et al.
     2022, Algorithm 1 and section 3; there power is 1/2): its weight in a mean stays, its difference shrinks. The rules
     that count updates take one of each device, the newest. `before`, `after`, and what is raised: `next_model`.
     """
-    if not spooled:
-        return Global(weights.join({base: _names(base)}, out, weights.read_layout_of(base).metadata))
+    if not spooled and least_updates(plan) == 1:
+        return Global(_again(base, out), memory=_again(before, after) if before and after else "")
     counted = list({item.device: item for item in spooled}.values()) if plan.rule in ONE_VOICE else spooled
     rebased = [_rebased(item, base, power) for item in counted]
     try:
@@ -136,7 +137,7 @@ def merged_at_once(spooled: Sequence[Spooled], base: Path, out: Path, *, mixing:
         if before != base:
             before.unlink()
         before = after
-    return sha256 or weights.join({base: _names(base)}, out, metadata)
+    return sha256 or _again(base, out)
 
 
 def check_initial(path: Path, plan: Plan) -> weights.Layout:
@@ -161,6 +162,11 @@ def _rebased(item: Spooled, base: Path, power: float) -> Path:
     factor, out = (1 + item.behind) ** -power, item.path.with_suffix(".rebased")
     linear_combination([(base, 1.0), (item.path, factor), (item.base, -factor)], out, item.path)
     return out
+
+
+def _again(path: Path, out: Path) -> str:
+    """The same tensors and metadata in another place; the SHA-256 of the file."""
+    return weights.join({path: _names(path)}, out, weights.read_layout_of(path).metadata)
 
 
 def _names(path: Path) -> list[str]:

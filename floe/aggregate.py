@@ -12,16 +12,17 @@ from floe import adaptive, robust, weights
 from floe.errors import Refused, RuleError
 from floe.mean import Update, counts_of, weighted_mean
 from floe.plan import Plan
+from floe.soundness import least_updates
 
-ONE_VOICE = ("median", "trimmed-mean", "krum", "multi-krum")  # rules that count updates, not rows
+ONE_VOICE = ("median", "trimmed-mean", "krum", "multi-krum", "norm-clipping")  # rules that count updates, not rows
 
 
 @dataclass(frozen=True)
 class Made:
     """A model that was made: its SHA-256, the share of each update in it, the SHA-256 of the optimizer's memory.
 
-    A share is of what moves the base, in the order of the updates: n_k / n of a mean, times its factor where norms are
-    clipped; of Krum 1 for the chosen, of Multi-Krum one in `keep`, 0 for the others. `shares` is empty for median and
+    A share is of what moves the base, in the order of the updates: n_k / n of a mean; c_k / n where norms are clipped;
+    of Krum 1 for the chosen, of Multi-Krum one in `keep`, 0 for the others. `shares` is empty for median and
     trimmed mean, where each number of the model comes from other updates; `memory` is, for rules without one.
     """
 
@@ -46,8 +47,10 @@ def next_model(
     `before` is the one that came with the base, None where it begins at zero.
 
     Raises `RuleError` if the model has numbers that are not finite or too large: then neither `out` nor `after` is
-    there. `ValueError` for updates that are not alike, or fewer than the rule needs; `StoreError`.
+    there; and for fewer updates than the rule needs. `ValueError` for updates that are not alike; `StoreError`.
     """
+    if len(updates) < (least := least_updates(plan)):
+        raise RuleError(f'rule "{plan.rule}" makes no model: it needs {least} updates, and {len(updates)} have weights')
     with np.errstate(over="ignore", invalid="ignore"):
         made = _made(plan, updates, base, out, before, after)
     try:
@@ -77,7 +80,7 @@ def _made(
         return Made(sha256, tuple(1 / keep if k in chosen else 0.0 for k in range(len(updates))))
     if plan.rule == "norm-clipping":
         sha256, factors = robust.clipped_mean(updates, base, out, plan.clip_norm)
-        return Made(sha256, tuple(share * factor for share, factor in zip(shares, factors, strict=True)))
+        return Made(sha256, tuple(factor / len(factors) for factor in factors))
     if plan.rule == "median":
         return Made(robust.median(updates, base, out))
     if plan.rule == "trimmed-mean":

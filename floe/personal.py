@@ -13,8 +13,11 @@ from floe.errors import ConfigError
 
 
 def is_personal(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a tensor of this name stays at home: `*`, `?` and `[...]` as in file names, large and small differ."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    """Whether a tensor of this name stays at home: `*`, `?` and `[...]` as in file names, large and small differ.
+
+    `scaling.*` is no layer, and never personal.
+    """
+    return not name.startswith("scaling.") and any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def personal_of(names: Collection[str], patterns: Collection[str]) -> frozenset[str]:

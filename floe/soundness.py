@@ -48,9 +48,10 @@ def described(plan: Plan, rounds: Rounds) -> Iterator[str]:
 def least_updates(plan: Plan) -> int:
     """How many updates the plan's rule needs; with fewer, a round cannot close.
 
-    Krum: n >= 2 f + 3 (Blanchard et al. 2017, Proposition 4.2). Trimmed mean: n > 2 f (Yin et al. 2018, Definition 2).
+    Krum: n >= 2 f + 3 (Blanchard et al. 2017, Proposition 4.2); Multi-Krum too, and n - f >= keep, or liars are among
+    those that it keeps. Trimmed mean: n > 2 f (Yin et al. 2018, Definition 2).
     """
-    least = {"krum": 2 * plan.byzantine + 3, "multi-krum": max(2 * plan.byzantine + 3, plan.keep)}
+    least = {"krum": 2 * plan.byzantine + 3, "multi-krum": max(2 * plan.byzantine + 3, plan.keep + plan.byzantine)}
     return least.get(plan.rule, 2 * plan.byzantine + 1 if plan.rule == "trimmed-mean" else 1)
 
 
@@ -71,7 +72,7 @@ def _of_rule(plan: Plan, rounds: Rounds) -> Iterator[str]:
     if there < needed:
         yield (
             f'[plan] rule = "{plan.rule}" with byzantine = {plan.byzantine} needs {needed} updates, and '
-            f"[rounds] {key} = {there}: raise {key}, or lower byzantine"
+            f"[rounds] {key} = {there}: raise {key}, or lower byzantine" + (" or keep" if plan.keep else "")
         )
     if rounds.fraction < 1 and rounds.quorum == 0 and rounds.fraction * rounds.devices < needed:
         yield (

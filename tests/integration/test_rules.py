@@ -53,3 +53,20 @@ def test_updates_that_make_no_model_make_their_round_void_and_the_rounds_go_on_t
     assert events[0].startswith("train 1 came to nothing: rule \"fedavgm\" makes no model: tensor 'bias' has inf at 0")
     assert not federation.model(1).exists()
     assert federation.query("SELECT * FROM events WHERE level = 'error'") == []
+
+
+def test_with_krum_a_device_that_keeps_its_weights_is_refused_and_the_rounds_go_on_to_their_end(
+    federation: Federation,
+) -> None:
+    plan = {"model": "plain", "scaling": "none", "rule": "krum", "byzantine": 1}
+    federation.configure({**SECTIONS, "plan": plan, "rounds": {"count": 2, "devices": 5, "grace_s": 0.5}})
+    federation.aggregator()
+    for device in HONEST:
+        federation.client(device)
+    federation.client("secretive", "--report", "accuracy")
+    federation.finish()
+    told = federation.query("SELECT device, reason FROM updates WHERE task = 'train' AND outcome <> 'accepted'")
+    assert [tuple(row.values()) for row in told] == [("secretive", "weights")] * 2
+    events = [row["text"] for row in federation.query("SELECT text FROM events WHERE kind = 'void' ORDER BY id")]
+    assert events[0].startswith('train 1 came to nothing: weights: rule "krum" needs weights of all: set [device]')
+    assert federation.query("SELECT * FROM events WHERE level = 'error'") == []

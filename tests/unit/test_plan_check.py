@@ -26,6 +26,12 @@ DP = {"privacy": "device", "noise_multiplier": 1.0, "scaling": "none"}
     [
         ({"rule": "krum", "byzantine": 1}, {"devices": 4}, "needs 5 updates"),
         ({"rule": "multi-krum", "keep": 6}, {"devices": 5}, "needs 6 updates"),
+        (
+            {"rule": "multi-krum", "byzantine": 2, "keep": 6},
+            {"devices": 7},
+            "needs 8 updates, and [rounds] devices = 7",
+        ),
+        ({"rule": "multi-krum", "byzantine": 2, "keep": 6}, {"devices": 7}, "or lower byzantine or keep"),
         ({"rule": "trimmed-mean", "byzantine": 2}, {"devices": 9, "quorum": 4}, "[rounds] quorum = 4"),
         ({"rule": "krum", "byzantine": 1}, {"devices": 10, "fraction": 0.4}, "fraction = 0.4"),
         ({"rule": "median"}, {"mode": "asynchronous"}, 'mode = "rounds"'),

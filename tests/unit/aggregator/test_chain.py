@@ -19,7 +19,7 @@ from aggregator.log import Log, Outcome
 from aggregator.registry import Registry
 from aggregator.states import State
 from floe import weights
-from floe.errors import StoreError
+from floe.errors import RuleError, StoreError
 from floe.identity import load_identity
 from floe.keyring import Keyring
 from floe.messages import Phase
@@ -310,3 +310,19 @@ def test_a_carry_over_that_was_killed_anywhere_is_done_once_at_the_next_start(
         with pytest.raises(KeyboardInterrupt):
             in_epoch(tmp_path, log, 2)
     goes_on(tmp_path, 2)
+
+
+@pytest.mark.parametrize("senders", ["", "abcd"])
+def test_fewer_weights_than_the_rule_needs_are_a_void_round_and_no_fault_of_the_disk(
+    tmp_path: Path, senders: str
+) -> None:
+    krum = Plan(rule="krum", byzantine=1, scaling="none")
+    with started(tmp_path, plan=krum) as (chain, _, log):
+        chain.open(opened(INIT))
+        accept(chain, log, INIT, "a", w=np.zeros(2, np.float32))
+        chain.close(INIT, up=0, down=0)
+        chain.open(State(TRAIN, stage="open", expected=frozenset("abcde"), plan=krum))
+        for name in senders:
+            accept(chain, log, TRAIN, name, w=np.ones(2, np.float32))
+        with pytest.raises(RuleError, match=f"needs 5 updates, and {len(senders)} have weights"):
+            chain.close(TRAIN, up=0, down=0)

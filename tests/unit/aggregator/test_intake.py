@@ -95,7 +95,8 @@ def test_an_update_of_a_known_model_may_not_be_larger_than_the_model_and_a_heade
         (Report(before=METRICS, histogram=(10,)), "evaluate", 0, "metrics"),
         (Report(histogram=(10,) * 511), "threshold", 0, "metrics"),
         (Report(samples=9, histogram=(9, *[0] * 511)), "threshold", 0, "too-few-rows"),
-        (Report(histogram=(1,) * 512), "threshold", 3, "weights"),
+        (Report(samples=10, histogram=(11, *[0] * 511)), "threshold", 0, "metrics"),
+        (Report(samples=512, histogram=(1,) * 512), "threshold", 3, "weights"),
         (Report(before=METRICS), "threshold", 0, "metrics"),
     ],
 )
@@ -111,12 +112,21 @@ def test_reports_that_go_with_what_was_sent_pass() -> None:
     check_report(Report(samples=1, after=METRICS), core(), Plan())
     check_report(Report(before=METRICS), core(task="evaluate", size=0), Plan())
     check_report(Report(), core(task="sums"), Plan())
-    check_report(Report(histogram=(10, *[0] * 511)), core(task="threshold", size=0), Plan())
+    check_report(Report(samples=10, histogram=(10, *[0] * 511)), core(task="threshold", size=0), Plan())
 
 
 def test_weights_are_refused_where_the_plan_asks_for_accuracy_alone() -> None:
     with pytest.raises(Refused, match="weights: 3 bytes of weights, where a report alone was asked for"):
         check_report(Report(samples=1, after=METRICS), core(), Plan(report="accuracy"))
+
+
+@pytest.mark.parametrize("rule", ["trimmed-mean", "krum", "multi-krum"])
+def test_a_report_alone_is_no_update_for_a_rule_that_needs_several(rule: str) -> None:
+    alone, trained = Report(samples=1, after=METRICS), core(size=0)
+    with pytest.raises(Refused, match=f'weights: rule "{rule}" needs weights of all: set \\[device\\] report'):
+        check_report(alone, trained, Plan(rule=rule, byzantine=1))
+    for plan in (Plan(), Plan(rule="median"), Plan(rule=rule, byzantine=1, report="accuracy")):
+        check_report(alone, trained, plan)
 
 
 def _file(folder: Path, arrays: dict[str, Any], schema: Schema = SCHEMA) -> Path:

@@ -126,6 +126,16 @@ def test_a_model_without_a_memory_begins_at_zero_and_that_is_told(tmp_path: Path
         ]  # fmt: skip
 
 
+def test_a_round_of_reports_alone_leaves_the_model_and_the_memory_as_they_were(tmp_path: Path) -> None:
+    with begun(tmp_path) as (chain, log):
+        round_(chain, log, 1, 8.0)
+        open_(chain, 2)
+        chain.close(train(2), up=0, down=0)
+        assert value(chain) == 8.0
+        assert round_(chain, log, 3, 8.0) == 20.0
+        assert len(told(log)) == 1
+
+
 def test_another_step_keeps_the_memory(tmp_path: Path) -> None:
     with begun(tmp_path) as (chain, log):
         round_(chain, log, 1, 8.0)

@@ -51,7 +51,7 @@ def test_what_is_no_model_is_not_written_and_the_rule_says_why(tmp_path: Path) -
 
 def test_no_updates_make_no_model(tmp_path: Path) -> None:
     for rule in ALL:
-        with pytest.raises(ValueError, match="not all zero"):
+        with pytest.raises(RuleError, match=r"needs \d updates?, and 0 have weights"):
             made(Plan(rule=rule), tmp_path, [], base_of(tmp_path, [0.0]))
 
 

@@ -15,6 +15,7 @@ from scipy import stats
 
 from floe import robust, weights
 from floe.aggregate import next_model
+from floe.errors import RuleError
 from floe.mean import PIECE, Update
 from floe.plan import Plan
 
@@ -40,6 +41,7 @@ def test_krum_by_hand(tmp_path: Path) -> None:
     updates = written(tmp_path, LINE)
     distances = robust.distances_between(updates)
     assert distances[0].tolist() == [0, 1, 9, 16, 10_000]
+    assert (distances == distances.T).all()
     assert robust.scores_of(distances, 1).tolist() == [10, 5, 5, 10, 96**2 + 97**2]
     assert made(KRUM, tmp_path, updates, base_of(tmp_path, [0.0])).shares == (0.0, 1.0, 0.0, 0.0, 0.0)
     assert result(tmp_path).tolist() == [1.0]
@@ -54,12 +56,19 @@ def test_multi_krum_by_hand(tmp_path: Path) -> None:
 
 
 def test_norm_clipping_by_hand(tmp_path: Path) -> None:
-    # base 0, bound 5: (3, 4) stays, (30, 40) is cut to (3, 4), (0, -1) stays; rows 1, 2, 1
-    updates = written(tmp_path, [[3, 4], [30, 40], [0, -1]], [1, 2, 1])
+    # base 0, bound 5: (3, 4) stays, (30, 40) is cut to (3, 4), (0, -1) stays; a third each, whatever it claims
+    updates = written(tmp_path, [[3, 4], [30, 40], [0, -1]], [1, 2**53 - 1, 1])
     plan = Plan(rule="norm-clipping", clip_norm=5.0)
     shares = made(plan, tmp_path, updates, base_of(tmp_path, [0, 0])).shares
-    assert result(tmp_path).tolist() == [9 / 4, 11 / 4]
-    assert shares == pytest.approx((0.25, 0.05, 0.25)), "what is cut off is nobody's"
+    assert result(tmp_path).tolist() == [6 / 3, np.float32(7 / 3)]
+    assert shares == pytest.approx((1 / 3, 1 / 30, 1 / 3)), "what is cut off is nobody's"
+
+
+def test_where_norms_are_clipped_nobody_moves_the_model_further_than_its_share_of_the_bound(tmp_path: Path) -> None:
+    """Nine honest devices, and one that claims all the rows that a report can name."""
+    updates = written(tmp_path, [[0.5]] * 9 + [[-9.0]], [100] * 9 + [2**53 - 1])
+    made(Plan(rule="norm-clipping", clip_norm=1.0), tmp_path, updates, base_of(tmp_path, [0.0]))
+    assert result(tmp_path).tolist() == [np.float32((9 * 0.5 - 1) / 10)]
 
 
 def test_what_is_clipped_is_the_difference_to_the_base(tmp_path: Path) -> None:
@@ -161,13 +170,13 @@ def test_counters_are_rounded_and_count_in_no_distance_or_norm(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("plan", "needed"), [(replace(TRIMMED, byzantine=2), 5), (KRUM, 5), (replace(MULTI, keep=6), 6)]
+    ("plan", "needed"), [(replace(TRIMMED, byzantine=2), 5), (KRUM, 5), (replace(MULTI, keep=6), 7)]
 )
 def test_a_rule_refuses_fewer_updates_than_it_needs(tmp_path: Path, plan: Plan, needed: int) -> None:
     updates = written(tmp_path, [[float(k)] for k in range(needed)])
     base = base_of(tmp_path, [0.0])
     made(plan, tmp_path, updates, base)
-    with pytest.raises(ValueError, match=f"needs {needed} updates, not {needed - 1}"):
+    with pytest.raises(RuleError, match=f"needs {needed} updates, and {needed - 1} have weights"):
         made(plan, tmp_path, updates[1:], base)
 
 

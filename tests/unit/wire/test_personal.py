@@ -24,6 +24,11 @@ def test_patterns_choose_tensors_by_name(patterns: tuple[str, ...], kept: set[st
     assert personal_of(NAMES, patterns) == kept
 
 
+def test_the_scaling_is_never_personal() -> None:
+    assert not is_personal("scaling.mean", ["*mean"])
+    assert is_personal("bn1.running_mean", ["*mean"])
+
+
 def test_large_and_small_letters_differ() -> None:
     assert not is_personal("Dense.weight", ["dense.*"])
 
