@@ -30,11 +30,13 @@ ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 512, 1024]
 
 @dataclass(frozen=True)
 class Terms:
-    """How a device trains in a round: `spent.steps` steps on some `batch` rows each; the noise is drawn from `seed`."""
+    """How a device trains in a round: `spent.steps` steps on some `batch` rows each; the noise is drawn from `key`,
+    of 16 bytes.
+    """
 
     spent: Spent
     batch: int
-    seed: int
+    key: bytes
     privacy: Privacy
 
 
@@ -62,7 +64,7 @@ def agree(plan: Plan, rows: int, ledger: Ledger, work: str) -> Terms:
     if epsilon > budget:
         raise DataError(over_budget(epsilon, budget, "example", plan.delta, ACCOUNTANT))
     ledger.book(work, spent, target)
-    return Terms(spent, batch, ledger.seed(work), Privacy(epsilon, plan.delta, ACCOUNTANT))
+    return Terms(spent, batch, ledger.key_of(work), Privacy(epsilon, plan.delta, ACCOUNTANT))
 
 
 def epsilon_of(history: Sequence[Spent], delta: float) -> float:
