@@ -67,11 +67,13 @@ def noised_mean(
 def shared(multiplier: float, n: int) -> tuple[float, float]:
     """The multiplier of the sum's noise, and the deviation of the count's, that together promise `multiplier`.
 
-    z_delta = (z^-2 - (2 sigma_b)^-2)^(-1/2) with sigma_b = n / 20, as in the paper's experiments, but never below z:
-    with few devices the count would take the whole budget, and so it costs the sum 15.5 % more noise at most.
+    z_delta = (z^-2 - sigma_b^-2)^(-1/2) with sigma_b = n / 20, as in the paper's experiments, but never below 2 z: with
+    few devices the count would take the whole budget, and so it costs the sum 15.5 % more noise at most. The paper has
+    2 sigma_b, for votes of 1/2 and -1/2 beside devices that are not there; here a neighbour's difference is zero, which
+    is below any norm: its vote goes from 0 to 1.
     """
-    counting = max(n / 20, multiplier)
-    return (multiplier**-2 - (2 * counting) ** -2) ** -0.5, counting
+    counting = max(n / 20, 2 * multiplier)
+    return (multiplier**-2 - counting**-2) ** -0.5, counting
 
 
 def _noised(pieces: Iterable[Real], deviation: float, drawn: np.random.Generator) -> Iterator[Real]:

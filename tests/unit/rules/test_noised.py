@@ -87,9 +87,9 @@ def _without_counting_noise() -> Noise:
 
 @pytest.mark.parametrize(("z", "n"), [(1.0, 10), (1.0, 100), (0.5, 1000), (8.0, 10)])
 def test_sum_and_count_together_promise_what_a_round_promises(z: float, n: int) -> None:
-    """Andrew et al. 2021, Theorem 1: the count of norms moves by 1/2 about its middle."""
+    """Neighbours: a difference beyond the norm, or zero. The sum moves by the norm, the count by one."""
     sum_, count = shared(z, n)
-    assert sum_**-2 + (2 * count) ** -2 == pytest.approx(z**-2)
+    assert sum_**-2 + count**-2 == pytest.approx(z**-2)
     assert sum_ <= z * math.sqrt(4 / 3) + 1e-12
 
 
