@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from aggregator.accounting import ACCOUNTANT, noise_of, spent_with
 from aggregator.log import Log
 from aggregator.memory import Memory
 from aggregator.registry import Model
 from aggregator.results import Global, Spooled
 from floe import adaptive, weights
+from floe.accounting import ACCOUNTANT, noise_of, spent_with, together
 from floe.errors import KeyFileError, RuleError
 from floe.files import hash_of
 from floe.identity import check_folder, present, read_private, write_private
@@ -67,7 +67,7 @@ class Privacy:
 
     def _before(self) -> list[float]:
         plans = self._log.private_plans(self._lineage)
-        return [noise_of(msgspec.json.decode(plan, type=Plan)) for plan in plans]
+        return [together(noise_of(msgspec.json.decode(plan, type=Plan)), rounds) for plan, rounds in plans]
 
     def _norm(self, plan: Plan, base: Model) -> float:
         memory = self._memory.of(base, NORM) if plan.clip_quantile else None
