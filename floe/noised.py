@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from floe import weights
+from floe.aggregate import finite
 from floe.differences import Differences, factors_to
 from floe.mean import Real, Update, copied
 
@@ -47,8 +48,17 @@ def noised_mean(
     """Write base + (sum_k cut_k + N(0, (z norm)^2)) / n; the SHA-256 of the file, and the norm for the next round.
 
     `quantile` 0: the norm stays, and z is `noise.multiplier`. Otherwise z is what is left beside the count. Tensors of
-    integers are the base's. Raises `ValueError` for updates that are not alike, `StoreError`.
+    integers are the base's. Raises `RuleError` for numbers that are not finite or too large: then `out` is not there;
+    `ValueError` for updates that are not alike, `StoreError`.
     """
+    told = "the noise is too large, or what it is added to: lower clip_norm or noise_multiplier"
+    with finite("DP-FedAvg", told, out):
+        return _made(updates, base, out, norm, noise, quantile)
+
+
+def _made(
+    updates: Sequence[Update], base: Path, out: Path, norm: float, noise: Noise, quantile: float
+) -> tuple[str, float]:
     differences, n = Differences(updates, base), len(updates)
     norms = differences.norms()
     factors = factors_to(norm, norms)

@@ -10,6 +10,7 @@ import pytest
 from helpers.updates import base_of, result, written
 
 from floe import weights
+from floe.errors import RuleError
 from floe.mean import PIECE, Update
 from floe.noised import Noise, noised_mean, shared
 
@@ -53,6 +54,13 @@ def test_tensors_of_one_shape_have_noise_of_their_own(tmp_path: Path) -> None:
     noised_mean([update], tmp_path / "base", tmp_path / "out", 1.0, Noise(1.0, bytes(32)))
     found = weights.read(tmp_path / "out")
     assert (found["v"] != found["w"]).all()
+
+
+def test_what_is_no_model_is_not_written(tmp_path: Path) -> None:
+    base, updates = base_of(tmp_path, np.zeros(9)), written(tmp_path, [np.zeros(9)] * 2)
+    with pytest.raises(RuleError, match=r"DP-FedAvg makes no model: tensor 'w' has -?inf .*lower clip_norm"):
+        noised_mean(updates, base, tmp_path / "out", 1e38, Noise(100.0, bytes(32)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_counters_are_the_bases(tmp_path: Path) -> None:
