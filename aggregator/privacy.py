@@ -70,8 +70,14 @@ class Privacy:
         return [together(noise_of(msgspec.json.decode(plan, type=Plan)), rounds) for plan, rounds in plans]
 
     def _norm(self, plan: Plan, base: Model) -> float:
-        memory = self._memory.of(base, NORM) if plan.clip_quantile else None
-        return plan.clip_norm if memory is None else float(weights.read(memory)["norm"][0])
+        if not plan.clip_quantile:
+            return plan.clip_norm
+        memory = self._memory.of(base, NORM)
+        if memory is not None:
+            return float(weights.read(memory)["norm"][0])
+        text = f"clip_norm begins at {plan.clip_norm:g}: model {base.round} ({base.sha256[:12]}) came with none"
+        self._log.event("info", "optimizer", text)
+        return plan.clip_norm
 
     def _secret(self, phase: Phase, base: Model, counted: Sequence[Spooled]) -> bytes:
         """Others for every set of updates: two models of one round with the same noise would tell their difference."""

@@ -121,6 +121,19 @@ def test_the_norm_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
     assert key.stat().st_mode & 0o077 == 0
 
 
+def test_a_norm_that_begins_anew_is_an_event(tmp_path: Path) -> None:
+    """As after an operator has chosen another model: only the present one's is kept, and its base's."""
+    with begun(tmp_path) as (chain, log):
+        first = chain.model
+        assert first
+        for number in (1, 2):
+            round_(chain, log, number)
+        chain.model = first
+        assert round_(chain, log, 3)["clip_norm"] == 0.5
+        told = [row["text"] for row in log.db.query("SELECT text FROM events WHERE kind = 'optimizer' ORDER BY id")]
+    assert told == [f"clip_norm begins at 0.5: model 0 ({first.sha256[:12]}) came with none"] * 2
+
+
 def test_other_updates_in_the_same_round_have_other_noise(tmp_path: Path) -> None:
     """Else what two models of one round differ by would have no noise."""
     with begun(tmp_path, FIXED) as (chain, _):
