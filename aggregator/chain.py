@@ -115,8 +115,11 @@ class Chain:
         if closed.task not in ("train", *MEASURING):
             return ""
         progress = read_progress(self._log.db, closed, self._policy, control.since)
-        spent = self._privacy.reason_to_stop(control.policy(self._policy).plan)
-        return reason_to_stop(progress, self._policy.rounds) or spent
+        return reason_to_stop(progress, self._policy.rounds) or self.spent(control.policy(self._policy).plan)
+
+    def spent(self, plan: Plan) -> str:
+        """Why a plan affords no more rounds, in words; empty if it does."""
+        return self._privacy.reason_to_stop(plan)
 
     def selects(self, device: str, phase: Phase) -> bool:
         """Whether a device takes, or took, part in a phase that has been opened."""
@@ -241,7 +244,7 @@ class Chain:
         )  # fmt: skip
 
     def _check_budget(self, control: Control) -> None:
-        if spent := self._privacy.reason_to_stop(control.policy(self._policy).plan):
+        if spent := self.spent(control.policy(self._policy).plan):
             raise ConfigError(f"no round can open: {spent} by earlier epochs; raise [plan] epsilon, or end here")
 
     def _merged(self, phase: Phase) -> int:

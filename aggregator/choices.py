@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aggregator.accounting import check_affordable
 from aggregator.control import Control, as_json
 from aggregator.phases import MEASURING, Policy, phase_after
 from aggregator.states import State, Steered
-from floe.errors import ConfigError, Refused
+from floe.accounting import unaffordable
+from floe.errors import Refused
 from floe.messages import Phase
 from floe.plan import Plan
 from floe.soundness import faults
@@ -31,12 +31,23 @@ class Choice:
 
 
 class Choices:
-    """The choices for one lineage. `check_model` raises `Refused` for a row of a model that cannot be used."""
+    """The choices for one lineage. `check_model` raises `Refused` for a row of a model that cannot be used.
 
-    def __init__(self, db: Database, lineage: str, check_model: Callable[[Mapping[str, Any]], None]) -> None:
+    `spent` says in words why a plan affords no more rounds, empty if it does.
+    """
+
+    def __init__(
+        self, db: Database, lineage: str, check_model: Callable[[Mapping[str, Any]], None], spent: Callable[[Plan], str]
+    ) -> None:
         self._db = db
         self._lineage = lineage
         self._check_model = check_model
+        self._spent = spent
+
+    def affordable(self, plan: Plan) -> None:
+        """Whether another round of a plan is within its budget. Raises `Refused`."""
+        if spent := self._spent(plan):
+            raise Refused("round", f"no round can open: {spent}; raise [plan] epsilon (`floe plan set`), or end here")
 
     def plan(self, plan: Plan, control: Control, state: State, policy: Policy) -> Choice:
         """Another plan, from the next phase that opens. `policy` is that of floe.toml. Raises `Refused`."""
@@ -47,10 +58,9 @@ class Choices:
         self._check_plan(changed, state.phase, policy)
         for fault in faults(plan, policy.rounds):
             raise Refused("round", fault)
-        try:
-            check_affordable(plan)
-        except ConfigError as error:
-            raise Refused("round", str(error)) from None
+        for fault in unaffordable(plan):
+            raise Refused("round", fault)
+        self.affordable(plan)
         mine, over = ("", "") if plan == policy.plan else (as_json(plan), as_json(policy.plan))
         words = ", ".join(f"{key} = {getattr(plan, key)}" for key in Plan.__struct_fields__ if key in changed)
         remembered = replace(control, plan=mine, plan_over=over)

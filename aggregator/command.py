@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from aggregator.accounting import check_affordable
 from aggregator.log import Log
 from aggregator.server import Aggregator
 from aggregator.succession import keys_by_roster
+from floe.accounting import check_affordable
 from floe.anchor import load_anchor
 from floe.cli import config_options
 from floe.errors import KeyFileError, StoreError

@@ -154,17 +154,22 @@ class Conductor:
         self._served = devices if self._policy.asynchronous and phase.task == "train" else None
         agreed = f": {self._chain.threshold:.6g}" if phase.task == "threshold" else ""
         self._log.event("info", "closed", f"{phase.task} {phase.round} closed with {used} updates{agreed}")
-        enough = self._chain.enough(phase, self._control())
-        if enough and phase.task == "train":
-            self._log.event("info", "enough", f"no more rounds are needed: {enough}")
-        self.step(Closed(self._chain.model is not None, enough))
+        self.step(Closed(self._chain.model is not None, self._enough()))
 
     def _void(self, fault: str = "") -> None:
         phase = self.state.phase
         self._close_round(phase, phase)
         reasons = self._chain.void(phase, fault)
         self._log.event("warning", "void", f"{phase.task} {phase.round} came to nothing: {reasons}")
-        self.step(Voided())
+        self.step(Voided(self._enough()))
+
+    def _enough(self) -> str:
+        """Why no more rounds follow the phase that has ended; empty if they do."""
+        phase = self.state.phase
+        enough = self._chain.enough(phase, self._control())
+        if enough and phase.task == "train":
+            self._log.event("info", "enough", f"no more rounds are needed: {enough}")
+        return enough
 
     def tell_waiting(self) -> None:
         """Who is there, while a phase waits for more."""

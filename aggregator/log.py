@@ -168,10 +168,11 @@ class Log(Events):
         """The round of the newest global model, 0 if there is none."""
         return int(self._one("SELECT max(round) FROM models WHERE lineage = ? AND epoch = ?", lineage, epoch) or 0)
 
-    def private_plans(self, lineage: str) -> list[str]:
-        """The plans (JSON) of the closed rounds that had noise for devices, in all epochs of a lineage."""
-        sql = "SELECT plan FROM rounds WHERE lineage = ? AND state = 'closed' AND clip_norm IS NOT NULL"
-        return [str(plan) for (plan,) in self.db.execute(sql, [lineage])]
+    def private_plans(self, lineage: str) -> list[tuple[str, int]]:
+        """The plans (JSON) of closed rounds with noise for devices, in all epochs of a lineage, how many each."""
+        where = "lineage = ? AND task = 'train' AND epsilon IS NOT NULL"
+        sql = f"SELECT plan, count(*) FROM rounds WHERE {where} GROUP BY plan"  # noqa: S608 (words of ours)
+        return list(self.db.execute(sql, [lineage]))
 
     def add_model(self, row: dict[str, Any]) -> None:
         """Record a model that no round made."""

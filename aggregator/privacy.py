@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from aggregator.accounting import ACCOUNTANT, noise_of, spent_with
 from aggregator.log import Log
 from aggregator.memory import Memory
 from aggregator.registry import Model
 from aggregator.results import Global, Spooled
 from floe import adaptive, weights
+from floe.accounting import ACCOUNTANT, noise_of, spent_with, together
 from floe.errors import KeyFileError, RuleError
 from floe.files import hash_of
 from floe.identity import check_folder, present, read_private, write_private
@@ -68,11 +68,17 @@ class Privacy:
 
     def _before(self) -> list[float]:
         plans = self._log.private_plans(self._lineage)
-        return [noise_of(msgspec.json.decode(plan, type=Plan)) for plan in plans]
+        return [together(noise_of(msgspec.json.decode(plan, type=Plan)), rounds) for plan, rounds in plans]
 
     def _norm(self, plan: Plan, base: Model) -> float:
-        memory = self._memory.of(base, NORM) if plan.clip_quantile else None
-        return plan.clip_norm if memory is None else float(weights.read(memory)["norm"][0])
+        if not plan.clip_quantile:
+            return plan.clip_norm
+        memory = self._memory.of(base, NORM)
+        if memory is not None:
+            return float(weights.read(memory)["norm"][0])
+        text = f"clip_norm begins at {plan.clip_norm:g}: model {base.round} ({base.sha256[:12]}) came with none"
+        self._log.event("info", "optimizer", text)
+        return plan.clip_norm
 
     def _secret(self, phase: Phase, base: Model, counted: Sequence[Spooled]) -> bytes:
         """Others for every set of updates: two models of one round with the same noise would tell their difference."""

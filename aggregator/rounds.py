@@ -179,7 +179,8 @@ def _following(state: State, event: Event, policy: Policy) -> Phase | None:
     if isinstance(event, Voided) and phase.round == 0:
         # Devices take part in a phase once: those that were refused get another chance in another epoch.
         return first_phase(phase.lineage, phase.epoch + 1, policy, model=None, scaled=False)
-    has_model, enough = (event.has_model, event.enough) if isinstance(event, Closed) else (True, "")
+    has_model = event.has_model if isinstance(event, Closed) else True
+    enough = event.enough if isinstance(event, Closed | Voided) else ""
     return phase_after(phase, policy, last=state.last, has_model=has_model, enough=enough)
 
 

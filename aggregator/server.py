@@ -102,7 +102,7 @@ class Aggregator:
         )  # fmt: skip
         self._steering = Steering(
             log.db, self._lineage, operators, lambda fault: log.event("error", "operators", fault),
-            self._chain.check_model,
+            self._chain.check_model, self._chain.spent,
         )  # fmt: skip
         self._conductor = Conductor(
             self.wire, self._chain, self._publisher, log, keyring, self._policy, self._steering.control,

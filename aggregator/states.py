@@ -92,7 +92,9 @@ class Closed:
 
 @dataclass(frozen=True)
 class Voided:
-    """It is recorded that the phase came to nothing."""
+    """It is recorded that the phase came to nothing. `enough`: a reason to train no further."""
+
+    enough: str = ""
 
 
 Event = Online | Offline | Answered | Steered | Tick | Closed | Voided

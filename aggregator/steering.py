@@ -18,6 +18,7 @@ from aggregator.states import Held, State, Steered
 from floe.errors import Refused
 from floe.messages import Command
 from floe.operators import Operators
+from floe.plan import Plan
 from floe.sqlite import Database
 from floe.store import durably, now
 
@@ -37,18 +38,18 @@ class Verdict:
 class Steering:
     """The commands of operators for one lineage. Raises `sqlite3.Error` when the disk refuses.
 
-    `policy` everywhere is that of floe.toml. `check_model` raises `Refused` for a row of a model that cannot be used.
+    `policy` everywhere is that of floe.toml. `check_model` and `spent` are those of `choices.Choices`.
     """
 
     def __init__(
         self, db: Database, lineage: str, operators: Callable[[], Operators], tell: Callable[[str], None],
-        check_model: Callable[[Mapping[str, Any]], None],
+        check_model: Callable[[Mapping[str, Any]], None], spent: Callable[[Plan], str],
     ) -> None:  # fmt: skip
         self._db = db
         self._lineage = lineage
         self._read = operators
         self._tell = tell
-        self._choices = Choices(db, lineage, check_model)
+        self._choices = Choices(db, lineage, check_model, spent)
         self._fault = ""
 
     def control(self) -> Control:
@@ -153,6 +154,8 @@ class Steering:
         last = done + more if more else max(state.last, round_, 1)
         if last == state.last and not state.held and state.stage != "waiting":
             return None, f"nothing changes: {describe(state, policy)}"
+        if more or state.phase.task not in MEASURING:
+            self._choices.affordable(self.control().policy(policy).plan)
         control = replace(
             self.control(), held="", last=last, since=done, count=policy.rounds.count,
             opens=named(state.phase) if state.stage == "waiting" else "",

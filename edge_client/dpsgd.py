@@ -1,9 +1,9 @@
 """DP-SGD by Opacus: every row's gradient cut, noise on their sum (Abadi et al. 2016, Algorithm 1). Imports torch.
 
 The rows of a step are drawn by Poisson sampling, each with the probability batch / rows, and the sum is divided by the
-batch that is expected. Sampling and noise come from torch's generator (Mersenne Twister), seeded from the device's key:
-whoever knows the key, and nobody else, can draw them again. They are not drawn from a cryptographic generator, and the
-noise has the precision of float32 (Mironov 2012).
+batch that is expected. Sampling and noise come from numpy's Philox with a key of 128 bits, made from the device's own:
+whoever knows that, and nobody else, can draw them again. (torch's generator heeds 32 bits of its seed: they are tried
+out in hours.) Philox is no cryptographic generator, and the noise has the precision of float32 (Mironov 2012).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
@@ -51,19 +52,19 @@ def optimise_privately(
     FedProx' pull is added after the noise: it depends on weights alone. Raises `Interrupted` between two batches,
     `DataError` where weights are not finite, and for a buffer that rows have changed past the noise.
     """
-    generator = torch.Generator().manual_seed(terms.seed)
+    drawn = np.random.Generator(np.random.Philox(key=int.from_bytes(terms.key, "big")))
     buffers = {name: buffer.clone() for name, buffer in model.module.named_buffers()}
     start = [parameter.detach().clone() for parameter in model.module.parameters()]
     model.module.train()
     wrapped = GradSampleModule(model.module, loss_reduction="sum")
     with _unwrapping(wrapped):
         private = replace(model, module=wrapped)
-        optimizer = _optimizer(model.module, plan, terms, generator)
+        optimizer = _Noised(model.module, plan, terms, drawn)
         if plan.mu:
             optimizer.attach_step_hook(lambda _: _pull(model.module, start, plan.mu))
         for _ in range(terms.spent.steps):
-            drawn = torch.nonzero(torch.rand(len(x), generator=generator) < terms.spent.rate).flatten()
-            for part, last in _parts(drawn, max(1, GRADIENTS // sum(one.numel() for one in start))):
+            rows = torch.from_numpy(np.flatnonzero(drawn.random(len(x)) < terms.spent.rate))
+            for part, last in _parts(rows, max(1, GRADIENTS // sum(one.numel() for one in start))):
                 if stop():
                     raise Interrupted
                 _step(private, optimizer, x[part], target[part], last=last)
@@ -85,16 +86,28 @@ def _unwrapping(wrapped: GradSampleModule) -> Iterator[None]:
             wrapped.to_standard_module()
 
 
-def _optimizer(module: nn.Module, plan: Plan, terms: Terms, generator: torch.Generator) -> DPOptimizer:
-    return DPOptimizer(
-        new_optimizer(module, plan), noise_multiplier=terms.spent.noise, max_grad_norm=plan.max_grad_norm,
-        expected_batch_size=terms.batch, generator=generator,
-    )  # fmt: skip
+class _Noised(DPOptimizer):  # type: ignore[misc]
+    """Opacus cuts and sums gradients, and adds none of its own noise; that of the terms is added here."""
+
+    def __init__(self, module: nn.Module, plan: Plan, terms: Terms, drawn: np.random.Generator) -> None:
+        super().__init__(
+            new_optimizer(module, plan), noise_multiplier=0.0, max_grad_norm=plan.max_grad_norm,
+            expected_batch_size=terms.batch,
+        )  # fmt: skip
+        self._deviation = terms.spent.noise * plan.max_grad_norm
+        self._drawn = drawn
+
+    def add_noise(self) -> None:
+        """The sum of the cut gradients, with noise, is each parameter's gradient."""
+        super().add_noise()
+        for parameter in self.params:
+            noise = self._deviation * self._drawn.standard_normal(parameter.shape)
+            parameter.grad.add_(torch.from_numpy(np.asarray(noise)).to(parameter.grad))
 
 
-def _parts(drawn: Tensor, size: int) -> Iterator[tuple[Tensor, bool]]:
+def _parts(rows: Tensor, size: int) -> Iterator[tuple[Tensor, bool]]:
     """The rows of a step in parts that memory holds, and whether a part is the last; one, if no row was drawn."""
-    parts = torch.split(drawn, size) if len(drawn) else (drawn,)
+    parts = torch.split(rows, size) if len(rows) else (rows,)
     return ((part, part is parts[-1]) for part in parts)
 
 

@@ -59,10 +59,9 @@ class Ledger:
                 "count what has left this device already"
             ) from None
 
-    def seed(self, work: str) -> int:
-        """The seed of the noise of some work (HMAC-SHA-256, RFC 2104): nobody else can tell it; 64 bits."""
-        digest = hmac.new(bytes.fromhex(self._kept.key), work.encode(), hashlib.sha256).digest()
-        return int.from_bytes(digest[:8], "big")
+    def key_of(self, work: str) -> bytes:
+        """The key of the noise of some work (HMAC-SHA-256, RFC 2104): nobody else can tell it; 16 bytes."""
+        return hmac.new(bytes.fromhex(self._kept.key), work.encode(), hashlib.sha256).digest()[:16]
 
     def noise(self, target: str) -> float:
         """The noise that was once found for a target; 0 if none was."""

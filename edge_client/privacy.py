@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,11 +30,13 @@ ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 512, 1024]
 
 @dataclass(frozen=True)
 class Terms:
-    """How a device trains in a round: `spent.steps` steps on some `batch` rows each; the noise is drawn from `seed`."""
+    """How a device trains in a round: `spent.steps` steps on some `batch` rows each; the noise is drawn from `key`,
+    of 16 bytes.
+    """
 
     spent: Spent
     batch: int
-    seed: int
+    key: bytes
     privacy: Privacy
 
 
@@ -55,14 +57,19 @@ def agree(plan: Plan, rows: int, ledger: Ledger, work: str) -> Terms:
     """
     check_delta(plan, rows)
     batch = min(plan.batch_size or rows, rows)
-    target, noise = _noise(plan, batch / rows, math.ceil(rows / batch), ledger)
-    spent = Spent(noise, batch / rows, plan.epochs * math.ceil(rows / batch))
+    target, spent = _round(plan, rows, batch, ledger.noise)
     epsilon = epsilon_of(ledger.after(work, spent), plan.delta)
     budget = min([budget for budget in (plan.epsilon, ledger.limit) if budget], default=math.inf)
     if epsilon > budget:
         raise DataError(over_budget(epsilon, budget, "example", plan.delta, ACCOUNTANT))
     ledger.book(work, spent, target)
-    return Terms(spent, batch, ledger.seed(work), Privacy(epsilon, plan.delta, ACCOUNTANT))
+    return Terms(spent, batch, ledger.key_of(work), Privacy(epsilon, plan.delta, ACCOUNTANT))
+
+
+def predicted(plan: Plan, rows: int, rounds: int) -> float:
+    """Epsilon of so many rounds on rows of which nothing was spent before. Raises `DataError`, as `agree` does."""
+    _, one = _round(plan, rows, min(plan.batch_size or rows, rows), lambda target: 0.0)
+    return epsilon_of([Spent(one.noise, one.rate, one.steps * rounds)], plan.delta)
 
 
 def epsilon_of(history: Sequence[Spent], delta: float) -> float:
@@ -76,12 +83,19 @@ def epsilon_of(history: Sequence[Spent], delta: float) -> float:
     return max(float(epsilon), 0.0)
 
 
-def _noise(plan: Plan, rate: float, steps: int, ledger: Ledger) -> tuple[str, float]:
+def _round(plan: Plan, rows: int, batch: int, kept: Callable[[str], float]) -> tuple[str, Spent]:
+    """What a round costs, and for which target its noise was found; `kept` knows what was found before."""
+    rate, steps = batch / rows, math.ceil(rows / batch)
+    target, noise = _noise(plan, rate, steps, kept)
+    return target, Spent(noise, rate, plan.epochs * steps)
+
+
+def _noise(plan: Plan, rate: float, steps: int, kept: Callable[[str], float]) -> tuple[str, float]:
     """The plan's noise, or the one that was found for its epsilon: once, so that later rounds have the same."""
     if plan.noise_multiplier:
         return "plan", plan.noise_multiplier
     target = f"{plan.epsilon} {plan.delta} {plan.privacy_rounds} {plan.epochs} {plan.batch_size}"
-    return target, ledger.noise(target) or _found(plan, rate, steps * plan.epochs * plan.privacy_rounds)
+    return target, kept(target) or _found(plan, rate, steps * plan.epochs * plan.privacy_rounds)
 
 
 def _found(plan: Plan, rate: float, steps: int) -> float:

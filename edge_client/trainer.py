@@ -122,6 +122,12 @@ class Trainer:
         )
         return tensors.to_arrays(model), report
 
+    def predicted(self, rounds: int) -> float:
+        """Epsilon of so many private rounds on these rows, of which nothing was spent before. Raises `DataError`."""
+        from edge_client import privacy
+
+        return privacy.predicted(self._plan, len(self._train_x), rounds)
+
     def _optimise(
         self, model: Model, rows: _Rows, base: Base, device: str, round: int, stop: Stop
     ) -> tuple[float | None, Privacy | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,18 +52,24 @@ def next_model(
     """
     if len(updates) < (least := least_updates(plan)):
         raise RuleError(f'rule "{plan.rule}" makes no model: it needs {least} updates, and {len(updates)} have weights')
+    told = "an update is too large, which the rules median, trimmed-mean, krum and multi-krum stand"
+    with finite(f'rule "{plan.rule}"', told, out, after):
+        return _made(plan, updates, base, out, before, after)
+
+
+@contextmanager
+def finite(maker: str, told: str, out: Path, *beside: Path | None) -> Iterator[None]:
+    """The block writes a model to `out`. Raises `RuleError` if its numbers are not finite or too large: then neither
+    it nor what is `beside` it is there. `told`: why that may be.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        made = _made(plan, updates, base, out, before, after)
+        yield
     try:
         weights.check_numbers(out)
     except Refused as refusal:
-        for path in filter(None, (out, after)):
+        for path in filter(None, (out, *beside)):
             path.unlink(missing_ok=True)
-        raise RuleError(
-            f'rule "{plan.rule}" makes no model: {refusal.detail}; an update is too large, which the rules median, '
-            "trimmed-mean, krum and multi-krum stand"
-        ) from None
-    return made
+        raise RuleError(f"{maker} makes no model: {refusal.detail}; {told}") from None
 
 
 def _made(

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import click
 
@@ -87,10 +87,19 @@ def check_of(part: str) -> Callable[[Config, str, Findings], None]:
     return check
 
 
-def fit_of_data() -> Callable[[Config, str], Iterable[str]]:
-    """What tries a plan on the data of a device: called with the data's name, it gives faults in words."""
-    fit: Callable[[Config, str], Iterable[str]] = importlib.import_module(FITS).faults
-    return fit
+class Fit(Protocol):
+    """What tries a plan on the data of a device, by its name, and gives words."""
+
+    def faults(self, config: Config, data: str) -> Iterable[str]:
+        """What a device with this data would refuse."""
+
+    def costs(self, config: Config, data: str) -> Iterable[str]:
+        """What is spent of its rows' privacy."""
+
+
+def fit_of_data() -> Fit:
+    """The device's part of `floe plan check`."""
+    return cast(Fit, importlib.import_module(FITS))
 
 
 F = TypeVar("F", bound=Callable[..., Any])

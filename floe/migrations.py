@@ -275,5 +275,7 @@ ALTER TABLE rounds ADD COLUMN accountant TEXT;
 
 ALTER TABLE rounds ADD COLUMN clip_norm REAL;
 
-ALTER TABLE rounds ADD COLUMN threshold REAL
+ALTER TABLE rounds ADD COLUMN threshold REAL;
+
+CREATE INDEX rounds_spent ON rounds (lineage, task, epoch, round) WHERE epsilon IS NOT NULL
 """

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from floe import weights
+from floe.aggregate import finite
 from floe.differences import Differences, factors_to
 from floe.mean import Real, Update, copied
 
@@ -47,8 +48,17 @@ def noised_mean(
     """Write base + (sum_k cut_k + N(0, (z norm)^2)) / n; the SHA-256 of the file, and the norm for the next round.
 
     `quantile` 0: the norm stays, and z is `noise.multiplier`. Otherwise z is what is left beside the count. Tensors of
-    integers are the base's. Raises `ValueError` for updates that are not alike, `StoreError`.
+    integers are the base's. Raises `RuleError` for numbers that are not finite or too large: then `out` is not there;
+    `ValueError` for updates that are not alike, `StoreError`.
     """
+    told = "the noise is too large, or what it is added to: lower clip_norm or noise_multiplier"
+    with finite("DP-FedAvg", told, out):
+        return _made(updates, base, out, norm, noise, quantile)
+
+
+def _made(
+    updates: Sequence[Update], base: Path, out: Path, norm: float, noise: Noise, quantile: float
+) -> tuple[str, float]:
     differences, n = Differences(updates, base), len(updates)
     norms = differences.norms()
     factors = factors_to(norm, norms)
@@ -67,11 +77,13 @@ def noised_mean(
 def shared(multiplier: float, n: int) -> tuple[float, float]:
     """The multiplier of the sum's noise, and the deviation of the count's, that together promise `multiplier`.
 
-    z_delta = (z^-2 - (2 sigma_b)^-2)^(-1/2) with sigma_b = n / 20, as in the paper's experiments, but never below z:
-    with few devices the count would take the whole budget, and so it costs the sum 15.5 % more noise at most.
+    z_delta = (z^-2 - sigma_b^-2)^(-1/2) with sigma_b = n / 20, as in the paper's experiments, but never below 2 z: with
+    few devices the count would take the whole budget, and so it costs the sum 15.5 % more noise at most. The paper has
+    2 sigma_b, for votes of 1/2 and -1/2 beside devices that are not there; here a neighbour's difference is zero, which
+    is below any norm: its vote goes from 0 to 1.
     """
-    counting = max(n / 20, multiplier)
-    return (multiplier**-2 - (2 * counting) ** -2) ** -0.5, counting
+    counting = max(n / 20, 2 * multiplier)
+    return (multiplier**-2 - counting**-2) ** -0.5, counting
 
 
 def _noised(pieces: Iterable[Real], deviation: float, drawn: np.random.Generator) -> Iterator[Real]:

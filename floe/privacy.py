@@ -1,4 +1,4 @@
-"""Differential privacy in words, and the packages that it needs. What is computed: edge_client and aggregator."""
+"""Differential privacy in words, and the packages it needs. What is computed: edge_client and `floe.accounting`."""
 
 from __future__ import annotations
 

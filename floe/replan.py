@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from floe.accounting import unaffordable
 from floe.asker import load_asker
 from floe.asking import ROUNDS, asking
 from floe.cli import config_options, fit_of_data, to_aggregator
@@ -37,17 +38,21 @@ def plan() -> None:
 def check_command(config: Config, folders: Sequence[str]) -> None:
     """Check the plan of floe.toml before anybody trains: each key, the keys together, and with the rounds.
 
-    With --data also that the model can be made for it, and whatever a device would refuse to begin with.
+    With --data also that the model can be made for it, whatever a device would refuse to begin with, and what private
+    training costs its rows.
     """
-    found = list(faults(config.plan, config.rounds))
+    found = list(faults(config.plan, config.rounds)) or list(unaffordable(config.plan))
     for folder in folders:
-        found += [f"{folder}: {fault}" for fault in fit_of_data()(config, folder)]
+        found += [f"{folder}: {fault}" for fault in fit_of_data().faults(config, folder)]
     for fault in found:
         click.echo(f"fault   {printable(fault)}")
     if found:
         raise ConfigError(f"the plan cannot be trained by: {len(found)} fault(s)")
     for line in described(config.plan, config.rounds):
         click.echo(line)
+    for folder in folders:
+        for line in fit_of_data().costs(config, folder):
+            click.echo(f"private {printable(folder)}: {line}")
     click.echo(f"sound   {config.file or 'the defaults (no floe.toml)'}" + "".join(f", {folder}" for folder in folders))
 
 

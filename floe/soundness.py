@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from floe.errors import ConfigError
 from floe.plan import Plan
+from floe.privacy import rounded_up
 from floe.settings import Rounds
 
 
@@ -29,7 +30,9 @@ def faults(plan: Plan, rounds: Rounds) -> Iterator[str]:
 
 
 def described(plan: Plan, rounds: Rounds) -> Iterator[str]:
-    """What is going to be done, in lines for a person."""
+    """What is going to be done, in lines for a person. Of a plan without `faults`; that of devices asks
+    dp-accounting.
+    """
     size = f"batches of {plan.batch_size}" if plan.batch_size else "all rows at once"
     layers = f" {list(plan.hidden)}" if plan.hidden else ""
     yield f"train   {plan.model}{layers}: {plan.epochs} epoch(s), {size}, {plan.optimizer} at {plan.learning_rate:g}"
@@ -39,10 +42,19 @@ def described(plan: Plan, rounds: Rounds) -> Iterator[str]:
     if plan.personal:
         yield f"stays   on the devices: {', '.join(plan.personal)}"
     if plan.privacy != "none":
-        noise = f"noise {plan.noise_multiplier:g}" if plan.noise_multiplier else f"{plan.privacy_rounds} rounds"
-        budget = f"epsilon {plan.epsilon:g}" if plan.epsilon else "no budget"
-        yield f"private each {plan.privacy}: {noise}, {budget}, delta {plan.delta:g}"
+        budget = f"budget {plan.epsilon:g}" if plan.epsilon else "no budget"
+        yield f"private each {plan.privacy}: {_cost(plan, rounds)}, {budget}, delta {plan.delta:g}"
     yield f"wire    up {plan.upload}, down {plan.download}"
+
+
+def _cost(plan: Plan, rounds: Rounds) -> str:
+    """What all rounds of a private plan cost; of examples it hangs on the rows of each device."""
+    if plan.privacy == "device":
+        from floe import accounting
+
+        spent = rounded_up(accounting.predicted(plan, rounds.count))
+        return f"noise {accounting.noise_of(plan):.4g}, epsilon {spent} after {rounds.count} rounds"
+    return f"noise {plan.noise_multiplier:g}" if plan.noise_multiplier else f"noise for {plan.privacy_rounds} rounds"
 
 
 def least_updates(plan: Plan) -> int:

@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from aggregator.accounting import check_affordable
 from aggregator.log import Log
 from edge_client.data.folder import ARRAYS
 from edge_client.data.load import load
+from floe.accounting import check_affordable
 from floe.cli import config_options
 from floe.errors import ConfigError, DataError, StoreError
 from floe.identity import load_identity

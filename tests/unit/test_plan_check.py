@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edge_client import privacy
 from edge_client.data import folder
 from edge_client.data.document import Document
 from edge_client.data.features import Features
+from edge_client.ledger import Spent
 from floe.cli import floe
 from floe.errors import ConfigError
 from floe.plan import Plan
+from floe.privacy import rounded_up
 from floe.schema import Schema
 from floe.settings import Rounds
 from floe.soundness import check_sound, faults, least_updates
@@ -102,6 +105,44 @@ def test_every_fault_is_told_not_only_the_first(data: str) -> None:
     assert "model 'cnn' needs images" in output
     assert "elsewhere: no such file" in output
     assert "3 fault(s)" in output
+
+
+DEVICE = '[plan]\nprivacy = "device"\nscaling = "none"\n'
+EXAMPLE = '[plan]\nmodel = "mlp"\nprivacy = "example"\nscaling = "none"\nbatch_size = 5\ndelta = 1e-3\n'
+
+
+def test_what_all_rounds_cost_each_device_is_told(data: str) -> None:
+    code, output = run(f"{DEVICE}noise_multiplier = 1.0\n[rounds]\ncount = 50\n")
+    assert code == 0
+    assert "private each device: noise 1, epsilon 54.38 after 50 rounds, no budget, delta 1e-05" in output
+    _, output = run(f"{DEVICE}epsilon = 8.0\nprivacy_rounds = 50\n[rounds]\ncount = 50\n")
+    assert "noise 4.244, epsilon 8.00 after 50 rounds, budget 8" in output
+
+
+def test_what_the_aggregator_refuses_of_privacy_is_a_fault(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, output = run(f"{DEVICE}noise_multiplier = 0.1\nepsilon = 1.0\n")
+    assert code != 0
+    assert "one round with noise_multiplier = 0.1 costs epsilon" in output
+    monkeypatch.setattr("floe.privacy.find_spec", lambda name: None)
+    code, output = run(f"{DEVICE}noise_multiplier = 1.0\n")
+    assert code != 0
+    assert "pip install 'floe[dp]'" in output
+
+
+def test_what_all_rounds_cost_the_rows_of_some_data_is_told(data: str) -> None:
+    text = f"{EXAMPLE}noise_multiplier = 1.0\n"
+    code, output = run(f"{text}[rounds]\ncount = 3\n", "--data", data)
+    assert code == 0
+    one, three = (privacy.epsilon_of([Spent(1.0, 0.25, 20 * rounds)], 1e-3) for rounds in (1, 3))
+    assert f"epsilon {rounded_up(one)} after a round, {rounded_up(three)} after 3 rounds, delta 0.001" in output
+
+
+@pytest.mark.parametrize("where", ["epsilon = 1.0", "[device]\nepsilon = 1.0"])
+def test_a_round_that_costs_the_rows_of_some_data_too_much_is_a_fault(data: str, where: str) -> None:
+    code, output = run(f"{EXAMPLE}noise_multiplier = 1.0\n{where}\n", "--data", data)
+    assert code != 0
+    assert "mine: one round costs epsilon" in output
+    assert "of 1: raise noise_multiplier or epsilon" in output
 
 
 def test_an_unknown_rule_is_refused_with_those_that_are_known(data: str) -> None:

@@ -25,10 +25,10 @@ DOING = "SELECT device, state, round, task FROM devices"
 
 UPLOADS = "SELECT device, round, task, received, chunks, since FROM uploads ORDER BY since, device"
 
-# Of the newest round alone: `expected` is large, and stands before what is asked for here.
+# Of the newest round that has spent some: a void one after it has not.
 OF_DEVICES = """
 SELECT 'device', epsilon, delta, accountant FROM rounds
-WHERE lineage = :lineage AND task = 'train' AND state != 'open' ORDER BY epoch DESC, round DESC LIMIT 1
+WHERE lineage = :lineage AND task = 'train' AND epsilon IS NOT NULL ORDER BY epoch DESC, round DESC LIMIT 1
 """
 
 OF_EXAMPLES = """
@@ -146,10 +146,10 @@ def now(db: sqlite3.Connection, lineage: str, moment: str) -> Now:
 
 
 def spent(db: sqlite3.Connection, lineage: str) -> Privacy | None:
-    """What has been spent of privacy: of devices, if the newest round has noise for them; else of examples."""
+    """What has been spent of privacy: of devices, if any round had noise for them; else of examples."""
     for query in (OF_DEVICES, OF_EXAMPLES):
         row = db.execute(query, {"lineage": lineage}).fetchone()
-        if row is not None and row[1] is not None:
+        if row is not None:
             return made(Privacy, row)
     return None
 

@@ -14,9 +14,9 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from opacus.accountants.analysis.rdp import compute_rdp
 
-from aggregator.accounting import check_affordable, epsilon_of, noise_of, spent_with
 from edge_client import privacy
 from edge_client.ledger import Spent
+from floe.accounting import check_affordable, epsilon_of, noise_of, spent_with, together
 from floe.errors import ConfigError
 from floe.plan import Plan
 
@@ -93,6 +93,18 @@ def test_the_noise_for_an_epsilon_lasts_as_many_rounds_as_were_asked_and_no_more
     assert spent_with(plan, [noise] * 29)[0] == pytest.approx(8.0, abs=1e-6)
     assert spent_with(plan, [noise] * 29)[1] == ""
     assert spent_with(plan, [noise] * 30)[1].startswith("privacy budget spent: epsilon 8.")
+
+
+def test_the_noise_for_an_epsilon_is_solved_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = msgspec.structs.replace(PLAN, noise_multiplier=0.0, epsilon=7.77, privacy_rounds=31)
+    noise = noise_of(plan)
+    monkeypatch.setattr(dp_accounting, "get_sigma_gaussian", None)
+    assert noise_of(msgspec.structs.replace(plan, epochs=5)) == noise
+
+
+def test_many_rounds_with_one_noise_are_counted_as_one() -> None:
+    apart = epsilon_of([1.5] * 20 + [2.0] * 30, 1e-5)
+    assert epsilon_of([together(1.5, 20), together(2.0, 30)], 1e-5) == pytest.approx(apart, rel=1e-9)
 
 
 def test_without_a_budget_rounds_go_on() -> None:

@@ -41,10 +41,14 @@ def check_model(row: Mapping[str, Any]) -> None:
         raise Refused("storage", "missing")
 
 
+def spent(plan: Plan) -> str:
+    return "privacy budget spent: epsilon 9.00 of 7.0" if plan.privacy == "device" and plan.epsilon == 7 else ""
+
+
 @contextmanager
 def opened(folder: Path) -> Iterator[Steering]:
     with closing(Log(folder)) as log:
-        yield Steering(log.db, "main", partial(read_operators, folder / "operators.pub"), print, check_model)
+        yield Steering(log.db, "main", partial(read_operators, folder / "operators.pub"), print, check_model, spent)
 
 
 @pytest.fixture
@@ -89,6 +93,33 @@ def trained(asks: Asks) -> Asks:
     for round_, sha256 in enumerate(MODELS):
         make(asks.steering, round_, sha256)
     return asks
+
+
+PRIVATE = Plan(scaling="none", privacy="device", noise_multiplier=1.0, epsilon=7.0)
+MORE = msgspec.structs.replace(PRIVATE, epsilon=20.0)
+REFUSED = "no round can open: privacy budget spent: epsilon 9.00 of 7.0; raise [plan] epsilon (`floe plan set`), or end"
+
+
+@pytest.mark.parametrize("state", [WAITING, FINISHED])
+def test_no_rounds_are_started_with_a_budget_that_is_spent(asks: Asks, state: State) -> None:
+    spent = replace(POLICY, plan=PRIVATE)
+    refused = asks("start", state, spent, rounds=5)
+    assert (refused.done, refused.reason) == (False, "round")
+    assert refused.detail.startswith(REFUSED)
+    assert asks.steering.control() == Control()
+    assert asks("plan", state, spent, plan=MORE).done
+    assert asks("start", state, spent, rounds=5).done
+
+
+def test_the_evaluation_that_is_left_is_started_also_with_a_budget_that_is_spent(asks: Asks) -> None:
+    left = State(Phase("main", 1, 4, "evaluate"), last=4, held="stopped")
+    assert asks("start", left, replace(POLICY, plan=PRIVATE)).done
+
+
+def test_no_plan_is_set_whose_budget_is_spent(asks: Asks) -> None:
+    refused = asks("plan", WAITING, replace(POLICY, plan=MORE), plan=PRIVATE)
+    assert (refused.done, refused.reason) == (False, "round")
+    assert refused.detail.startswith(REFUSED)
 
 
 def make(steering: Steering, round_: int, sha256: str, epoch: int = 1) -> None:

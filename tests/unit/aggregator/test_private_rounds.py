@@ -10,18 +10,19 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from helpers.chain import INIT, TRAIN, accept, started
+from helpers.chain import INIT, ROUNDS, TRAIN, accept, started
 from helpers.killed import Killed
 
-from aggregator.accounting import epsilon_of
 from aggregator.chain import Chain
 from aggregator.control import Control
 from aggregator.log import Log
 from aggregator.states import State
 from floe import weights
+from floe.accounting import epsilon_of
 from floe.errors import ConfigError, KeyFileError, RuleError
 from floe.messages import Phase
 from floe.plan import Plan
+from ui.queries.standing import spent
 
 PLAN = Plan(scaling="none", privacy="device", noise_multiplier=1.0, clip_norm=0.5, clip_quantile=0.5)
 FIXED = msgspec.structs.replace(PLAN, clip_quantile=0.0)
@@ -65,7 +66,7 @@ def of(chain: Chain) -> bytes:
 def test_a_round_says_what_it_and_all_before_it_have_spent(tmp_path: Path) -> None:
     with begun(tmp_path, FIXED) as (chain, log):
         rows = [round_(chain, log, number, FIXED) for number in (1, 2, 3)]
-    assert [row["epsilon"] for row in rows] == [epsilon_of([1.0] * k, 1e-5) for k in (1, 2, 3)]
+    assert [row["epsilon"] for row in rows] == pytest.approx([epsilon_of([1.0] * k, 1e-5) for k in (1, 2, 3)])
     assert {(row["delta"], row["accountant"], row["clip_norm"]) for row in rows} == {(1e-5, "gaussian", 0.5)}
 
 
@@ -120,6 +121,19 @@ def test_the_norm_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:
     assert key.stat().st_mode & 0o077 == 0
 
 
+def test_a_norm_that_begins_anew_is_an_event(tmp_path: Path) -> None:
+    """As after an operator has chosen another model: only the present one's is kept, and its base's."""
+    with begun(tmp_path) as (chain, log):
+        first = chain.model
+        assert first
+        for number in (1, 2):
+            round_(chain, log, number)
+        chain.model = first
+        assert round_(chain, log, 3)["clip_norm"] == 0.5
+        told = [row["text"] for row in log.db.query("SELECT text FROM events WHERE kind = 'optimizer' ORDER BY id")]
+    assert told == [f"clip_norm begins at 0.5: model 0 ({first.sha256[:12]}) came with none"] * 2
+
+
 def test_other_updates_in_the_same_round_have_other_noise(tmp_path: Path) -> None:
     """Else what two models of one round differ by would have no noise."""
     with begun(tmp_path, FIXED) as (chain, _):
@@ -148,6 +162,29 @@ def test_rounds_end_before_one_that_would_exceed_the_budget(tmp_path: Path) -> N
         sent(chain, log, 3, plan)  # were it opened all the same
         with pytest.raises(RuleError, match="privacy budget spent"):
             chain.close(train(3), up=0, down=0)
+        chain.void(train(3), "privacy budget spent")
+        assert chain.enough(train(3), Control()).startswith("privacy budget spent")
+
+
+def test_a_start_of_the_process_sees_what_the_log_has_spent(tmp_path: Path) -> None:
+    """Also where an operator has asked for more rounds before."""
+    plan = msgspec.structs.replace(FIXED, epsilon=5.0)
+    with begun(tmp_path, plan) as (chain, log):
+        round_(chain, log, 1, plan)
+    with started(tmp_path, plan=plan) as (chain, _, _):
+        state = chain.restore(0.0, Control(last=99, count=ROUNDS.count))
+    assert (state.phase.task, state.phase.round) == ("evaluate", 1)
+
+
+def test_what_was_spent_is_told_after_a_round_that_spent_nothing_too(tmp_path: Path) -> None:
+    with begun(tmp_path, FIXED) as (chain, log):
+        round_(chain, log, 1, FIXED)
+        before = spent(log.db.conn, "main")
+        sent(chain, log, 2, FIXED)
+        chain.void(train(2), "a fault")
+        assert spent(log.db.conn, "main") == before
+        assert before
+        assert before.epsilon == epsilon_of([1.0], 1e-5)
 
 
 def test_a_new_epoch_does_not_begin_the_account_anew(tmp_path: Path) -> None:

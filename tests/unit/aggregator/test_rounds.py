@@ -310,6 +310,12 @@ def test_a_void_round_of_training_is_followed_by_the_next() -> None:
     assert run.state.phase == Phase("main", 1, 2, "train")
 
 
+def test_a_void_round_after_which_no_more_are_needed_is_the_last() -> None:
+    run = hopeless()
+    run.after(Voided("the budget is spent"))
+    assert run.state.phase == Phase("main", 1, 1, "evaluate")
+
+
 def test_a_void_first_round_begins_again_in_a_new_epoch() -> None:
     run = Run(INIT, devices="ab")
     run.after(no("a"), no("b"), GRACE, Offline("b"), Voided())

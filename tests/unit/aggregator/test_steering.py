@@ -45,7 +45,14 @@ def told() -> list[str]:
 def opened(folder: Path, told: list[str]) -> Iterator[Steering]:
     """The steering as an aggregator has it after a start."""
     with closing(Log(folder)) as log:
-        yield Steering(log.db, "main", partial(read_operators, folder / "operators.pub"), told.append, lambda row: None)
+        yield Steering(
+            log.db,
+            "main",
+            partial(read_operators, folder / "operators.pub"),
+            told.append,
+            lambda row: None,
+            lambda plan: "",
+        )
 
 
 @pytest.fixture

@@ -49,10 +49,11 @@ def test_work_with_other_noise_or_other_sampling_stands_beside_what_was_before(f
 
 def test_the_noise_is_this_devices_own_and_the_same_again(folder: Path, tmp_path: Path) -> None:
     ledger = Ledger(folder)
-    seeds = {ledger.seed(work) for work in "abc"}
+    keys = {ledger.key_of(work) for work in "abc"}
     ledger.book("a", ONE, "plan")
-    assert {Ledger(folder).seed(work) for work in "abc"} == seeds
-    assert len(seeds | {Ledger(tmp_path / "other").seed(work) for work in "abc"}) == 6
+    assert {Ledger(folder).key_of(work) for work in "abc"} == keys
+    assert len(keys | {Ledger(tmp_path / "other").key_of(work) for work in "abc"}) == 6
+    assert {len(key) for key in keys} == {16}
 
 
 def test_the_key_of_the_noise_is_its_owners_alone(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from helpers.updates import base_of, result, written
 
 from floe import weights
+from floe.errors import RuleError
 from floe.mean import PIECE, Update
 from floe.noised import Noise, noised_mean, shared
 
@@ -55,6 +56,13 @@ def test_tensors_of_one_shape_have_noise_of_their_own(tmp_path: Path) -> None:
     assert (found["v"] != found["w"]).all()
 
 
+def test_what_is_no_model_is_not_written(tmp_path: Path) -> None:
+    base, updates = base_of(tmp_path, np.zeros(9)), written(tmp_path, [np.zeros(9)] * 2)
+    with pytest.raises(RuleError, match=r"DP-FedAvg makes no model: tensor 'w' has -?inf .*lower clip_norm"):
+        noised_mean(updates, base, tmp_path / "out", 1e38, Noise(100.0, bytes(32)))
+    assert not (tmp_path / "out").exists()
+
+
 def test_counters_are_the_bases(tmp_path: Path) -> None:
     tensors = {"w": np.zeros(2, np.float32), "seen": np.array([7], np.int64)}
     weights.write(tmp_path / "base", tensors)
@@ -87,9 +95,9 @@ def _without_counting_noise() -> Noise:
 
 @pytest.mark.parametrize(("z", "n"), [(1.0, 10), (1.0, 100), (0.5, 1000), (8.0, 10)])
 def test_sum_and_count_together_promise_what_a_round_promises(z: float, n: int) -> None:
-    """Andrew et al. 2021, Theorem 1: the count of norms moves by 1/2 about its middle."""
+    """Neighbours: a difference beyond the norm, or zero. The sum moves by the norm, the count by one."""
     sum_, count = shared(z, n)
-    assert sum_**-2 + (2 * count) ** -2 == pytest.approx(z**-2)
+    assert sum_**-2 + count**-2 == pytest.approx(z**-2)
     assert sum_ <= z * math.sqrt(4 / 3) + 1e-12
 
 

@@ -94,13 +94,30 @@ def test_the_noise_has_the_deviation_that_was_promised(table: Features, folder: 
     assert steps.std() * 28 == pytest.approx(3.0 * 1e-3, rel=0.05)
 
 
+def stepped(table: Features, key: bytes) -> bytes:
+    """The weights after steps of noise and sampled rows with this key."""
+    torch.manual_seed(0)
+    model = models.Model(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), "classification", "tiny")
+    terms = dpsgd.Terms(Spent(1.0, 0.5, 1), 14, key, None)  # type: ignore[arg-type]
+    x, y = torch.from_numpy(table.train_x), torch.from_numpy(table.train_y)
+    dpsgd.optimise_privately(model, x, y, PLAN, terms, lambda: False)
+    return nn.utils.parameters_to_vector(model.module.parameters()).detach().numpy().tobytes()
+
+
+def test_every_byte_of_the_key_counts(table: Features) -> None:
+    """torch's generator would heed 32 bits of a seed: so few can be tried out."""
+    keys = [bytes(16), *(bytes(place) + b"\1" + bytes(15 - place) for place in range(16))]
+    assert len({stepped(table, key) for key in keys}) == 17
+    assert stepped(table, keys[1]) == stepped(table, keys[1])
+
+
 def test_no_row_moves_a_step_by_more_than_the_clipping_norm(table: Features) -> None:
     """Every row as a device of its own, without noise: the step is its gradient, cut to the norm."""
     torch.manual_seed(0)
     model = models.Model(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), "classification", "tiny")
     before = nn.utils.parameters_to_vector(model.module.parameters()).detach().clone()
     plan = replaced(learning_rate=1.0, max_grad_norm=0.01)
-    terms = dpsgd.Terms(Spent(0.0, 1.0, 1), 1, 7, None)  # type: ignore[arg-type]
+    terms = dpsgd.Terms(Spent(0.0, 1.0, 1), 1, bytes(16), None)  # type: ignore[arg-type]
     x, y = torch.from_numpy(table.train_x[:1] * 100), torch.from_numpy(table.train_y[:1])
     dpsgd.optimise_privately(model, x, y, plan, terms, lambda: False)
     after = nn.utils.parameters_to_vector(model.module.parameters()).detach()
@@ -210,7 +227,7 @@ def test_a_buffer_that_rows_change_is_refused() -> None:
 
     model = models.Model(nn.Sequential(Counts(), nn.Linear(3, 2)), "classification", "'mine'")
     x, y = torch.ones(4, 3), torch.zeros(4, dtype=torch.int64)
-    terms = dpsgd.Terms(Spent(1.0, 1.0, 1), 4, 7, None)  # type: ignore[arg-type]
+    terms = dpsgd.Terms(Spent(1.0, 1.0, 1), 4, bytes(16), None)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"'mine': training has changed the buffer '0.seen'"):
         dpsgd.optimise_privately(model, x, y, PLAN, terms, lambda: False)
 

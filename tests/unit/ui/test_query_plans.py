@@ -15,6 +15,7 @@ import pytest
 from helpers.big import small_log
 
 import ui.queries
+import ui.queries.standing
 
 BIG = ("updates", "events", "journal", "vitals")
 
@@ -102,6 +103,13 @@ def test_the_rule_refuses_what_walks_or_sorts(sql: str, db: sqlite3.Connection) 
 )
 def test_the_rule_lets_pass_what_searches(sql: str, db: sqlite3.Connection) -> None:
     assert faults(db, sql) == []
+
+
+def test_what_devices_have_spent_is_found_without_walking_through_rounds(db: sqlite3.Connection) -> None:
+    """A round's list of expected devices is long, and stands before what is asked for."""
+    plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {ui.queries.standing.OF_DEVICES}", _Anything())]
+    assert len(plan) == 1
+    assert "USING INDEX rounds_spent" in plan[0]
 
 
 def test_what_is_allowed_is_there_and_says_why() -> None:

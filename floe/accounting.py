@@ -8,7 +8,8 @@ devices that are not selected or not there: the selection is public, and whether
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 from floe.errors import ConfigError
 from floe.plan import Plan
@@ -21,10 +22,19 @@ def noise_of(plan: Plan) -> float:
     """The noise multiplier of a plan: its own, or that with which `privacy_rounds` rounds cost its epsilon."""
     if plan.noise_multiplier:
         return plan.noise_multiplier
+    return _noise_for(plan.epsilon, plan.delta, plan.privacy_rounds)
+
+
+@cache
+def _noise_for(epsilon: float, delta: float, rounds: int) -> float:
     import dp_accounting
 
-    one = dp_accounting.get_sigma_gaussian(plan.epsilon, plan.delta)
-    return float(one * math.sqrt(plan.privacy_rounds) * (1 + 1e-9))
+    return float(dp_accounting.get_sigma_gaussian(epsilon, delta) * math.sqrt(rounds) * (1 + 1e-9))
+
+
+def together(noise: float, rounds: int) -> float:
+    """The noise multiplier of one round that costs what `rounds` rounds with `noise` do."""
+    return noise / math.sqrt(rounds)
 
 
 def epsilon_of(noises: Sequence[float], delta: float) -> float:
@@ -43,8 +53,24 @@ def spent_with(plan: Plan, before: Sequence[float]) -> tuple[float, str]:
     return epsilon, over_budget(epsilon, plan.epsilon, "device", plan.delta, ACCOUNTANT) if over else ""
 
 
+def predicted(plan: Plan, rounds: int) -> float:
+    """Epsilon after so many rounds of a plan, where none was before."""
+    return epsilon_of([together(noise_of(plan), rounds)], plan.delta)
+
+
+def unaffordable(plan: Plan) -> Iterator[str]:
+    """What `check_affordable` raises, in words."""
+    try:
+        check_affordable(plan)
+    except ConfigError as error:
+        yield str(error)
+
+
 def check_affordable(plan: Plan) -> None:
-    """Whether the first round of a plan is within its budget, and the extra is there. Raises `ConfigError`."""
+    """Whether the first round of a plan is within its budget, and the extra is there. Raises `ConfigError`.
+
+    Of a plan that `floe.soundness.faults` has no fault in.
+    """
     if plan.privacy != "device":
         return
     require("device")
