@@ -15,6 +15,7 @@ from floe.asking import ROUNDS, asking
 from floe.cli import config_options, fit_of_data, to_aggregator
 from floe.config import SHOWN, value_of
 from floe.errors import ConfigError
+from floe.idle import notes
 from floe.plan import Plan
 from floe.settings import Config
 from floe.soundness import described, faults
@@ -50,6 +51,8 @@ def check_command(config: Config, folders: Sequence[str]) -> None:
         raise ConfigError(f"the plan cannot be trained by: {len(found)} fault(s)")
     for line in described(config.plan, config.rounds):
         click.echo(line)
+    for note in notes(config.plan):
+        click.echo(f"note    {note}")
     for folder in folders:
         for line in fit_of_data().costs(config, folder):
             click.echo(f"private {printable(folder)}: {line}")

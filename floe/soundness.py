@@ -86,7 +86,7 @@ def _of_rule(plan: Plan, rounds: Rounds) -> Iterator[str]:
             f'[plan] rule = "{plan.rule}" with byzantine = {plan.byzantine} needs {needed} updates, and '
             f"[rounds] {key} = {there}: raise {key}, or lower byzantine" + (" or keep" if plan.keep else "")
         )
-    if rounds.fraction < 1 and rounds.quorum == 0 and rounds.fraction * rounds.devices < needed:
+    if rounds.fraction < 1 and rounds.quorum == 0 and max(rounds.fraction * rounds.devices, 1) < needed:
         yield (
             f'[plan] rule = "{plan.rule}" with byzantine = {plan.byzantine} needs {needed} updates, and '
             f"[rounds] fraction = {rounds.fraction:g} of {rounds.devices} devices is fewer: raise fraction or devices"
@@ -97,10 +97,12 @@ def _of_personal(plan: Plan) -> Iterator[str]:
     if plan.schema == "own" and not plan.personal:
         yield (
             '[plan] schema = "own": devices whose features differ can share a model only if the layers that hang '
-            'on them stay at home: name them in personal, for example ["layers.0.*"]'
+            'on them stay at home: name them in personal, for example ["1.0.*"]'
         )
     if plan.schema == "own" and plan.scaling == "standard":
         yield '[plan] scaling = "standard" needs one schema; schema is "own": set scaling = "local" or "none"'
+    if "*" in plan.personal:
+        yield '[plan] personal = ["*"] leaves nothing to share: name the layers that stay at home'
     if plan.personal and plan.report == "accuracy":
         yield '[plan] personal names layers that stay on a device; report = "accuracy" sends none at all: drop one'
 
@@ -144,11 +146,6 @@ def _of_privacy(plan: Plan, rounds: Rounds) -> Iterator[str]:
     if plan.privacy == "device" and (rounds.mode == "asynchronous" or rounds.late == "merge"):
         yield (
             '[plan] privacy = "device" counts a device once in a round: set [rounds] mode = "rounds" and late = "drop"'
-        )
-    if plan.privacy == "example" and plan.threshold == "federated":
-        yield (
-            '[plan] threshold = "federated" sums up histograms of training errors, which have no noise; privacy = '
-            '"example" keeps them at home: set threshold = "local"'
         )
     if plan.privacy == "example" and plan.clip_quantile:
         yield '[plan] clip_quantile is for privacy = "device"; an example\'s gradient is cut to max_grad_norm'

@@ -15,6 +15,7 @@ from edge_client.data.features import Features
 from edge_client.ledger import Spent
 from floe.cli import floe
 from floe.errors import ConfigError
+from floe.idle import notes
 from floe.plan import Plan
 from floe.privacy import rounded_up
 from floe.schema import Schema
@@ -44,6 +45,7 @@ DP = {"privacy": "device", "noise_multiplier": 1.0, "scaling": "none"}
         ({"schema": "own", "scaling": "none"}, {}, "name them in personal"),
         ({"schema": "own", "personal": ("a.*",)}, {}, 'scaling = "local"'),
         ({"personal": ("a.*",), "report": "accuracy"}, {}, "drop one"),
+        ({"personal": ("*",)}, {}, "leaves nothing to share"),
         ({"threshold": "federated", "report": "accuracy"}, {}, "agreed for a global model"),
         ({**DP, "threshold": "federated"}, {}, 'set threshold = "local"'),
         ({"epsilon": 3.0}, {}, 'it is "none"'),
@@ -60,6 +62,12 @@ def test_what_does_not_go_together_is_named_with_the_way_out(
     with pytest.raises(ConfigError) as caught:
         check_sound(Plan(**plan), Rounds(**rounds))  # type: ignore[arg-type]
     assert named in str(caught.value)
+
+
+def test_a_fault_is_told_once_and_one_device_of_a_fraction_is_enough_for_a_mean() -> None:
+    private = Plan(privacy="example", noise_multiplier=1.0, scaling="none", threshold="federated", model="autoencoder")
+    assert len(list(faults(private, Rounds()))) == 1
+    assert list(faults(Plan(), Rounds(fraction=1e-6))) == []
 
 
 def test_the_defaults_and_each_rule_with_devices_enough_are_sound() -> None:
@@ -143,6 +151,29 @@ def test_a_round_that_costs_the_rows_of_some_data_too_much_is_a_fault(data: str,
     assert code != 0
     assert "mine: one round costs epsilon" in output
     assert "of 1: raise noise_multiplier or epsilon" in output
+
+
+@pytest.mark.parametrize(
+    ("plan", "noted"),
+    [
+        ({"clip_norm": 0.5}, "clip_norm = 0.5 counts for nothing here; it is for rule = norm-clipping"),
+        ({"rule": "median", "server_learning_rate": 0.3}, "server_learning_rate = 0.3 counts for nothing"),
+        ({"optimizer": "adam", "momentum": 0.9}, "it is for optimizer = sgd"),
+        ({"report": "accuracy", "upload": "int8"}, "upload = int8 counts for nothing"),
+        ({"model": "cnn", "hidden": (3,)}, "hidden = (3,)"),
+        ({"rule": "fedadam"}, "server_learning_rate = 1 is a large step for fedadam"),
+    ],
+)
+def test_what_counts_for_nothing_is_noted(plan: dict[str, object], noted: str) -> None:
+    assert [note for note in notes(Plan(**plan)) if noted in note]  # type: ignore[arg-type]
+
+
+def test_what_counts_is_not_noted() -> None:
+    used = Plan(
+        rule="fedyogi", server_learning_rate=0.01, server_beta2=0.9, optimizer="sgd", momentum=0.9, upload="int8"
+    )
+    assert list(notes(Plan())) == list(notes(used)) == []
+    assert list(notes(Plan(privacy="device", noise_multiplier=1.0, clip_norm=2.0, delta=1e-3, clip_quantile=0.5))) == []
 
 
 def test_an_unknown_rule_is_refused_with_those_that_are_known(data: str) -> None:
