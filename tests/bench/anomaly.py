@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from edge_client.evaluate import roc_auc
 
-MODES = ("pca", "local", "federated", "own", "central")
+MODES = {
+    "pca": "pca",
+    "local": "local",
+    "federated": "federated",
+    "personal": "federated, output layer personal",
+    "own": "federated, then 5 epochs at home",
+    "central": "central",
+}  # how the tables call the ways of training
+COMPARED = ("local", "federated", "personal")  # by both thresholds, for every device
 HEADS = ("ROC-AUC", "FPR at TPR 0.99", "FPR", "TPR", "FPR, common threshold", "TPR, common threshold")
 MEASURES = ("auc", "fpr_at_tpr99", "fpr", "tpr", "fpr_federated", "tpr_federated")
 
@@ -50,16 +58,19 @@ def table(lines: Sequence[Line]) -> str:
     """Markdown: every measure for each way of training and seed, then the measures of each device over the seeds."""
     seeds = sorted({line["seed"] for line in lines})
     overall = [["training", "seed", *HEADS]]
-    for mode in MODES:
+    for mode, label in MODES.items():
         by_seed = {seed: means(lines, mode=mode, seed=seed) for seed in seeds}
-        overall += [[mode, str(seed), *map(_figure, row)] for seed, row in by_seed.items() if mode != "pca"]
-        overall.append([f"**{mode}**", "mean", *map(_figure, np.mean(list(by_seed.values()), axis=0))])
-    by_device = [["device", *(f"{mode}: {head}" for mode in MODES for head in HEADS[:2])]]
-    thresholds = [["device", *(f"{mode}: {head}" for mode in MODES[1:3] for head in HEADS[2:])]]
-    for device in sorted({line["device"] for line in lines}):
-        found = {mode: means(lines, mode=mode, device=device) for mode in MODES}
-        by_device.append([device, *(_figure(value) for mode in MODES for value in found[mode][:2])])
-        thresholds.append([device, *(_figure(value) for mode in MODES[1:3] for value in found[mode][2:])])
+        overall += [[label, str(seed), *map(_figure, row)] for seed, row in by_seed.items() if mode != "pca"]
+        overall.append([f"**{label}**", "mean", *map(_figure, np.mean(list(by_seed.values()), axis=0))])
+    found = {
+        name: {mode: means(lines, mode=mode, device=name) for mode in MODES}
+        for name in sorted({line["device"] for line in lines})
+    }
+    by_device = [["device", *(f"{label}: {head}" for label in MODES.values() for head in HEADS[:2])]]
+    by_device += [[name, *(_figure(value) for mode in MODES for value in row[mode][:2])] for name, row in found.items()]
+    thresholds = [["device", *(f"{MODES[mode]}: {head}" for mode in COMPARED for head in HEADS[2:])]]
+    for name, row in found.items():
+        thresholds.append([name, *(_figure(value) for mode in COMPARED for value in row[mode][2:])])
     return "\n\n".join(map(markdown, (overall, by_device, thresholds))) + "\n"
 
 

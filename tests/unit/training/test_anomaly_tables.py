@@ -46,6 +46,7 @@ def test_the_tables_show_every_seed_the_mean_and_every_device() -> None:
     assert overall.splitlines()[0] == f"| training | seed | {' | '.join(HEADS)} |"
     assert "| local | 1 | 0.6000 | 0.2500 |" in overall
     assert "| **local** | mean | 0.5500 | 0.2500 |" in overall
+    assert "| **federated, then 5 epochs at home** | mean | 0.5500 |" in overall
     assert by_device.splitlines()[2].startswith("| a | 0.5500 | 0.2500 | 0.5500 |")
     assert len(thresholds.splitlines()) == 4
 
