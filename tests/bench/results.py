@@ -15,14 +15,20 @@ from pathlib import Path
 from types import ModuleType
 
 import click
+import results_attacks
+import results_encoding
 import results_insurance_bank
 import results_mcmahan
+import results_nbaiot
+import results_privacy
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEAD = Path(__file__).with_suffix(".md")
 
 
-SECTIONS: tuple[ModuleType, ...] = (results_mcmahan, results_insurance_bank)
+SECTIONS: tuple[ModuleType, ...] = (
+    results_mcmahan, results_nbaiot, results_attacks, results_encoding, results_privacy, results_insurance_bank,
+)  # fmt: skip
 
 
 def made(runs: Path) -> dict[str, str]:

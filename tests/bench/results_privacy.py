@@ -1,4 +1,4 @@
-"""The tables of noise, epsilon and accuracy in docs/privacy.md, from the stored runs of `privacy`.
+"""The section of docs/results.md on noise, epsilon and accuracy, and the tables of docs/privacy.md. Pure.
 
 python tests/bench/results_privacy.py          prints them
 """
@@ -20,6 +20,13 @@ Line = Mapping[str, Any]
 
 
 def section(runs: Path) -> str:
+    """The text. Raises `click.ClickException` for runs that are not there."""
+    return (
+        f"## Private learning\n\n[privacy.md](privacy.md) says what epsilon is of, and of what not.\n\n{tables(runs)}"
+    )
+
+
+def tables(runs: Path) -> str:
     """Both units. Raises `click.ClickException` for runs that are not there."""
     return "\n\n".join(_of_unit(runs / "privacy", unit) for unit in privacy.NOISE)
 

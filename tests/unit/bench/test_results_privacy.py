@@ -28,7 +28,7 @@ def write(folder: Path, unit: str, lines: list[dict[str, Any]]) -> None:
 
 
 def test_the_document_has_the_tables_of_the_stored_runs() -> None:
-    assert results_privacy.section(DOCS / "runs") in (DOCS / "privacy.md").read_text()
+    assert results_privacy.tables(DOCS / "runs") in (DOCS / "privacy.md").read_text()
 
 
 def test_a_row_has_the_mean_of_its_seeds_and_epsilon_rounded_up() -> None:
@@ -42,10 +42,10 @@ def test_a_row_has_the_mean_of_its_seeds_and_epsilon_rounded_up() -> None:
 def test_a_run_that_is_missing_is_named(tmp_path: Path) -> None:
     for unit, noises in privacy.NOISE.items():
         write(tmp_path, unit, [line(unit, noise, seed, 0.5) for noise in noises for seed in privacy.SEEDS])
-    assert "| 0.5 | 2.35 | **50.0** (50.0, 50.0, 50.0) |" in results_privacy.section(tmp_path)
+    assert "| 0.5 | 2.35 | **50.0** (50.0, 50.0, 50.0) |" in results_privacy.tables(tmp_path)
     write(tmp_path, "example", [line("example", noise, 0, 0.5) for noise in privacy.NOISE["example"]])
     with pytest.raises(click.ClickException, match=r"not every noise has every seed: .*privacy\.py example"):
-        results_privacy.section(tmp_path)
+        results_privacy.tables(tmp_path)
 
 
 def test_the_stored_trial_is_of_the_pairs_that_the_benchmark_has() -> None:
