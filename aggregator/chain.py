@@ -1,6 +1,6 @@
-"""The chain of models: where it stands after a restart, what an update must fit, what a round makes of its updates.
+"""The chain of models: where it stands after a restart, what an update must fit, how a phase ends.
 
-Owns the files of the aggregator's state (scaling, epoch, the spool) and the registry; knows no topic and no message.
+Owns the files of the aggregator's state (epoch, the spool) and the registry; knows no topic and no message.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from aggregator import mend, results
 from aggregator.control import Control
 from aggregator.intake import Expectation, trainable
 from aggregator.log import Log
+from aggregator.making import Making, plan_of
 from aggregator.memory import Memory
 from aggregator.phases import MEASURING, Policy, first_phase, phase_after, reason_to_stop
 from aggregator.privacy import Privacy
@@ -26,8 +25,7 @@ from aggregator.progress import read_progress
 from aggregator.registry import Model, Registry, base_of
 from aggregator.spool import Spool
 from aggregator.states import State
-from floe import adaptive, kept, threshold, weights
-from floe.encode import round_model
+from floe import kept, weights
 from floe.errors import ConfigError, Refused, StoreError
 from floe.files import set_aside, storing, write_atomically
 from floe.identity import Identity
@@ -55,9 +53,10 @@ class Chain:
         self._identity = identity
         self._keyring = keyring
         self._registry = Registry(config.path(config.paths.models), state / "published", self._tell_damaged)
-        self._memory = Memory(state / "optimizer", self._tell_damaged)
         self._lineage = config.rounds.lineage
-        self._privacy = Privacy(state, log, self._lineage, self._memory)
+        memory = Memory(state / "optimizer", self._tell_damaged)
+        self._privacy = Privacy(state, log, self._lineage, memory)
+        self._making = Making(config, log, state, self._registry, memory, self._privacy)
         self.spool = Spool(state, config.path(config.paths.models), log, self._lineage)
         self._check_owner()
         self._epoch = self._begin_epoch(epoch)
@@ -183,7 +182,7 @@ class Chain:
             return devices
         try:
             with storing(self.spool.folder(phase)):
-                made = self._make(phase, spooled)
+                made = self._making.make(phase, spooled, self.model, self.schema)
         except (Refused, ValueError) as error:
             raise StoreError(f"{self.spool.folder(phase)}: {error}; a restart sets aside what is damaged") from None
         row, model, layout = None, self.model, self._layout
@@ -193,7 +192,7 @@ class Chain:
             samples = sum(item.samples for item in spooled)
             row = self._registry.row(model, phase, self._identity, devices=len(devices), samples=samples)
         told = made or results.Global("")
-        agreed = self._agreed(phase) if phase.task == "threshold" else None
+        agreed = self._making.agreed(phase) if phase.task == "threshold" else None
         self._log.close_round(
             phase, up=up, down=down, model=row, weights=told.shares, spent=told.spent, threshold=agreed
         )
@@ -229,7 +228,8 @@ class Chain:
         if closed is None:
             self._adopt_initial()
             number = self.model.round if self.model else None
-            phase = first_phase(self._lineage, self._epoch, policy, model=number, scaled=self._scaled())
+            scaled = self._making.is_scaled(self._epoch)
+            phase = first_phase(self._lineage, self._epoch, policy, model=number, scaled=scaled)
             needed = 1 if control.starts(phase) else policy.rounds.devices
             return State(phase, needed, last=last, held=control.held, not_before=now)
         enough = self.enough(closed, control)
@@ -252,10 +252,11 @@ class Chain:
 
     def _mend(self) -> None:
         row, last = self._log.open_phase(self._lineage, self._epoch), self._log.last_closed(self._lineage, self._epoch)
+        scaling = self._making.scaling(self._epoch)
         scales = self.model is None and last is not None and last.task == "sums"
-        if scales and self._config.plan.scaling == "standard" and (fault := kept.fault_of(self._scaling)):
-            aside = f"; set aside as {set_aside(self._scaling).name}" if os.path.lexists(self._scaling) else ""
-            self._tell_damaged(f"{self._scaling}: {fault}{aside}: the sums are gathered again, in a new epoch")
+        if scales and self._config.plan.scaling == "standard" and (fault := kept.fault_of(scaling)):
+            aside = f"; set aside as {set_aside(scaling).name}" if os.path.lexists(scaling) else ""
+            self._tell_damaged(f"{scaling}: {fault}{aside}: the sums are gathered again, in a new epoch")
             self.void(Phase(self._lineage, self._epoch, 0, row["task"] if row else "sums"))
             return
         self.spool.mend(self._epoch)
@@ -276,76 +277,9 @@ class Chain:
         phase = Phase(self._lineage, self._epoch, 0, "init")
         out = self._registry.path(phase)
         sha256 = results.first_model(given, None, self.schema, out)
-        self.model, self._layout = self._as_published(phase, out, sha256), trainable(weights.read_layout_of(out))
+        self.model = self._making.as_published(phase, out, sha256)
+        self._layout = trainable(weights.read_layout_of(out))
         self._log.add_model(self._registry.row(self.model, phase, self._identity, devices=0, samples=0))
-
-    def _make(self, phase: Phase, spooled: list[results.Spooled]) -> results.Global | None:
-        """The model, written to its place, if the phase makes one."""
-        out = self._registry.path(phase)
-        initial = self._config.rounds.initial
-        if phase.task == "sums":
-            results.combine_sums(sorted(spooled, key=lambda item: item.device), self._scaling)
-            if not initial:
-                return None
-            sha256 = results.first_model(self._config.path(initial), self._scaling, self.schema, out)
-        elif phase.task == "init":
-            scaling = self._scaling if self._scaled() else None
-            sha256 = results.first_model(spooled[0].path, scaling, self.schema, out)
-        elif phase.task == "train" and self.model is not None:
-            return self._train(phase, spooled, self.model, out)
-        else:
-            return None
-        return results.Global(self._as_published(phase, out, sha256).sha256)
-
-    def _agreed(self, phase: Phase) -> float:
-        """The threshold that the accepted histograms of a phase come to."""
-        counts = threshold.merged(self._log.histograms(phase))
-        return threshold.quantile(counts, self.expectation(phase).plan.threshold_quantile)
-
-    def _train(self, phase: Phase, spooled: list[results.Spooled], base: Model, out: Path) -> results.Global:
-        rounds = self._policy.rounds
-        mixing, power = rounds.mixing, rounds.staleness_power
-        if self._policy.asynchronous:
-            sha256 = results.merged_at_once(spooled, base.path, out, mixing=mixing, power=power)
-            shares = results.shares_at_once(spooled, mixing=mixing, power=power)
-            return results.Global(self._as_published(phase, out, sha256).sha256, shares)
-        row = self._log.round(phase)
-        assert row is not None
-        plan = plan_of(row)
-        by_device = sorted(spooled, key=lambda item: (item.device, -item.behind))
-        if plan.privacy == "device" and spooled:
-            made = self._privacy.make(phase, plan, by_device, base, out)
-        else:
-            before = self._remembered(plan, base) if plan.rule in adaptive.RULES else None
-            made = results.global_model(
-                plan, by_device, base.path, out, power, before=before, after=self._memory.next
-            )  # fmt: skip
-        model = self._as_published(phase, out, made.sha256)
-        if made.memory:
-            self._memory.keep(base, model, made.memory)
-        return replace(made, sha256=model.sha256)
-
-    def _remembered(self, plan: Plan, base: Model) -> Path | None:
-        memory = self._memory.of(base, plan.rule)
-        if memory is None:
-            text = f"{plan.rule} begins at zero: model {base.round} ({base.sha256[:12]}) came with no memory of it"
-            self._log.event("info", "optimizer", text)
-        return memory
-
-    @property
-    def _scaling(self) -> Path:
-        return self._state / f"scaling-{self._epoch}.safetensors"
-
-    def _scaled(self) -> bool:
-        return self._config.plan.scaling == "standard" and self._scaling.exists()
-
-    def _as_published(self, phase: Phase, out: Path, sha256: str) -> Model:
-        """The model that a phase has made, rounded to what its transfer carries: the base of all that comes."""
-        row = self._log.round(phase)
-        plan = plan_of(row) if row else self._config.plan
-        if plan.download == "float16":
-            sha256 = round_model(out, seed=plan.seed, round=phase.round)
-        return Model(phase.round, out, sha256)
 
     def _present_plan(self) -> Plan:
         """The plan of the phase that closed last; before any, what is configured."""
@@ -389,11 +323,6 @@ class Chain:
         write_atomically(self._state / "epoch", str(epoch).encode())
         self._log.federation(self._config.federation.name, self._lineage, epoch, self._keyring.suite)
         return epoch
-
-
-def plan_of(row: Mapping[str, Any]) -> Plan:
-    """The plan that a round was opened with."""
-    return msgspec.json.decode(row["plan"], type=Plan)
 
 
 def _time_left(row: Mapping[str, Any], rounds: Rounds) -> float:

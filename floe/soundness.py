@@ -39,6 +39,9 @@ def described(plan: Plan, rounds: Rounds) -> Iterator[str]:
     share = f"{rounds.fraction:.0%} of the devices" if rounds.fraction < 1 else "every device"
     yield f"rounds  {rounds.count}, {share}; at least {max(least_updates(plan), rounds.quorum)} update(s) each"
     yield f"rule    {plan.rule}" + (f", {plan.byzantine} of them may lie" if plan.byzantine else "")
+    if plan.rule in ("fedadam", "fedyogi", "fedadagrad") and plan.server_learning_rate >= 1:
+        step = f"server_learning_rate = {plan.server_learning_rate:g}"
+        yield f"beware  {plan.rule} with {step} rarely learns: begin with 0.01"
     if plan.personal:
         yield f"stays   on the devices: {', '.join(plan.personal)}"
     if plan.privacy != "none":

@@ -8,8 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from aggregator.chain import plan_of
 from aggregator.log import Log
+from aggregator.making import plan_of
 from aggregator.phases import Progress, reason_to_stop
 from aggregator.registry import Model
 from edge_client.data.load import load

@@ -20,7 +20,7 @@ from floe.plan import Plan
 from floe.privacy import rounded_up
 from floe.schema import Schema
 from floe.settings import Rounds
-from floe.soundness import check_sound, faults, least_updates
+from floe.soundness import check_sound, described, faults, least_updates
 
 DP = {"privacy": "device", "noise_multiplier": 1.0, "scaling": "none"}
 
@@ -104,6 +104,13 @@ def test_a_sound_plan_is_told_in_words(data: str) -> None:
     assert code == 0
     assert "rule    krum" in output
     assert "at least 3 update(s)" in output
+
+
+@pytest.mark.parametrize(("rate", "told"), [(1.0, True), (0.01, False)])
+def test_a_step_that_an_adaptive_rule_rarely_learns_with_is_told(rate: float, told: bool) -> None:
+    lines = [*described(Plan(rule="fedadam", server_learning_rate=rate), Rounds())]
+    assert any(line.startswith("beware  fedadam with server_learning_rate = 1 rarely") for line in lines) == told
+    assert not any("beware" in line for line in described(Plan(rule="fedavgm"), Rounds()))
 
 
 def test_every_fault_is_told_not_only_the_first(data: str) -> None:
