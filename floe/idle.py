@@ -1,4 +1,4 @@
-"""What a plan sets and does not use, and what it uses as nobody should: notes for a person, no faults. Pure."""
+"""What a plan sets and does not use: notes for a person, no faults. Pure."""
 
 from __future__ import annotations
 
@@ -33,5 +33,3 @@ def notes(plan: Plan) -> Iterator[str]:
     for key, counts, where in COUNTS:
         if (value := getattr(plan, key)) != getattr(Plan(), key) and not counts(plan):
             yield f"{key} = {value} counts for nothing here; it is for {where}"
-    if plan.rule in ADAPTIVE and plan.server_learning_rate == Plan().server_learning_rate:
-        yield f"server_learning_rate = 1 is a large step for {plan.rule}: begin with 0.01 (docs/rules.md)"

@@ -168,7 +168,6 @@ def test_a_round_that_costs_the_rows_of_some_data_too_much_is_a_fault(data: str,
         ({"optimizer": "adam", "momentum": 0.9}, "it is for optimizer = sgd"),
         ({"report": "accuracy", "upload": "int8"}, "upload = int8 counts for nothing"),
         ({"model": "cnn", "hidden": (3,)}, "hidden = (3,)"),
-        ({"rule": "fedadam"}, "server_learning_rate = 1 is a large step for fedadam"),
     ],
 )
 def test_what_counts_for_nothing_is_noted(plan: dict[str, object], noted: str) -> None:
