@@ -19,7 +19,7 @@ from helpers.kills import Make, aggregator_at, kill_everywhere, table, unknown
 from helpers.plain import SECTIONS
 from helpers.process import environment
 
-from aggregator.accounting import epsilon_of
+from floe.accounting import epsilon_of
 from floe.files import hash_of
 
 ROOT = Path(__file__).resolve().parents[2]
