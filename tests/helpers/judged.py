@@ -88,7 +88,7 @@ class Judge:
         plan = case.plan
         before, self._optimizer = self._optimizer, None
         if plan.privacy == "device":
-            return reference.noiseless(base, sent, plan.clip_norm)
+            return reference.clipped(base, sent, plan.clip_norm)
         if case.rule == "fedasync":
             (one,) = sent
             return reference.mixed(base, one, MIXING, POWER)

@@ -55,16 +55,9 @@ def krum(sent: Sequence[Sent], f: int, keep: int) -> Vector:
 
 
 def clipped(base: Vector, sent: Sequence[Sent], bound: float) -> Vector:
-    """Sun et al. 2019, section 4."""
-    total = sum(one.rows for one in sent)
+    """Sun et al. 2019, section 4, and DP-FedAvg (McMahan et al. 2018) before its noise: each device alike."""
     moved = [one.vector - base for one in sent]
-    parts = [one.rows / total * by / max(1.0, np.linalg.norm(by) / bound) for one, by in zip(sent, moved, strict=True)]
-    return base + np.sum(parts, axis=0)
-
-
-def noiseless(base: Vector, sent: Sequence[Sent], bound: float) -> Vector:
-    """DP-FedAvg (McMahan et al. 2018) before its noise: differences cut to a norm, each device alike."""
-    return clipped(base, [Sent(one.vector, 1) for one in sent], bound)
+    return base + np.mean([by / max(1.0, np.linalg.norm(by) / bound) for by in moved], axis=0)
 
 
 def mixed(base: Vector, one: Sent, mixing: float, power: float) -> Vector:

@@ -38,6 +38,10 @@ spread = st.integers(0, 2**32 - 1).map(
     )
 )
 
+near = st.integers(0, 2**32 - 1).map(  # nearly all of them where float16 reaches
+    lambda seed: (np.random.default_rng(seed).normal(size=seed % 3000 + 1) * 10.0 ** (seed % 7 - 3)).astype(np.float32)
+)
+
 
 def again(values: Floats, coding: Coding, *key: str | int) -> Floats:
     exponent = exponent_of(largest_of(values), coding)
@@ -108,7 +112,7 @@ def test_float32_is_exact(values: Floats) -> None:
 
 
 @settings(max_examples=200)
-@given(any_floats | spread, st.integers(0, 99))
+@given(near, st.integers(0, 99))
 def test_rounding_to_half_goes_to_a_neighbour_and_no_further_than_2_to_minus_10_of_the_largest(
     values: Floats, seed: int
 ) -> None:
