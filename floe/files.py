@@ -99,6 +99,8 @@ def check_place(path: Path, flag: str) -> None:
         raise ConfigError(f"{flag} {path}: {path.parent}: {error.strerror}; choose another place") from None
     if not there:
         raise ConfigError(f"{flag} {path}: no folder {path.parent}; make it first")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{flag} {path}: is there, and no file; choose another name")
 
 
 def set_aside(path: Path, folder: Path | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from importlib.util import find_spec
 
@@ -12,9 +13,16 @@ ACCOUNTS = {"example": "opacus", "device": "dp_accounting"}
 
 def require(privacy: str) -> None:
     """Whether the package is there that a plan's `privacy` needs. Raises `ConfigError` with the command."""
+    name = ACCOUNTS[privacy].replace("_", "-")
     if find_spec(ACCOUNTS[privacy]) is None:
-        name = ACCOUNTS[privacy].replace("_", "-")
         raise ConfigError(f"plan.privacy = \"{privacy}\" needs {name}, which is absent: pip install 'floe[dp]'")
+    try:
+        importlib.import_module(ACCOUNTS[privacy])
+    except ImportError as error:
+        raise ConfigError(
+            f'plan.privacy = "{privacy}" needs {name}, which does not start ({error}): pip install --force-reinstall '
+            f"{name}"
+        ) from None
 
 
 def words(epsilon: float, unit: str, delta: float, accountant: str) -> str:
@@ -28,7 +36,8 @@ def rounded_up(epsilon: float) -> str:
 
 
 def over_budget(epsilon: float, limit: float, unit: str, delta: float, accountant: str) -> str:
-    """Why training is refused: "privacy budget spent: epsilon 3.02 of 3.0 (example, delta 1e-05, rdp)"."""
-    return (
-        f"privacy budget spent: epsilon {rounded_up(epsilon)} of {float(limit)} ({unit}, delta {delta:g}, {accountant})"
-    )
+    """Why training is refused: "privacy budget spent: epsilon 3.02 of 3.0 (example, delta 1e-05, rdp) with one round
+    more". `epsilon`: what it would come to.
+    """
+    after = f"epsilon {rounded_up(epsilon)} of {float(limit)} ({unit}, delta {delta:g}, {accountant})"
+    return f"privacy budget spent: {after} with one round more"

@@ -13,6 +13,8 @@ from floe.plan import Plan
 from floe.privacy import rounded_up
 from floe.settings import Rounds
 
+CLASSIFIERS = ("cnn", "linear", "mlp")  # of Floe's own models
+
 
 def check_sound(plan: Plan, rounds: Rounds) -> None:
     """Raises `ConfigError` with the first of `faults`."""
@@ -113,6 +115,8 @@ def _of_personal(plan: Plan) -> Iterator[str]:
 def _of_threshold(plan: Plan) -> Iterator[str]:
     if plan.threshold == "local":
         return
+    if plan.model in CLASSIFIERS:
+        yield f'[plan] threshold = "federated" is for models that reconstruct; model = "{plan.model}" classifies'
     if plan.report == "accuracy":
         yield '[plan] threshold = "federated" is agreed for a global model; report = "accuracy" makes none: drop one'
     if plan.privacy != "none":

@@ -18,6 +18,7 @@ from aggregator.conduct import Conductor
 from aggregator.control import Control
 from aggregator.intake import check_report, check_weights, decode, is_coded
 from aggregator.log import Log, Outcome
+from aggregator.making import plan_of
 from aggregator.phases import MEASURING, Policy
 from aggregator.registry import Model
 from aggregator.rounds import has_answer, needed, next_due
@@ -37,6 +38,7 @@ from floe.settings import Config
 from floe.transfer import name_of
 from simulate.voice import Clock, Silent, stands_still
 
+FIXED = ("report", "scaling", "model", "hidden", "personal", "schema")  # as `floe plan set` refuses them
 KEY = "simulated"  # in the place of a device's key: no real device can take its name in this log
 
 Judge = Callable[[Phase, Model | None], str]
@@ -78,6 +80,7 @@ class Federation:
             self._voice, self._chain, self._voice, log, self._keyring, self._policy, Control, _nothing, self._clock
         )
         self._base: tuple[str, Base] | None = None
+        self._check_plan()
 
     @property
     def _state(self) -> State:
@@ -197,6 +200,19 @@ class Federation:
         if row is not None and row["state"] == "void" and (phase.round == 0 or len(refused) == len(ended)):
             why = refused[0] if refused else "fewer updates than its quorum"
             raise DataError(f"{phase.task} {phase.round} came to nothing: {why}")
+
+    def _check_plan(self) -> None:
+        """Raises `ConfigError` for another plan than this log has begun with, where what it has made would not fit."""
+        phase = self._state.phase
+        closed = self._log.last_closed(phase.lineage, phase.epoch)
+        row = self._log.round(closed) if closed else None
+        before = plan_of(row) if row else self._config.plan
+        for key in FIXED:
+            if (old := getattr(before, key)) != (new := getattr(self._config.plan, key)):
+                raise ConfigError(
+                    f"[plan] {key} = {new!r}, and {self._log.path} has begun with {old!r}: choose other folders "
+                    f"([paths] log, models, state), another working directory, or {key} as it was"
+                )
 
     def _pin(self) -> None:
         """Every device gets its row in the log. Raises `ConfigError` for a log of real devices."""

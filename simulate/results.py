@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from floe.errors import DataError, StoreError
+from floe.files import check_place
 from floe.messages import Phase
 from floe.report import Metrics
 
+BEGINNING = '{"epoch": '  # of every line
 NONE: dict[str, None] = dict.fromkeys(Metrics.__struct_fields__)
 
 
@@ -20,7 +22,9 @@ class Results:
     """The lines of `--results`, one per round; without a file, those of this process."""
 
     def __init__(self, path: Path | None) -> None:
-        """Reads what an earlier run has written. Raises `StoreError`, `DataError` for another's file."""
+        """Reads what an earlier run has written. Raises `StoreError`; `ConfigError` and `DataError` for what is not
+        such a file.
+        """
         self._path = path
         self._rounds: dict[tuple[int, int], dict[str, Any]] = {}
         if path is not None:
@@ -45,13 +49,16 @@ class Results:
             raise StoreError(f"--results {self._path}: cannot be written: {error.strerror}") from None
 
     def _read(self, path: Path) -> None:
+        check_place(path, "--results")
         try:
             text = path.read_text(encoding="utf-8") if path.exists() else ""
-            whole = text[: text.rfind("\n") + 1]  # a line that a kill cut off is written again
-            if whole != text:
-                path.write_text(whole, encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
             records = [json.loads(line) for line in whole.splitlines()]
             self._rounds = {(record["epoch"], record["round"]): record for record in records}
+            if not text.startswith(BEGINNING[: len(text)]):
+                raise ValueError
+            if whole != text:  # a line that a kill cut off is written again
+                path.write_text(whole, encoding="utf-8")
         except OSError as error:
             raise StoreError(f"--results {path}: cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, KeyError):

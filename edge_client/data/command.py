@@ -17,7 +17,7 @@ from edge_client.data.features import Features
 from edge_client.data.load import load
 from edge_client.data.split import Devices, numbered, split, split_by, write
 from floe.errors import DataError
-from floe.files import write_atomically
+from floe.files import check_place, write_atomically
 from floe.partitions import ALPHA, ALPHA_HELP, BY_HELP, WITH_ALPHA, How, check
 
 NATURAL = "natural"
@@ -102,6 +102,8 @@ def _digest(features: Features) -> str:
 @click.option("--svg", type=click.Path(path_type=Path), help="write a picture of it to this file, too")
 def show_command(root: Path, svg: Path | None) -> None:
     """Who holds what: of DIR, with a feature folder for each device, the rows of every class."""
+    if svg:
+        check_place(svg, "--svg")
     found = holdings.read(root)
     holdings.show(Console(), found)
     if svg:

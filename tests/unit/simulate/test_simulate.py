@@ -166,6 +166,30 @@ def test_results_of_another_run_are_not_continued(made: Callable[[str], Federati
         run("--results", "../r.jsonl", "--seed", "8", "--learning-rate", "0.2")
 
 
+@pytest.mark.parametrize("text", ['{"my": "precious"}', "line one\nline two", '{"epoch": 1, "round": 1}\nmine\n'])
+def test_a_file_that_holds_something_else_stays_as_it_is(made: Callable[[str], Federation], text: str) -> None:
+    made("precious")
+    Path("mine.json").write_text(text)
+    with pytest.raises(DataError, match="choose another file"):
+        run("--results", "mine.json")
+    assert Path("mine.json").read_text() == text
+
+
+def test_results_go_into_a_file_alone(made: Callable[[str], Federation]) -> None:
+    made("pipe")
+    os.mkfifo("pipe")
+    with pytest.raises(ConfigError, match="is there, and no file"):
+        run("--results", "pipe")
+
+
+def test_a_log_does_not_go_on_with_a_plan_that_its_models_do_not_fit(made: Callable[[str], Federation]) -> None:
+    made("other")
+    run("--rounds", "1")
+    with pytest.raises(ConfigError, match=r"scaling = 'local', and .* has begun with"):
+        run("--rounds", "2", "--scaling", "local")
+    run("--rounds", "2", "--learning-rate", "0.01")
+
+
 def test_a_log_of_real_devices_is_refused(made: Callable[[str], Federation]) -> None:
     from aggregator.log import Log
 
