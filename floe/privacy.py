@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from importlib.util import find_spec
 
@@ -17,7 +16,7 @@ def require(privacy: str) -> None:
     if find_spec(ACCOUNTS[privacy]) is None:
         raise ConfigError(f"plan.privacy = \"{privacy}\" needs {name}, which is absent: pip install 'floe[dp]'")
     try:
-        importlib.import_module(ACCOUNTS[privacy])
+        __import__(ACCOUNTS[privacy])
     except ImportError as error:
         raise ConfigError(
             f'plan.privacy = "{privacy}" needs {name}, which does not start ({error}): pip install --force-reinstall '
