@@ -20,7 +20,7 @@ from floe.settings import Config
 from floe.sign_roster import Change, Place, place_of
 from floe.terminal import printable
 
-TRIES = 5
+TRIES = 30  # of a change, above what others have changed meanwhile: more than anybody approves at once
 REST_S = 0.5
 REQUESTS = ("pending", "rotating")
 

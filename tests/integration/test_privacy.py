@@ -156,7 +156,7 @@ def test_a_device_whose_budget_is_spent_says_so_and_sends_nothing(federation: Fe
     for row in updates[2:]:
         assert (row["outcome"], row["sha256"], row["bytes"], row["epsilon"]) == ("rejected", None, 0, None)
         assert row["detail"].startswith("privacy budget spent: epsilon ")
-        assert row["detail"].endswith(f" of {BUDGET} (example, delta 0.001, rdp)")
+        assert row["detail"].endswith(f" of {BUDGET} (example, delta 0.001, rdp) with one round more")
     assert hash_of(federation.folder / "models" / "devices" / "a.safetensors") == updates[0]["sha256"]
     assert sorted(federation.models()) == [0, 1]
     assert ledger_of(federation, "a")["history"] == [[1.0, 0.2, STEPS]]
