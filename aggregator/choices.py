@@ -20,6 +20,9 @@ from floe.soundness import faults
 from floe.sqlite import Database
 from floe.store import place_of, present_model
 
+PHASES_HANG_ON = frozenset({"report", "scaling"})  # keys of the plan: which phases there are
+MODELS_HANG_ON = frozenset({"model", "hidden", "personal", "schema"})  # whether a model that is there would fit
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -93,9 +96,9 @@ class Choices:
     def _check_plan(self, changed: set[str], phase: Phase, policy: Policy) -> None:
         begun = self._has_model(phase)
         anew = "begin a new lineage with it" if begun else "set it in floe.toml, and start the aggregator again"
-        if keys := changed & {"report", "scaling"}:
+        if keys := changed & PHASES_HANG_ON:
             raise Refused("round", f"{_words(keys)} cannot be changed: which phases there are hangs on it; {anew}")
-        if (keys := changed & {"model", "hidden", "personal", "schema"}) and (begun or policy.rounds.initial):
+        if (keys := changed & MODELS_HANG_ON) and (begun or policy.rounds.initial):
             raise Refused("round", f"{_words(keys)} cannot be changed: the model that is there would not fit; {anew}")
 
     def _has_model(self, phase: Phase) -> bool:

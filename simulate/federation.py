@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 
 from aggregator.chain import Chain
+from aggregator.choices import MODELS_HANG_ON, PHASES_HANG_ON
 from aggregator.conduct import Conductor
 from aggregator.control import Control
 from aggregator.intake import check_report, check_weights, decode, is_coded
 from aggregator.log import Log, Outcome
-from aggregator.making import plan_of
 from aggregator.phases import MEASURING, Policy
 from aggregator.registry import Model
 from aggregator.rounds import has_answer, needed, next_due
@@ -38,7 +38,6 @@ from floe.settings import Config
 from floe.transfer import name_of
 from simulate.voice import Clock, Silent, stands_still
 
-FIXED = ("report", "scaling", "model", "hidden", "personal", "schema")  # as `floe plan set` refuses them
 KEY = "simulated"  # in the place of a device's key: no real device can take its name in this log
 
 Judge = Callable[[Phase, Model | None], str]
@@ -203,11 +202,8 @@ class Federation:
 
     def _check_plan(self) -> None:
         """Raises `ConfigError` for another plan than this log has begun with, where what it has made would not fit."""
-        phase = self._state.phase
-        closed = self._log.last_closed(phase.lineage, phase.epoch)
-        row = self._log.round(closed) if closed else None
-        before = plan_of(row) if row else self._config.plan
-        for key in FIXED:
+        before = self._chain.last_plan()
+        for key in sorted(PHASES_HANG_ON | MODELS_HANG_ON):
             if (old := getattr(before, key)) != (new := getattr(self._config.plan, key)):
                 raise ConfigError(
                     f"[plan] {key} = {new!r}, and {self._log.path} has begun with {old!r}: choose other folders "
