@@ -41,7 +41,9 @@ class Device:
     """A device's work by one plan, with what it keeps in `folder`."""
 
     def __init__(self, folder: Path, plan: Plan, rows: Features) -> None:
-        config = Config(trainers=SECTIONS["trainers"], folder=folder, file=folder / "floe.toml")
+        config = Config(
+            trainers=SECTIONS["trainers"], models={"normed": "own:normed"}, folder=folder, file=folder / "floe.toml"
+        )
         self.folder, self.plan, self.rows = folder, plan, rows
         self.kept: dict[str, Any] = {}
         self.lineage = "main"
@@ -254,3 +256,17 @@ def test_histograms_of_devices_come_to_the_quantile_of_all_their_rows() -> None:
     errors = [rng.lognormal(mean, 1.0, size=rows) for mean, rows in ((-3.0, 400), (0.0, 90), (2.0, 1000))]
     together = np.sum([histogram(one) for one in errors], axis=0)
     assert quantile(together.tolist(), 0.95) == pytest.approx(np.quantile(np.concatenate(errors), 0.95), rel=0.091)
+
+
+def test_batch_normalisation_stays_at_home_with_its_running_statistics(tmp_path: Path) -> None:
+    """FedBN (Li et al. 2021)."""
+    device = Device(tmp_path, Plan(model="normed", epochs=2, scaling="none", personal=("bn.*",)), features())
+    initial, _ = device.do(0, "init")
+    update, report = device.do(1, "train", initial)
+    assert report.failure == ""
+    assert initial.keys() == update.keys() == {"dense.weight", "dense.bias", "out.weight", "out.bias"}
+    statistics = {"bn.running_mean", "bn.running_var", "bn.num_batches_tracked"}
+    assert statistics | {"bn.weight", "bn.bias"} == device.kept.keys() - update.keys()
+    first = {name: device.kept[name] for name in statistics}
+    device.do(2, "train", initial)
+    assert device.kept["bn.num_batches_tracked"] == 2 * first["bn.num_batches_tracked"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -63,3 +64,9 @@ class FailsInTraining(nn.Linear):
 
 def fails_in_training(shape: tuple[int, ...], classes: int, plan: Plan) -> nn.Module:
     return FailsInTraining(shape[0], classes)
+
+
+def normed(shape: tuple[int, ...], classes: int, plan: Plan) -> nn.Module:
+    """A classifier with batch normalisation, as FedBN keeps it at home."""
+    layers = {"dense": nn.Linear(shape[0], 4), "bn": nn.BatchNorm1d(4), "out": nn.Linear(4, classes)}
+    return nn.Sequential(OrderedDict(layers))
