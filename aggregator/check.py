@@ -12,7 +12,7 @@ import msgspec
 from aggregator import check_log
 from aggregator.check_log import Snapshot
 from aggregator.check_roster import check_roster
-from aggregator.memory import faults_in
+from aggregator.memory import fault_of_memory, memories_in
 from aggregator.mend import kept_epoch
 from aggregator.privacy import KEY, read_key
 from aggregator.registry import is_signed
@@ -73,15 +73,11 @@ def _check_state(state: Path, lineage: str, found: Findings) -> str | None:
     with found.looking_at(state / "epoch", "epoch file"):
         kept_epoch(state / "epoch", None, lambda text: None)
     for path in sorted(state.glob("scaling-*.safetensors")):
-        found.count("scaling")
-        if fault := kept.fault_of(path):
-            found.damage(
-                path, fault, "at its start the aggregator sets it aside and, if it is needed, gathers it again"
-            )
-    for path, fault in faults_in(state / "optimizer"):
-        found.count("optimizer's memory")
-        if fault:
-            found.damage(path, fault, "the aggregator sets it aside, and the optimizer begins at zero")
+        way_out = "at its start the aggregator sets it aside and, if it is needed, gathers it again"
+        found.look_into(path, "scaling", kept.fault_of, way_out)
+    for path in memories_in(state / "optimizer"):
+        way_out = "the aggregator sets it aside, and the optimizer begins at zero"
+        found.look_into(path, "optimizer's memory", fault_of_memory, way_out)
     return public
 
 

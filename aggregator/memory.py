@@ -29,7 +29,7 @@ class Memory:
     def of(self, model: Model, rule: str) -> Path | None:
         """The memory that came with a model, made by this rule; None if there is none."""
         for path in self._all(model):
-            if fault := fault_of(path, path.stem.rpartition("-")[2]):
+            if fault := fault_of_memory(path):
                 self._tell(f"{path}: {fault}; set aside as {set_aside(path).name}: the optimizer begins anew")
             elif weights.read_layout_of(path).metadata.get(adaptive.RULE) == rule:
                 return path
@@ -48,10 +48,14 @@ class Memory:
         return sorted(self._folder.glob(f"{_place(model)}-*.safetensors"))
 
 
-def faults_in(folder: Path) -> list[tuple[Path, str]]:
-    """Every memory, with what is wrong with it in words; empty for nothing."""
-    paths = sorted(folder.glob("*-*-*.safetensors"))
-    return [(path, fault_of(path, path.stem.rpartition("-")[2])) for path in paths]
+def memories_in(folder: Path) -> list[Path]:
+    """Every memory that is kept."""
+    return sorted(folder.glob("*-*-*.safetensors"))
+
+
+def fault_of_memory(path: Path) -> str:
+    """What is wrong with a memory in words; empty for nothing."""
+    return fault_of(path, path.stem.rpartition("-")[2])
 
 
 def _place(model: Model) -> str:

@@ -50,7 +50,9 @@ def check(config: Config, name: str, found: Findings) -> None:
         read_session(state / "sequence")
     if not running:
         _check_outbox(state / "outbox", found)
-    _check_base(state / "base.safetensors", found)
+    found.look_into(
+        state / "base.safetensors", "global model", _fault_of_numbers, "remove it: the device fetches the model again"
+    )
     ledger = state / "local" / "privacy" / "ledger.json"
     if present(ledger):
         with found.looking_at(ledger, "privacy ledger"):
@@ -62,9 +64,8 @@ def check(config: Config, name: str, found: Findings) -> None:
 
 def _check_kept(folder: Path, what: str, found: Findings) -> None:
     for path in sorted(folder.glob("*.safetensors")):
-        found.count(what)
-        if fault := kept.fault_of(path):
-            found.damage(path, fault, "the device sets it aside when it needs it, and goes on with an older one")
+        way_out = "the device sets it aside when it needs it, and goes on with an older one"
+        found.look_into(path, what, kept.fault_of, way_out)
 
 
 def _check_outbox(outbox: Path, found: Findings) -> None:
@@ -81,11 +82,9 @@ def _check_outbox(outbox: Path, found: Findings) -> None:
             found.note(path, "left by an interrupted write; the device removes it at its start")
 
 
-def _check_base(path: Path, found: Findings) -> None:
-    if not present(path):
-        return
-    found.count("global model")
+def _fault_of_numbers(path: Path) -> str:
     try:
         weights.check_numbers(path)
     except (OSError, Refused) as error:
-        found.damage(path, str(error), "remove it: the device fetches the model again")
+        return str(error)
+    return ""

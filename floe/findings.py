@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -61,7 +62,32 @@ class Findings:
         except OSError as error:
             self.damage(place, f"cannot be read: {error.strerror or error}", "give this account the right to read it")
 
+    def look_into(self, path: Path, what: str, fault_of: Callable[[Path], str], way_out: str) -> None:
+        """Count a file, and take what `fault_of` says, in words or empty, as damage.
+
+        Not if the file was replaced or removed meanwhile: the process that it belongs to may be running.
+        """
+        before = _identity(path)
+        if before is None:
+            return
+        self.count(what)
+        if (fault := fault_of(path)) and _identity(path) == before:
+            self.damage(path, fault, way_out)
+
     def set_aside(self, folder: Path) -> None:
         """Note what an earlier start found damaged."""
-        for path in sorted(folder.rglob("*.damaged*")) if folder.is_dir() else []:
-            self.note(path, "was found damaged and set aside; remove it when you no longer need it")
+        # Not rglob: it raises for a folder that goes while it looks.
+        for path in sorted(Path(at, name) for at, folders, files in os.walk(folder) for name in folders + files):
+            if ".damaged" in path.name:
+                self.note(path, "was found damaged and set aside; remove it when you no longer need it")
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Which file it is, as it is now; None if there is none."""
+    try:
+        about = path.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
