@@ -55,19 +55,18 @@ class Choices:
     def plan(self, plan: Plan, control: Control, state: State, policy: Policy) -> Choice:
         """Another plan, from the next phase that opens. `policy` is that of floe.toml. Raises `Refused`."""
         present = control.policy(policy).plan
-        changed = {key for key in Plan.__struct_fields__ if getattr(plan, key) != getattr(present, key)}
-        if not changed:
+        keys = changed(present, plan)
+        if not keys:
             return Choice("nothing changes: this is the plan already")
-        self._check_plan(changed, state.phase, policy)
+        self._check_plan(keys, state.phase, policy)
         for fault in faults(plan, policy.rounds):
             raise Refused("round", fault)
         for fault in unaffordable(plan):
             raise Refused("round", fault)
         self.affordable(plan)
         mine, over = ("", "") if plan == policy.plan else (as_json(plan), as_json(policy.plan))
-        words = ", ".join(f"{key} = {getattr(plan, key)}" for key in Plan.__struct_fields__ if key in changed)
         remembered = replace(control, plan=mine, plan_over=over)
-        return Choice(f"{words}: counts {_from(state, policy)}", Steered("plan", state.last), remembered)
+        return Choice(f"{in_words(keys, plan)}: counts {_from(state, policy)}", Steered("plan", state.last), remembered)
 
     def model(self, sha256: str, control: Control, state: State, policy: Policy) -> Choice:
         """Another global model as the present one, between rounds. Raises `Refused`.
@@ -93,12 +92,12 @@ class Choices:
             control = replace(control, last=last, count=policy.rounds.count)
         return Choice(f"{name} is the present one: the next round starts from it", Steered("promote", last), control)
 
-    def _check_plan(self, changed: set[str], phase: Phase, policy: Policy) -> None:
+    def _check_plan(self, given: set[str], phase: Phase, policy: Policy) -> None:
         begun = self._has_model(phase)
         anew = "begin a new lineage with it" if begun else "set it in floe.toml, and start the aggregator again"
-        if keys := changed & PHASES_HANG_ON:
+        if keys := given & PHASES_HANG_ON:
             raise Refused("round", f"{_words(keys)} cannot be changed: which phases there are hangs on it; {anew}")
-        if (keys := changed & MODELS_HANG_ON) and (begun or policy.rounds.initial):
+        if (keys := given & MODELS_HANG_ON) and (begun or policy.rounds.initial):
             raise Refused("round", f"{_words(keys)} cannot be changed: the model that is there would not fit; {anew}")
 
     def _has_model(self, phase: Phase) -> bool:
@@ -114,6 +113,16 @@ class Choices:
         for row in self._db.query(sql, [self._lineage, epoch, sha256]):
             return row
         raise Refused("base", f"{sha256[:12]} is no global model of {self._lineage!r} in epoch {epoch}")
+
+
+def changed(before: Plan, plan: Plan) -> set[str]:
+    """The keys in which two plans differ."""
+    return {key for key in Plan.__struct_fields__ if getattr(plan, key) != getattr(before, key)}
+
+
+def in_words(keys: set[str], plan: Plan) -> str:
+    """What a plan has for these keys."""
+    return ", ".join(f"{key} = {getattr(plan, key)}" for key in Plan.__struct_fields__ if key in keys)
 
 
 def _words(keys: set[str]) -> str:

@@ -53,7 +53,9 @@ def simulate(config: Config, features: Path, test: Path | None, results: Path | 
     """Run a federation of many devices in this process, without a broker: the same models as the real one, quicker.
 
     Log, models and state are those of an aggregator: `floe status`, `floe log`, `floe models` and `floe ui` show them.
-    It goes on where it was when it starts again. With --test, [rounds] target is about those test rows.
+    It goes on where it was when it starts again, from the next round on with the plan that it is given then. A round
+    that fails on every device ends it; it is not counted when it goes on, with a mended plan. With --test, [rounds]
+    target is about those test rows.
     """
     check_sound(config.plan, config.rounds)
     check_affordable(config.plan)

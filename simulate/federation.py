@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 
 from aggregator.chain import Chain
-from aggregator.choices import MODELS_HANG_ON, PHASES_HANG_ON
 from aggregator.conduct import Conductor
 from aggregator.control import Control
 from aggregator.intake import check_report, check_weights, decode, is_coded
@@ -22,7 +21,7 @@ from aggregator.log import Log, Outcome
 from aggregator.phases import MEASURING, Policy
 from aggregator.registry import Model
 from aggregator.rounds import has_answer, needed, next_due
-from aggregator.states import Answered, State, Tick
+from aggregator.states import Answered, State, Steered, Tick
 from edge_client.data.load import load
 from edge_client.interrupted import Interrupted
 from edge_client.task import Base, Read, Task, read_base
@@ -34,8 +33,10 @@ from floe.messages import Core, Phase
 from floe.parcel import Buffers, seal_meta
 from floe.report import Report
 from floe.seal import sealer
+from floe.service import log as tell
 from floe.settings import Config
 from floe.transfer import name_of
+from simulate.again import check_plan, control_of, keeps_its_own, more_rounds, nothing_left, way_out
 from simulate.voice import Clock, Silent, stands_still
 
 KEY = "simulated"  # in the place of a device's key: no real device can take its name in this log
@@ -75,25 +76,30 @@ class Federation:
         self._policy = Policy(config.rounds, config.plan)
         self._chain = _JudgedChain(config, log, state, identity, self._keyring)
         self._chain.judge = judge
+        self._control = control = control_of(log, config.rounds)
         self._conductor = Conductor(
-            self._voice, self._chain, self._voice, log, self._keyring, self._policy, Control, _nothing, self._clock
-        )
+            self._voice, self._chain, self._voice, log, self._keyring, self._policy, lambda: control, _nothing,
+            self._clock,
+        )  # fmt: skip
         self._base: tuple[str, Base] | None = None
-        self._check_plan()
+        check_plan(config.plan, self._chain.last_plan(), log.path)
 
     @property
     def _state(self) -> State:
         return self._conductor.state
 
     def run(self, stop: Callable[[], bool]) -> None:
-        """Phase after phase, until the last, or until told to stop.
+        """Phase after phase, until the last, or until told to stop; where that has closed already, it says so.
 
-        Raises `DataError` for a phase to which no device could contribute.
+        Raises `DataError` for a phase to which no device could contribute: what follows waits for the next start, and
+        for the plan that is given then.
         """
         # All at once: one after the other, a round would open with those who have come first.
         self._conductor.state = replace(self._state, online=frozenset(self._devices), unheard=frozenset())
         self._conductor.step(Tick())
         self._conductor.perform()
+        if said := self._unused():
+            tell(said)
         with suppress(Interrupted):
             while self._state.stage != "finished":
                 if stop():
@@ -110,6 +116,9 @@ class Federation:
         for device in sorted(self._state.expected):
             if self._is_open(phase) and not has_answer(device, self._state):
                 self._take_part(device, phase, stop)
+        if self._is_open(phase) and (phase.round == 0 or not self._state.accepted):
+            self._conductor.step(Steered("stop", self._state.last))  # or the next would open with the plan that fails
+            self._conductor.perform()
         while self._is_open(phase):
             self._wait()
         self._check_success(phase)
@@ -193,22 +202,28 @@ class Federation:
             )
 
     def _check_success(self, phase: Phase) -> None:
-        ended = self._log.ended(phase)
-        row = self._log.round(phase)
-        refused = [f"{update['device']}: {update['detail']}" for update in ended if update["outcome"] == "rejected"]
-        if row is not None and row["state"] == "void" and (phase.round == 0 or len(refused) == len(ended)):
-            why = refused[0] if refused else "fewer updates than its quorum"
-            raise DataError(f"{phase.task} {phase.round} came to nothing: {why}")
+        ended, row = self._log.ended(phase), self._log.round(phase)
+        refused = [update for update in ended if update["outcome"] == "rejected"]
+        if row is not None and row["state"] == "void" and refused and (phase.round == 0 or len(refused) == len(ended)):
+            first, others = refused[0], len(refused) - 1
+            raise DataError(
+                f"{phase.task} {phase.round} came to nothing: {first['device']} ({self._devices[first['device']]}): "
+                f"{first['detail']}{f' (and {others} more refused)' * bool(others)}; "
+                f"{way_out(phase, self._more(phase))}"
+            )
 
-    def _check_plan(self) -> None:
-        """Raises `ConfigError` for another plan than this log has begun with, where what it has made would not fit."""
-        before = self._chain.last_plan()
-        for key in sorted(PHASES_HANG_ON | MODELS_HANG_ON):
-            if (old := getattr(before, key)) != (new := getattr(self._config.plan, key)):
-                raise ConfigError(
-                    f"[plan] {key} = {new!r}, and {self._log.path} has begun with {old!r}: choose other folders "
-                    f"([paths] log, models, state), another working directory, or {key} as it was"
-                )
+    def _unused(self) -> str:
+        """What the plan that was given does not change, as the log has gone further, in words."""
+        state, plan = self._state, self._config.plan
+        if state.stage == "open":
+            return keeps_its_own(state.phase, state.plan, plan)
+        if state.stage != "finished":
+            return ""
+        enough = self._chain.enough(state.phase, self._control)
+        return nothing_left(state.phase, self._more(state.phase), enough, self._chain.last_plan(), plan)
+
+    def _more(self, phase: Phase) -> int:
+        return more_rounds(phase, self._control, self._config.rounds)
 
     def _pin(self) -> None:
         """Every device gets its row in the log. Raises `ConfigError` for a log of real devices."""

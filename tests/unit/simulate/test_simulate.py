@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from helpers.federation import Federation
+from helpers.plain import Plain
 
 from edge_client.task import Task
 from floe.cli import floe
@@ -51,6 +52,24 @@ def run(*arguments: str) -> Result:
 
 def lines(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def phases(federation: Federation, key: str = "learning_rate") -> list[tuple[str, str, Any]]:
+    """The phases of the log in their order, the state of each, and what its plan has for a key."""
+    rows = federation.query("SELECT * FROM rounds ORDER BY epoch, round, rowid")
+    return [(f"{row['task']} {row['round']}", row["state"], json.loads(row["plan"])[key]) for row in rows]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training with a learning rate of 1000 fails on every device."""
+    train = Plain.train
+
+    def trained(self: Plain, *arguments: Any, **named: Any) -> Any:
+        if self._plan.learning_rate == 1000:
+            raise DataError("the loss is nan; lower plan.learning_rate")
+        return train(self, *arguments, **named)
+
+    monkeypatch.setattr(Plain, "train", trained)
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, call: int, by: Callable[[], object]) -> None:
@@ -204,8 +223,98 @@ def test_a_log_of_real_devices_is_refused(made: Callable[[str], Federation]) -> 
 def test_what_every_device_refuses_is_told(made: Callable[[str], Federation]) -> None:
     federation = made("one")
     federation.configure({"plan": {"model": "nothing"}, "rounds": {"devices": 3}})
-    with pytest.raises(DataError, match=r"sums 0 came to nothing: a: .*nothing"):
+    with pytest.raises(DataError, match=r"sums 0 came to nothing: a \(.*features/a\): .*nothing"):
         run()
+
+
+def test_a_round_that_fails_on_every_device_ends_the_run_and_opens_no_other(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = made("one")
+    failing(monkeypatch)
+    told = r"train 1 came to nothing: (\w) \(.*/features/\1\): .*loss is nan.* \(and 1 more refused\); mend the plan"
+    with pytest.raises(DataError, match=told):
+        run("--learning-rate", "1000")
+    assert phases(federation)[2:] == [("train 1", "void", 1000)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_mended_plan_gets_all_its_rounds_however_many_have_failed_before(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    federation = made("one")
+    failing(monkeypatch)
+    federation.configure({"plan": {"learning_rate": 1000.0}, "rounds": {"count": count, "devices": 3}})
+    for _ in range(2):
+        with pytest.raises(DataError):
+            run()
+    federation.configure({"plan": {"learning_rate": 0.1}, "rounds": {"count": count, "devices": 3}})
+    last = count + 2
+    assert run().stdout.startswith("round 3: 3 devices")
+    trained = [(f"train {number}", "closed", 0.1) for number in range(3, last + 1)]
+    void = [("train 1", "void", 1000.0), ("train 2", "void", 1000.0)]
+    assert phases(federation)[2:] == [*void, *trained, (f"evaluate {last}", "closed", 0.1)]
+    again = run("--learning-rate", "0.2")
+    assert f"all {last} rounds are closed (2 failed, which --rounds does not count); not used" in again.stderr
+    assert f"go on with --rounds {count + 1}, or begin a new run in other folders" in again.stderr
+    run("--rounds", str(count + 1))
+    assert f"train {last + 1}" in [name for name, *_ in phases(federation)]
+
+
+def test_a_first_phase_that_has_failed_begins_anew_with_a_mended_plan(made: Callable[[str], Federation]) -> None:
+    federation = made("one")
+    federation.configure({"plan": {"scaling": "standard"}, "rounds": {"count": 1, "devices": 3}})
+    with pytest.raises(DataError, match="sums 0 came to nothing: a "):
+        run("--model", "nothing")
+    run()
+    done = [(f"{phase}", "closed", "plain") for phase in ("sums 0", "init 0", "train 1", "evaluate 1")]
+    assert phases(federation, "model") == [("sums 0", "void", "nothing"), *done]
+
+
+def test_an_evaluation_that_fails_names_the_rounds_with_which_it_goes_on(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = made("one")
+    with monkeypatch.context() as patched:
+        patched.setattr(Plain, "evaluate", lambda *_, **__: 1 / 0)
+        with pytest.raises(DataError, match=r"evaluate 3 came to nothing: .* start again with --rounds 4"):
+            run()
+    run("--rounds", "4")
+    assert phases(federation)[-2:] == [("train 4", "closed", 0.1), ("evaluate 4", "closed", 0.1)]
+
+
+def test_where_nothing_is_left_to_do_what_is_not_used_is_told(made: Callable[[str], Federation]) -> None:
+    federation = made("one")
+    run()
+    before = phases(federation)
+    again = run("--learning-rate", "0.01", "--seed", "9").stderr
+    assert "not used: learning_rate = 0.01, seed = 9 (the last phase had learning_rate = 0.1, seed = 7)" in again
+    assert "go on with --rounds 4" in again
+    assert "not used" not in run().stderr
+    assert "all 3 rounds are closed; go on with --rounds 4" in run("--rounds", "2").stderr
+    assert phases(federation) == before
+    assert "not used" not in run("--rounds", "4", "--learning-rate", "0.01").stderr
+    assert phases(federation)[-2:] == [("train 4", "closed", 0.01), ("evaluate 4", "closed", 0.01)]
+
+
+def test_where_the_target_is_reached_more_rounds_are_not_offered(made: Callable[[str], Federation]) -> None:
+    made("one")
+    run("--test", "test", "--target", "0.5")
+    again = run("--test", "test", "--target", "0.5", "--rounds", "9", "--learning-rate", "0.01").stderr
+    assert "has reached the target 0.5; not used: learning_rate = 0.01" in again
+    assert "--rounds" not in again
+
+
+def test_a_round_that_was_open_keeps_its_plan_and_that_is_told(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = made("one")
+    interrupting(monkeypatch, 5, kill)
+    with pytest.raises(Killed):
+        run()
+    said = run("--learning-rate", "0.01").stderr
+    assert "train 1 keeps learning_rate = 0.1; learning_rate = 0.01 counts after it" in said
+    assert [rate for name, _, rate in phases(federation) if name.startswith("train")] == [0.1, 0.01, 0.01]
 
 
 @pytest.mark.parametrize(
