@@ -67,4 +67,5 @@ def keeps_its_own(phase: Phase, before: Plan, plan: Plan) -> str:
 def way_out(phase: Phase, more: int) -> str:
     """What to do about a phase that has failed; `more` as above."""
     with_more = f" with --rounds {more}" if phase.task in MEASURING else ""
-    return f"mend the plan or the data, and start again{with_more}: it goes on with what is mended"
+    mend = "mend the plan (floe.toml or options), the data or what is missing"
+    return f"{mend}, and start again{with_more}: it goes on from there"
