@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from aggregator import statements
+from aggregator import spending, statements
 from aggregator.events import Events
 from aggregator.refusals import Refusals
 from aggregator.updates_csv import UpdatesCsv
@@ -318,6 +318,7 @@ class Log(Events):
             **(_metrics(report) if report else {}), "bytes": bytes_, "sha256": sha256, "suite": suite, "time": now(),
             "merged": (ended.phase.round if merged is None else merged) if ended.outcome == "accepted" else None,
         }  # fmt: skip
+        fallen = ""
         with durably(self.db):
             new = self._insert("updates", row)
             if new:
@@ -328,10 +329,12 @@ class Log(Events):
                     "WHERE device = ?",
                     (report.threshold, sha256, ended.device),
                 )
-            if ended.outcome == "accepted" and report is not None and report.privacy is not None:
-                self.db.execute(statements.PRIVACY, msgspec.structs.asdict(report.privacy) | {"device": ended.device})
+            if new and ended.outcome == "accepted" and report is not None and report.privacy is not None:
+                fallen = spending.note(self.db, row, report.privacy)
         if new and not self._csv.append(row, self.db):
             self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
+        if fallen:
+            self.event("warning", "privacy", fallen, device=ended.device, reason="account-fell")
 
     def lost(self, transfer: str, detail: str) -> None:
         """An accepted update whose file the disk has damaged before its round closed: it is not in the model."""

@@ -45,6 +45,14 @@ UPDATE devices AS d SET (rounds, trained) = (
 
 PRIVACY = "UPDATE devices SET epsilon = :epsilon, delta = :delta, accountant = :accountant WHERE device = :device"
 
+# The account that a device gave in its newest round before an update; updates may arrive in another order.
+ACCOUNT = """
+SELECT epoch, round, epsilon, delta, accountant FROM updates
+WHERE device = :device AND lineage = :lineage AND outcome = 'accepted' AND epsilon IS NOT NULL
+    AND transfer != :transfer
+ORDER BY epoch DESC, round DESC LIMIT 1
+"""
+
 SPENT_OF_DEVICES = """
 UPDATE rounds SET epsilon = :epsilon, delta = :delta, accountant = :accountant, clip_norm = :clip_norm
 WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task

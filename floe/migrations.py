@@ -279,3 +279,9 @@ ALTER TABLE rounds ADD COLUMN threshold REAL;
 
 CREATE INDEX rounds_spent ON rounds (lineage, task, epoch, round) WHERE epsilon IS NOT NULL
 """
+
+
+@migrations()
+def m008_accounts(db: Database) -> None:
+    """What a device has said of its account, by round: whether the next one fell."""
+    db.execute("CREATE INDEX updates_spent ON updates (device, lineage, epoch, round) WHERE epsilon IS NOT NULL")

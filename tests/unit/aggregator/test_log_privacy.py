@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from aggregator.log import Log, Outcome
 from floe.messages import Phase
@@ -46,3 +49,98 @@ def test_a_refused_update_changes_nothing_of_its_device(tmp_path: Path) -> None:
         update(log, "ann", 1.0)
         update(log, "ann", 9.0, "rejected")
         assert next(iter(log.db.query("SELECT epsilon FROM devices")))["epsilon"] == 1.0
+
+
+def said(log: Log, number: int, epsilon: float, *, epoch: int = 1, **about: Any) -> None:
+    """What "ann" says with the update of a round."""
+    delta, accountant = about.get("delta", 1e-5), about.get("accountant", "rdp")
+    report = Report(samples=10, after=Metrics(0.5, 0.5), privacy=Privacy(epsilon, delta, accountant))
+    transfer = f"{epoch}-{number}-{about.get('device', 'ann')}"
+    ended = Outcome(transfer, about.get("device", "ann"), Phase("main", epoch, number, "train"), "accepted", "", "")
+    log.update(ended, report, bytes_=1, sha256=None, suite="plaintext", merged=about.get("merged"))
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A log with two devices, in which no warning is counted in the place of another."""
+    monkeypatch.setattr("aggregator.events.REPEAT_S", 0.0)
+    with closing(Log(tmp_path)) as found:
+        for device in ("ann", "bob"):
+            found.pin(device, f"key of {device}")
+        yield found
+
+
+def warnings(log: Log) -> list[str]:
+    sql = "SELECT text FROM events WHERE (level, kind, device, reason) = ('warning', 'privacy', 'ann', 'account-fell')"
+    return [row["text"] for row in log.db.query(sql)]
+
+
+def spent_by(log: Log, device: str = "ann") -> float:
+    (row,) = log.db.query("SELECT epsilon FROM devices WHERE device = ?", [device])
+    return float(row["epsilon"])
+
+
+def test_an_account_that_fell_is_a_warning_once_with_both_figures_and_what_they_mean(log: Log) -> None:
+    for number, epsilon in enumerate((4.0, 5.0, 0.8, 1.1, 1.3), 1):
+        said(log, number, epsilon)
+    assert warnings(log) == [
+        "ann: says epsilon 0.80 (example, delta 1e-05, rdp) in all, and said epsilon 5.00 (example, delta 1e-05, rdp) "
+        "before: its privacy ledger was lost, or an older one is in its place. What had left it counts all the same: "
+        "what holds is the sum, 5.00 and what it says from now on"
+    ]
+    said(log, 1, 0.2, epoch=2)
+    assert len(warnings(log)) == 2, "another fall, from the account that began at 0.8"
+
+
+def test_an_account_is_compared_with_the_last_one_however_long_ago_and_whoever_else_spoke(log: Log) -> None:
+    said(log, 1, 5.0)
+    for number in range(2, 60):
+        ended = Outcome(f"t{number}", "ann", Phase("main", 1, number, "train"), "accepted", "", "")
+        log.update(ended, Report(samples=10, after=Metrics(0.5, 0.5)), bytes_=1, sha256=None, suite="plaintext")
+        said(log, number, 0.1 * number, device="bob")
+    said(log, 60, 4.9)
+    assert len(warnings(log)) == 1
+
+
+@pytest.mark.parametrize(
+    ("about", "fell"),
+    [
+        ({}, True),
+        ({"delta": 1e-6}, True),  # costs more, not less
+        ({"delta": 1e-4}, False),
+        ({"accountant": "prv"}, False),
+    ],
+)
+def test_accounts_that_cannot_be_compared_are_not(log: Log, about: dict[str, Any], fell: bool) -> None:
+    said(log, 1, 5.0)
+    said(log, 2, 4.0, **about)
+    assert bool(warnings(log)) is fell
+
+
+def test_the_same_account_again_has_not_fallen_nor_has_one_by_the_last_bit(log: Log) -> None:
+    said(log, 1, 5.0)
+    said(log, 2, 5.0)
+    said(log, 3, 5.0 * (1 - 2**-52))
+    assert warnings(log) == []
+
+
+def test_an_update_that_a_later_one_has_overtaken_is_no_fall_and_what_is_spent_stays(log: Log) -> None:
+    said(log, 1, 1.0)
+    said(log, 4, 4.0)
+    said(log, 2, 2.0, merged=5)
+    said(log, 3, 3.0, merged=5)
+    assert spent_by(log) == 4.0
+    said(log, 5, 3.5)
+    said(log, 1, 1.0)
+    assert len(warnings(log)) == 1, "5 after 4 is one; 2, 3 and the second record of 1 are none"
+    assert spent_by(log) == 3.5
+
+
+def test_what_a_refused_update_says_is_not_compared(log: Log) -> None:
+    said(log, 1, 5.0)
+    update(log, "ann", 1.0, "rejected")
+    assert warnings(log) == []
+    said(log, 2, 5.5)
+    update(log, "ann", 9.0, "rejected")
+    said(log, 3, 6.0)
+    assert warnings(log) == []

@@ -1,0 +1,43 @@
+"""What devices say that they have spent of an example's privacy, against what they said before. Writes `devices`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from aggregator import statements
+from floe.privacy import rounded_up, words
+from floe.report import Privacy
+from floe.sqlite import Database
+
+ROUNDING = 1e-9  # what two machines may differ by, relative
+
+
+def note(db: Database, update: Mapping[str, Any], now: Privacy) -> str:
+    """Keep what an accepted update says, in the transaction that adds it; why it cannot be so, in words, or empty.
+
+    An update that a later one of its device has overtaken has less to say, and changes nothing.
+    """
+    found = db.execute(statements.ACCOUNT, update).fetchone()
+    if found and tuple(found[:2]) > (update["epoch"], update["round"]):
+        return ""
+    db.execute(statements.PRIVACY, msgspec.structs.asdict(now) | {"device": update["device"]})
+    before = Privacy(*found[2:]) if found else None
+    return _words(update["device"], before, now) if before and _fell(before, now) else ""
+
+
+def _fell(before: Privacy, now: Privacy) -> bool:
+    """Whether an account is smaller than an earlier one: none is, whatever the plans, unless delta has grown."""
+    comparable = now.accountant == before.accountant and now.delta <= before.delta
+    return comparable and now.epsilon < before.epsilon * (1 - ROUNDING)
+
+
+def _words(device: str, before: Privacy, now: Privacy) -> str:
+    told = [words(said.epsilon, "example", said.delta, said.accountant) for said in (now, before)]
+    return (
+        f"{device}: says {told[0]} in all, and said {told[1]} before: its privacy ledger was lost, or an older one is "
+        "in its place. What had left it counts all the same: what holds is the sum, "
+        f"{rounded_up(before.epsilon)} and what it says from now on"
+    )
