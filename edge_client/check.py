@@ -53,13 +53,18 @@ def check(config: Config, name: str, found: Findings) -> None:
     found.look_into(
         state / "base.safetensors", "global model", _fault_of_numbers, "remove it: the device fetches the model again"
     )
-    ledger = state / "local" / "privacy" / "ledger.json"
+    check_local(state / "local", found)
+    found.set_aside(state)
+
+
+def check_local(local: Path, found: Findings) -> None:
+    """What one device keeps for itself (`edge_client.task.Task`)."""
+    ledger = local / "privacy" / "ledger.json"
     if present(ledger):
         with found.looking_at(ledger, "privacy ledger"):
             Ledger(ledger.parent)
-    _check_kept(state / "local", "local model", found)
-    _check_kept(state / "local" / "rounding", "rounding file", found)
-    found.set_aside(state)
+    _check_kept(local, "local model", found)
+    _check_kept(local / "rounding", "rounding file", found)
 
 
 def _check_kept(folder: Path, what: str, found: Findings) -> None:

@@ -51,6 +51,8 @@ def look_through(config: Config) -> Findings:
         check_enrolled(config, state, found)
         check_logins(config, state / "access", found)
         check_of(part)(config, name, found)
+        if part == "aggregator":
+            check_of("simulation")(config, name, found)
     return found
 
 

@@ -46,7 +46,7 @@ COMMANDS = {
 }
 
 _ATTRIBUTES = {"round": "round_"}  # `round` is a built-in
-CHECKS = {"aggregator": "aggregator.check", "device": "edge_client.check"}
+CHECKS = {"aggregator": "aggregator.check", "simulation": "simulate.check", "device": "edge_client.check"}
 FITS = "edge_client.fits"
 
 

@@ -39,6 +39,7 @@ from floe.transfer import name_of
 from simulate.again import check_plan, control_of, keeps_its_own, more_rounds, nothing_left, way_out
 from simulate.voice import Clock, Silent, stands_still
 
+DEVICES = "devices"  # in the state folder: a folder for each, of what it keeps for itself
 KEY = "simulated"  # in the place of a device's key: no real device can take its name in this log
 
 Judge = Callable[[Phase, Model | None], str]
@@ -129,7 +130,7 @@ class Federation:
     def _take_part(self, device: str, phase: Phase, stop: Callable[[], bool]) -> None:
         """What a device would do, and the aggregator with what it sends."""
         features = load(str(self._devices[device]), {}, Path())
-        task = Task(self._config, device, features, self._state_folder / "devices" / device, _nothing)
+        task = Task(self._config, device, features, self._state_folder / DEVICES / device, _nothing)
         plan, read = self._state.plan, self._reader(phase)
         if read is not None and (parcel := self._chain.parcel()):
             self._voice.sent_bytes += parcel.core.size

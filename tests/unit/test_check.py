@@ -19,6 +19,7 @@ from helpers.damage import DAMAGE, content_of
 from helpers.wire import PHASE, keyring
 
 from aggregator.privacy import KEY
+from edge_client.ledger import Ledger, Spent
 from edge_client.local import LocalModels
 from edge_client.memory import Memory
 from edge_client.outbox import Outbox
@@ -33,6 +34,7 @@ from floe.sequence import Sequence
 from floe.service import only_one
 
 AGGREGATOR, DEVICE = "state/aggregator-main", "state/device-a"
+SIMULATED = f"{AGGREGATOR}/devices/s"
 
 
 @pytest.fixture
@@ -57,9 +59,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )  # fmt: skip
     source.unlink()
     weights.write(state / "base.safetensors", {"w": np.ones(100, np.float32)})
-    LocalModels(state / "local").keep(Phase("main", 1, 1, "train"), {"w": np.ones(9, np.float32)}, {"schema": "{}"})
-    Residuals(state / "local" / "rounding").keep(Phase("main", 1, 1, "train"), {"w": np.ones(9, np.float32)})
+    for local in (state / "local", tmp_path / SIMULATED):
+        keep_for_itself(local)
     return tmp_path
+
+
+def keep_for_itself(local: Path) -> None:
+    """What a device has learned, what rounding took from it, and what it has spent."""
+    LocalModels(local).keep(Phase("main", 1, 1, "train"), {"w": np.ones(9, np.float32)}, {"schema": "{}"})
+    Residuals(local / "rounding").keep(Phase("main", 1, 1, "train"), {"w": np.ones(9, np.float32)})
+    Ledger(local / "privacy").book("round 1", Spent(1.0, 0.1, 10), "plan")
 
 
 def check(*arguments: str) -> tuple[bool, str]:
@@ -88,8 +97,8 @@ def test_what_is_as_it_was_written_is_well_and_all_of_it_is_counted(folder: Path
     assert check() == (
         True,
         "checked  1 shared key, 2 keys, 2 sequence numbers, 1 epoch file, 1 database, 2 rounds, 3 updates, 1 CSV file, "
-        "1 model, 2 spooled updates, 1 published transfer, 1 memory file, 1 outbox result, 1 global model, "
-        "1 local model, 1 rounding file: all is well\n",
+        "1 model, 2 spooled updates, 1 published transfer, 2 privacy ledgers, 2 local models, 2 rounding files, "
+        "1 memory file, 1 outbox result, 1 global model: all is well\n",
     )
     assert tree(folder) == before
 
@@ -122,6 +131,10 @@ FILES = {
     "the chunks of a result": f"{DEVICE}/outbox/*.chunks",
     "a local model": f"{DEVICE}/local/*.safetensors",
     "what rounding took": f"{DEVICE}/local/rounding/*.safetensors",
+    "the privacy ledger": f"{DEVICE}/local/privacy/ledger.json",
+    "a simulated device's local model": f"{SIMULATED}/*.safetensors",
+    "what rounding took from a simulated device": f"{SIMULATED}/rounding/*.safetensors",
+    "a simulated device's privacy ledger": f"{SIMULATED}/privacy/ledger.json",
     "the global model": f"{DEVICE}/base.safetensors",
 }
 # What no hash is kept of: another key, text or weight is as good as the one that was there.

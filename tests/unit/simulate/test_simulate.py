@@ -341,6 +341,16 @@ def test_test_rows_of_nobody_do_not_go_with_personal_layers(made: Callable[[str]
         run("--test", "test")
 
 
+def test_what_each_device_keeps_for_itself_is_checked(made: Callable[[str], Federation]) -> None:
+    made("one").configure({"plan": {"personal": ["bias"]}, "rounds": {"devices": 3}})
+    run("--rounds", "1")
+    [kept] = Path("state/aggregator-main/devices/b").glob("*.safetensors")
+    assert json.loads(CliRunner().invoke(floe, ["check", "--json"]).stdout)["checked"]["local model"] == 3
+    kept.write_bytes(kept.read_bytes()[:-1])
+    [finding] = json.loads(CliRunner().invoke(floe, ["check", "--json"]).stdout)["findings"]
+    assert (finding["level"], finding["place"]) == ("damaged", str(kept.absolute()))
+
+
 def test_a_feature_folder_that_no_device_can_be_called_is_refused(made: Callable[[str], Federation]) -> None:
     made("one").features("Not A Name")
     with pytest.raises(DataError, match="a device needs a name"):
