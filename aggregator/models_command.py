@@ -72,7 +72,7 @@ def list_command(config: Config, as_json: bool) -> None:
 def show_command(config: Config, round: str, epoch: int | None, as_json: bool) -> None:
     """Everything about one global model: tensors, schema, hash, signature, and what each device gave to it."""
     row = _find(config, round, epoch)
-    about = row | _checked(config, row) | {"updates": _updates(config, row)}
+    about = row | _checked(config, row) | {"personal": _personal(config, row), "updates": _updates(config, row)}
     if as_json:
         click.echo(json.dumps(about))
     else:
@@ -222,9 +222,18 @@ def _updates(config: Config, row: Row) -> list[Row]:
         return list(log.query(sql, [row["lineage"], row["epoch"], row["round"], task]))
 
 
+def _personal(config: Config, row: Row) -> list[str] | None:
+    """The names, by pattern, of what stays on the devices: of the round that made a model, or the first to start from
+    it; None if no round has said so far.
+    """
+    with _log(config) as log:
+        plan = log.execute(_PLAN, row).fetchone()
+    return list(json.loads(plan[0]).get("personal", ())) if plan else None
+
+
 def _print(about: Row) -> None:
     console = Console(markup=False, emoji=False)  # a tensor's name is a device's word, not ours
-    shown = {key: value for key, value in about.items() if key not in ("tensors", "schema", "updates")}
+    shown = {key: value for key, value in about.items() if key not in ("tensors", "schema", "personal", "updates")}
     for key, value in shown.items():
         console.print(f"{key:16} {'' if value is None else printable(str(value))}", **_PLAIN)
     if schema := about["schema"]:
@@ -233,6 +242,9 @@ def _print(about: Row) -> None:
         console.print(f"{'features':16} {printable(names)}", **_PLAIN)
     elif about["file_check"] == "ok":
         console.print(f"{'schema':16} none: each device has its own", **_PLAIN)
+    if personal := about["personal"]:
+        names = printable(", ".join(personal))
+        console.print(f"{'personal':16} {names}: stays on each device, and is in no global model", **_PLAIN)
     tensors = Table("tensor", "shape", "dtype", box=None)
     for tensor in about["tensors"]:
         tensors.add_row(printable(tensor["name"]), str(tensor["shape"]), tensor["dtype"])
@@ -248,4 +260,9 @@ def _number(value: float | None) -> str:
 
 
 _SHOWN = 8
+_PLAN = """
+SELECT plan FROM rounds
+WHERE lineage = :lineage AND task != 'sums' AND ((epoch, round) = (:epoch, :round) OR base_sha256 = :sha256)
+ORDER BY epoch, round LIMIT 1
+"""
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True}

@@ -109,6 +109,29 @@ def test_show_checks_hash_and_signature_and_lists_tensors_and_updates(federation
     assert [(update["device"], update["threshold"]) for update in about["updates"]] == [("pump-1", 1.25)]
 
 
+def open_round(federation: Path, number: int, task: str, base: str, personal: list[str]) -> None:
+    row: dict[str, Any] = {"lineage": "main", "epoch": 1, "round": number, "task": task, "state": "closed"}
+    row |= {"base_sha256": base, "plan": json.dumps({"personal": personal}), "bar": "", "expected": "[]"}
+    open_log(federation / "log" / "floe.sqlite").table("rounds").insert({**row, "opened_at": ""})
+
+
+def test_show_says_what_stays_on_the_devices(federation: Path) -> None:
+    assert json.loads(run("show", "1", "--json").output)["personal"] is None
+    first = json.loads(run("show", "0", "--json").output)
+    open_round(federation, 0, "sums", "", ["before.*"])
+    open_round(federation, 1, "train", first["sha256"], ["*bn*", "logits\x1b.*"])
+    for number in ("0", "1"):  # the first to start from it, the round that made it
+        assert json.loads(run("show", number, "--json").output)["personal"] == ["*bn*", "logits\x1b.*"]
+        [line] = [line for line in run("show", number).output.splitlines() if line.startswith("personal")]
+        assert line == "personal         *bn*, logits\\x1b.*: stays on each device, and is in no global model"
+
+
+def test_show_says_nothing_of_personal_layers_where_there_are_none(federation: Path) -> None:
+    open_round(federation, 1, "train", "", [])
+    assert json.loads(run("show", "1", "--json").output)["personal"] == []
+    assert "personal" not in run("show", "1").output
+
+
 def test_show_prints_names_from_elsewhere_without_control_characters(federation: Path) -> None:
     text = run("show", "0").output
     assert "weight\\x1b[2J" in text
