@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from floe.sqlite import Database
 ROUNDING = 1e-9  # what two machines may differ by, relative
 
 
-def note(db: Database, update: Mapping[str, Any], now: Privacy) -> str:
+def note(db: Database, update: dict[str, Any], now: Privacy) -> str:
     """Keep what an accepted update says, in the transaction that adds it; why it cannot be so, in words, or empty.
 
     An update that a later one of its device has overtaken has less to say, and changes nothing.
@@ -38,6 +37,6 @@ def _words(device: str, before: Privacy, now: Privacy) -> str:
     told = [words(said.epsilon, "example", said.delta, said.accountant) for said in (now, before)]
     return (
         f"{device}: says {told[0]} in all, and said {told[1]} before: its privacy ledger was lost, or an older one is "
-        "in its place. What had left it counts all the same: what holds is the sum, "
-        f"{rounded_up(before.epsilon)} and what it says from now on"
+        f"in its place. What had left it counts all the same: add {rounded_up(before.epsilon)} to what it says from "
+        "now on, and delta to delta"
     )

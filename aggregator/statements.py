@@ -45,7 +45,7 @@ UPDATE devices AS d SET (rounds, trained) = (
 
 PRIVACY = "UPDATE devices SET epsilon = :epsilon, delta = :delta, accountant = :accountant WHERE device = :device"
 
-# The account that a device gave in its newest round before an update; updates may arrive in another order.
+# The account that a device gave for the newest of its rounds, but for one update: they may come in another order.
 ACCOUNT = """
 SELECT epoch, round, epsilon, delta, accountant FROM updates
 WHERE device = :device AND lineage = :lineage AND outcome = 'accepted' AND epsilon IS NOT NULL

@@ -86,7 +86,7 @@ def test_an_account_that_fell_is_a_warning_once_with_both_figures_and_what_they_
     assert warnings(log) == [
         "ann: says epsilon 0.80 (example, delta 1e-05, rdp) in all, and said epsilon 5.00 (example, delta 1e-05, rdp) "
         "before: its privacy ledger was lost, or an older one is in its place. What had left it counts all the same: "
-        "what holds is the sum, 5.00 and what it says from now on"
+        "add 5.00 to what it says from now on, and delta to delta"
     ]
     said(log, 1, 0.2, epoch=2)
     assert len(warnings(log)) == 2, "another fall, from the account that began at 0.8"

@@ -52,6 +52,20 @@ def test_epsilon_is_opacus_of_all_rounds_by_the_steps_that_were_planned(table: F
     assert {(one.delta, one.accountant) for one in spent if one} == {(1e-3, "rdp")}
 
 
+def test_an_account_never_falls_whatever_the_plans_and_a_smaller_delta_costs_more(folder: Path) -> None:
+    """What `aggregator.spending` takes a fall by."""
+    ledger, deltas = Ledger(folder), (1e-2, 1e-5, 1e-9)
+    before = dict.fromkeys(deltas, 0.0)
+    plans = [(1.0, 0.25), (1.0, 0.25), (20.0, 0.01), (0.6, 1.0), (1.0, 0.25), (500.0, 0.001), (500.0, 0.002)]
+    for number, (noise, rate) in enumerate(plans):
+        spent = Spent(noise, rate, 3)
+        now = {delta: epsilon_of(ledger.after(f"{number}", spent), delta) for delta in deltas}
+        assert now[1e-2] < now[1e-5] < now[1e-9]
+        assert all(now[delta] >= before[delta] for delta in deltas)
+        ledger.book(f"{number}", spent, "plan")
+        before = now
+
+
 def test_a_round_that_is_done_again_costs_nothing_and_gives_the_same_bytes(table: Features, folder: Path) -> None:
     first, told = train(table, folder)
     again, told_again = train(table, folder)
