@@ -29,7 +29,7 @@ class Examiner:
         """Raises `DataError` for a folder without features."""
         features = load(str(folder.absolute()), {}, Path())
         self._folder = folder
-        self._task = Task(config, "test", features, state / "devices", lambda *_: None)
+        self._task = Task(config, "test", features, state / "test", lambda *_: None)
 
     def measure(self, model: Path, phase: Phase, plan: Plan) -> Metrics:
         """Metrics of a global model. Raises `DataError` if it does not fit the rows."""
