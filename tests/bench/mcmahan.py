@@ -35,7 +35,7 @@ from edge_client.data.partition import sample
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "docs" / "runs" / "mcmahan"
-RATES = (0.05, 0.1, 0.2)
+RATES = (0.05, 0.1, 0.2, 0.4)
 SEEDS = (0, 1, 2)
 TARGET = 0.99
 HELD_OUT, CHOOSING = 5000, 100  # rows; the seed of partition and plan
