@@ -26,7 +26,6 @@ def section(runs: Path) -> str:
     return TEXT.read_text().format(
         after=f"E = 5: of {CHOSEN_AFTER[5]}, E = 1: of {CHOSEN_AFTER[1]}",
         rates=rates(folder),
-        edge=edge(folder),
         most=AT_MOST,
         rounds=rounds(folder),
         shard_rounds=len(shards),
@@ -66,12 +65,6 @@ def rates(folder: Path) -> str:
         for rate in RATES
     ]
     return stored.table(["learning rate", *(f"E = {epochs}" for epochs in PAPER)], rows)
-
-
-def edge(folder: Path) -> str:
-    """Which choices lie at an end of what was tried."""
-    ends = [f"E = {epochs}" for epochs in PAPER if chosen(folder, str(epochs)) in (min(RATES), max(RATES))]
-    return f"For {' and '.join(ends)} it is the last one of those tried; beyond may be a better one." if ends else ""
 
 
 def _of_rate(folder: Path, epochs: int, rate: float) -> str:
