@@ -134,12 +134,6 @@ def test_rounds_to_the_target_are_counted_and_those_that_have_not_come_are_not_g
     text = results_mcmahan.section(mnist)
     assert "the best was 95.00 % at round 2, the last 93.00 %" in text
     assert "| 0.1 | 98.00 %, taken | 98.00 %, taken |" in text
-    assert "the last one of those tried" not in text
-
-
-def test_a_rate_at_the_end_of_those_tried_is_told_as_that(mnist: Path) -> None:
-    write(mnist / "mcmahan" / f"choose-E5-lr{mcmahan.RATES[-1]}.jsonl", [0.99] * mcmahan.CHOSEN_AFTER[5])
-    assert "For E = 5 it is the last one of those tried" in results_mcmahan.section(mnist)
 
 
 def test_two_seeds_that_never_came_have_no_median(mnist: Path) -> None:
