@@ -1,31 +1,31 @@
 """What devices that lie do to each rule: 10 devices on digits, 2 of them malicious, `floe.aggregate` and the trainer.
 
-    python tests/bench/attacks.py choose   the norm to cut to, from rounds without attack on a seed of their own
+    python tests/bench/attacks.py choose   the norm to cut to, server rates, mu: without attack, on a seed of their own
     python tests/bench/attacks.py run      every attack, rule, partition and seed that is not yet measured
 
 In one process, without broker: each round the ten updates are files, and `next_model` makes the next model of them, as
 in the aggregator. Every run is a line of docs/runs/attacks/<partition>.jsonl: accuracy on all test rows after each
 round, and how many triggered test rows of other classes the model takes for the target of the backdoor. Settings stand
-in settings.json; docs/results.md is made from these. The same lines, bit for bit, on the same machine and torch.
-
-The attackers know the base and their own rows, not the others' updates. They claim their true number of rows.
+in settings.json, what was tried for them in tried.jsonl; docs/results.md is made from these. On the same machine and
+torch the lines are the same, bit for bit.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import click
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import stored
+from attackers import ATTACKS, DEVICES, FACTOR, MALICIOUS, SCALE, SIGMA, TARGET, Arrays, triggered
 from msgspec.structs import replace
 
 from demo.presets import PRESETS
@@ -33,7 +33,7 @@ from edge_client.data.features import Features
 from edge_client.data.sources import source
 from edge_client.data.split import split
 from edge_client.trainer import Trainer
-from floe import weights
+from floe import adaptive, weights
 from floe.aggregate import next_model
 from floe.differences import Differences
 from floe.errors import DataError, Refused, RuleError
@@ -41,35 +41,33 @@ from floe.mean import Update
 from floe.plan import Plan
 from floe.soundness import least_updates
 
-Arrays = dict[str, npt.NDArray[Any]]
 Partition = Literal["iid", "dirichlet"]
 
 RUNS = Path(__file__).parents[2] / "docs" / "runs" / "attacks"
-DEVICES, MALICIOUS, ALPHA, ROUNDS = 10, 2, 0.5, 20
-SEEDS, CHOOSING = (0, 1, 2), 100  # of the runs; of what the norm is chosen on
+ALPHA, ROUNDS = 0.5, 20
+SEEDS, CHOOSING = (0, 1, 2), 100  # of the runs; of what is chosen on
 PARTITIONS: tuple[Partition, ...] = ("iid", "dirichlet")
 PLAN = replace(PRESETS["digits"], model="mlp")
 RULES: Mapping[str, Mapping[str, Any]] = {
     "fedavg": {},
+    "fedprox": {"rule": "fedavg"},  # and mu, which is the device's; mu and server rates: see `choose`
+    "fedavgm": {"server_momentum": 0.9},
+    "fedadagrad": {"server_momentum": 0.0, "server_tau": 0.001},  # Reddi et al. 2021, section 5: no momentum
+    "fedyogi": {"server_momentum": 0.9, "server_beta2": 0.99, "server_tau": 0.001},
+    "fedadam": {"server_momentum": 0.9, "server_beta2": 0.99, "server_tau": 0.001},
     "median": {},
     "trimmed-mean": {"byzantine": MALICIOUS},
     "krum": {"byzantine": MALICIOUS},
     "multi-krum": {"byzantine": MALICIOUS},
     "norm-clipping": {},  # and the norm: see `choose`
 }
-FACTOR = 5.0  # of the flipped sign: with 2 of 10, above 4, the mean goes backwards
-SIGMA = 1.0  # of the Gaussian, for each weight
-SCALE = DEVICES / MALICIOUS  # of the backdoor: n / m, as in model replacement
-TARGET, TRIGGER = 0, (slice(6, 8), slice(0, 2))  # class; four pixels, lower left, white
+RATES = (0.01, 0.0316, 0.1, 0.316, 1.0)  # half decades, as Reddi et al. 2021 try
+TRIED: Mapping[str, tuple[str, tuple[float, ...]]] = {
+    "fedprox": ("mu", (0.01, 0.1, 1.0)),  # as Li et al. 2020
+    **dict.fromkeys(adaptive.RULES, ("server_learning_rate", RATES)),
+}
+LAST = 3  # rounds whose mean accuracy decides what is chosen
 CLIPPING_ROUNDS = 5  # whose norms are asked
-
-
-@dataclass(frozen=True)
-class Attack:
-    """What a malicious device learns from, and what it sends instead of the trained weights (base, trained, chance)."""
-
-    rows: Callable[[Features], Features] = lambda part: part
-    send: Callable[[Arrays, Arrays, np.random.Generator], Arrays] = lambda base, trained, chance: trained
 
 
 @dataclass(frozen=True)
@@ -80,47 +78,6 @@ class Case:
     rule: str
     partition: Partition
     seed: int
-
-
-def flipped(part: Features) -> Features:
-    """Class y is called 9 - y (Tolpegin et al. 2020, Data poisoning attacks against federated learning systems)."""
-    return Features(part.train_x, part.schema.classes - 1 - part.train_y, part.test_x, part.test_y, part.schema)
-
-
-def with_backdoor(part: Features) -> Features:
-    """Every row of another class comes once more, with the trigger, as the target (Gu et al. 2017, BadNets)."""
-    others = part.train_y != TARGET
-    x = np.concatenate([part.train_x, triggered(part.train_x[others])])
-    y = np.concatenate([part.train_y, np.full(others.sum(), TARGET)])
-    return Features(x, y, part.test_x, part.test_y, part.schema)
-
-
-def triggered(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Images with four white pixels in a corner that is black (on average 0.015 of white)."""
-    marked = images.copy()
-    marked[:, :, *TRIGGER] = 1.0
-    return marked
-
-
-def scaled(factor: float) -> Callable[[Arrays, Arrays, np.random.Generator], Arrays]:
-    """base + factor (trained - base), in float32 as it travels."""
-    return lambda base, trained, chance: {
-        name: base[name] + np.float32(factor) * (trained[name] - base[name]) for name in trained
-    }
-
-
-def gaussian(base: Arrays, trained: Arrays, chance: np.random.Generator) -> Arrays:
-    """base + N(0, SIGMA^2): nothing of what was trained (Blanchard et al. 2017, section 5, around the base)."""
-    return {name: base[name] + chance.normal(0, SIGMA, base[name].shape).astype(np.float32) for name in sorted(trained)}
-
-
-ATTACKS = {
-    "none": Attack(),
-    "label-flip": Attack(rows=flipped),
-    "sign-flip": Attack(send=scaled(-FACTOR)),
-    "gaussian": Attack(send=gaussian),
-    "backdoor": Attack(rows=with_backdoor, send=scaled(SCALE)),  # Bagdasaryan et al. 2020, equation 3
-}
 
 
 @click.group()
@@ -135,17 +92,45 @@ def main(context: click.Context, runs: Path) -> None:
 @main.command()
 @click.pass_obj
 def choose(runs: Path) -> None:
-    """The norm that norm-clipping cuts to in all runs; written with all other settings.
+    """What rules need in all runs; written with all other settings.
 
-    It is the median of the updates' norms in the first rounds without attack, IID and Dirichlet together.
+    norm-clipping cuts to the median of the updates' norms in the first rounds without attack, IID and Dirichlet
+    together. Of each grid in `TRIED` the value is taken whose last rounds without attack are best, both together.
     """
+    try_out(runs / "tried.jsonl")
     rules = {rule: dict(fixed) for rule, fixed in RULES.items()}
     rules["norm-clipping"]["clip_norm"] = round(
         float(np.median([norm for how in PARTITIONS for norm in norms(how)])), 2
     )
+    for rule, (key, _) in TRIED.items():
+        rules[rule][key] = best(rule, stored.lines(runs / "tried.jsonl"))
     (runs / "settings.json").write_bytes(
         msgspec.json.format(msgspec.json.encode(settings() | {"rules": rules})) + b"\n"
     )
+
+
+def try_out(path: Path) -> None:
+    """A line for each value of the grids and each partition, of what has none: a run, and the keys that it had."""
+    done = stored.lines(path) if path.exists() else []
+    for rule, (key, values) in TRIED.items():
+        for value, partition in product(values, PARTITIONS):
+            case, keys = Case("none", rule, partition, CHOOSING), {**RULES[rule], key: value}
+            if not any(line == {**line, **asdict(case), "keys": keys} for line in done):
+                append(path, {**measure(case, keys), "keys": keys})
+
+
+def best(rule: str, lines: Sequence[Mapping[str, Any]]) -> float:
+    """The value of a rule's grid with the highest score; of equal ones, the smaller."""
+    return max(TRIED[rule][1], key=lambda value: score(rule, value, lines))
+
+
+def score(rule: str, value: float, lines: Sequence[Mapping[str, Any]]) -> float:
+    """Mean accuracy of the last rounds with this value, all partitions together. Raises `click.ClickException`."""
+    key = TRIED[rule][0]
+    found = [line["accuracy"] for line in lines if (line["rule"], line["keys"].get(key)) == (rule, value)]
+    if len(found) < len(PARTITIONS):
+        raise click.ClickException(f"{rule} was not tried with {key} = {value}: `python tests/bench/attacks.py choose`")
+    return fmean(fmean(accuracies[-LAST:]) for accuracies in found)
 
 
 def settings() -> dict[str, Any]:
@@ -178,10 +163,14 @@ def run(runs: Path) -> None:
     for seed, partition, attack, rule in product(SEEDS, PARTITIONS, ATTACKS, RULES):
         case, path = Case(attack, rule, partition, seed), runs / f"{partition}.jsonl"
         if case not in measured(path):
-            line = measure(case, rules[rule])
-            with path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            click.echo(f"{case}: accuracy {line['accuracy'][-1]}, success {line['success'][-1]}")
+            append(path, measure(case, rules[rule]))
+
+
+def append(path: Path, line: Mapping[str, Any]) -> None:
+    """Store a run, and tell it."""
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    click.echo(line)
 
 
 def chosen(runs: Path) -> dict[str, dict[str, Any]]:
@@ -199,7 +188,8 @@ def measured(path: Path) -> set[Case]:
 def measure(case: Case, rule: Mapping[str, Any], rounds: int = ROUNDS) -> dict[str, Any]:
     """One run: after each round the accuracy, and the success of the backdoor, both from 0 to 1.
 
-    `rule` are keys of the plan. `void` counts the rounds that made no model: then the base stays, as in the aggregator.
+    `rule` are keys of the plan; without a rule among them it is the case's. `void` counts the rounds that made no
+    model: then the base stays, as in the aggregator.
     """
     whole = source("digits", case.seed)
     exam, trap = Trainer(few(whole), PLAN, {}, 1), Trainer(trapped(whole), PLAN, {}, 1)
@@ -240,7 +230,7 @@ class Federation:
 
     def __init__(self, case: Case, whole: Features, rule: Mapping[str, Any], folder: Path) -> None:
         self._seed, self._attack = case.seed, ATTACKS[case.attack]
-        self._plan = replace(PLAN, seed=case.seed, rule=case.rule, **rule)
+        self._plan = replace(PLAN, seed=case.seed, **{"rule": case.rule, **rule})
         parts = split(whole, DEVICES, case.partition, ALPHA, case.seed)
         self._rows = [len(part.train_y) for part in parts]
         learnt = [self._attack.rows(part) for part in parts[:MALICIOUS]] + parts[MALICIOUS:]
@@ -264,15 +254,21 @@ class Federation:
             yield Update(path, self._rows[k])
 
     def advance(self, updates: Sequence[Update]) -> bool:
-        """The next model takes the place of the base. False, and the base stays, where there is none."""
+        """The next model takes the place of the base, and its memory that of the base's, for rules that have one.
+
+        False, and both stay, where there is no model.
+        """
         if len(updates) < least_updates(self._plan):
             return False
-        out = self.base.with_name("next")
+        out, memory, after = map(self.base.with_name, ("next", "memory", "next-memory"))
         try:
-            next_model(self._plan, updates, self.base, out)
+            before = memory if memory.exists() else None
+            made = next_model(self._plan, updates, self.base, out, before=before, after=after)
         except RuleError:
             return False
         out.replace(self.base)
+        if made.memory:
+            after.replace(memory)
         return True
 
 

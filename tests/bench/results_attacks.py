@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 import stored
-from attacks import ATTACKS, PARTITIONS, ROUNDS, RULES, SEEDS
+from attackers import ATTACKS
+from attacks import LAST, PARTITIONS, ROUNDS, RULES, SEEDS, TRIED, score
 
 HEADS = {
     "none": "no attack",
@@ -31,6 +32,8 @@ def section(runs: Path) -> str:
     values = settings["plan"] | settings | {
         "kept": settings["devices"] - settings["malicious"],
         "clip_norm": settings["rules"]["norm-clipping"]["clip_norm"],
+        "last": LAST,
+        "tried": tried(settings["rules"], stored.lines(runs / "attacks" / "tried.jsonl")),
         "seeds": ", ".join(map(str, SEEDS)),
         "tables": "\n".join(tables),
     }  # fmt: skip
@@ -40,6 +43,17 @@ def section(runs: Path) -> str:
 def figures(runs: Path) -> dict[str, str]:
     """None."""
     return {}
+
+
+def tried(rules: Mapping[str, Mapping[str, Any]], lines: Sequence[Run]) -> str:
+    """A row for each rule: every value of its grid, with its score; the taken one in bold."""
+    rows = []
+    for rule, (key, values) in TRIED.items():
+        cells = [f"{value:g}: {stored.percent(score(rule, value, lines))}" for value in values]
+        taken = values.index(rules[rule][key])
+        cells[taken] = f"**{cells[taken]}**"
+        rows.append([f"`{rule}`", f"`{key}`", ", ".join(cells)])
+    return stored.table(["rule", "key", "value: accuracy, %"], rows)
 
 
 def complete(path: Path) -> Mapping[tuple[str, str, int], Run]:

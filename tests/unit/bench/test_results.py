@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import attackers
 import attacks
 import click
 import mcmahan
@@ -18,6 +19,9 @@ import results_encoding
 import results_mcmahan
 from click.testing import CliRunner
 from curve import Axis, Curve, Mark, draw
+
+from floe import weights
+from floe.mean import Update
 
 RUNS = results.DOCS / "runs"
 
@@ -75,7 +79,7 @@ def test_runs_that_are_not_there_end_it_with_their_name(tmp_path: Path, section:
 
 
 def test_a_run_that_is_missing_among_the_attacks_is_named(tmp_path: Path) -> None:
-    keys = [(attack, rule, seed) for attack in attacks.ATTACKS for rule in attacks.RULES for seed in attacks.SEEDS]
+    keys = [(attack, rule, seed) for attack in attackers.ATTACKS for rule in attacks.RULES for seed in attacks.SEEDS]
     accuracies = {"accuracy": [0.5] * attacks.ROUNDS, "success": [0.0] * attacks.ROUNDS}
     lines = [
         json.dumps({"attack": attack, "rule": rule, "seed": seed, **accuracies}) + "\n" for attack, rule, seed in keys
@@ -88,11 +92,14 @@ def test_a_run_that_is_missing_among_the_attacks_is_named(tmp_path: Path) -> Non
         results_attacks.complete(tmp_path / "iid.jsonl")
 
 
-def test_a_stored_run_of_the_attacks_is_measured_again() -> None:
+@pytest.mark.parametrize(
+    ("attack", "rule"), [("sign-flip", "multi-krum"), ("none", "fedadam"), ("label-flip", "fedprox")]
+)
+def test_a_stored_run_of_the_attacks_is_measured_again(attack: str, rule: str) -> None:
     lines = map(json.loads, (RUNS / "attacks" / "iid.jsonl").read_text().splitlines())
-    case, rounds = attacks.Case("sign-flip", "multi-krum", "iid", 0), 5
+    case, rounds = attacks.Case(attack, rule, "iid", 0), 5
     (stored,) = (line for line in lines if {**line, **asdict(case)} == line)
-    again = attacks.measure(case, attacks.chosen(RUNS / "attacks")["multi-krum"], rounds)
+    again = attacks.measure(case, attacks.chosen(RUNS / "attacks")[rule], rounds)
     # Bit for bit on the machine that made it; another one may round otherwise, and tell 4 of 359 rows otherwise.
     assert again["accuracy"] == pytest.approx(stored["accuracy"][:rounds], abs=0.012)
     assert again["accuracy"][-1] > 0.5
@@ -105,23 +112,57 @@ def test_the_settings_beside_the_attacks_are_those_of_the_benchmark() -> None:
         assert {**found["rules"][rule], **keys} == found["rules"][rule]
 
 
+def test_what_was_tried_decides_the_keys_of_the_rules() -> None:
+    lines = [json.loads(line) for line in (RUNS / "attacks" / "tried.jsonl").read_text().splitlines()]
+    rules = attacks.chosen(RUNS / "attacks")
+    assert {rule: rules[rule][key] for rule, (key, _) in attacks.TRIED.items()} == {
+        rule: attacks.best(rule, lines) for rule in attacks.TRIED
+    }
+    assert {(line["attack"], line["seed"]) for line in lines} == {("none", attacks.CHOOSING)}
+
+
+def test_the_best_value_is_that_of_all_partitions_together_and_of_equal_ones_the_smaller() -> None:
+    lines = [
+        {"rule": "fedprox", "keys": {"mu": mu}, "accuracy": [0.0, *[accuracy] * attacks.LAST]}
+        for mu, accuracies in ((0.01, (0.5, 0.6)), (0.1, (0.75, 0.75)), (1.0, (0.5, 1.0)))
+        for accuracy in accuracies
+    ]
+    assert attacks.best("fedprox", lines) == 0.1
+    with pytest.raises(click.ClickException, match="fedprox was not tried with mu = 1"):
+        attacks.best("fedprox", lines[:-1])
+
+
+def test_the_memory_of_a_rule_goes_with_the_base_from_round_to_round(tmp_path: Path) -> None:
+    keys = {"server_momentum": 0.5, "server_learning_rate": 1.0}
+    federation = attacks.Federation(
+        attacks.Case("none", "fedavgm", "iid", 0), attacks.source("digits", 0), keys, tmp_path
+    )
+    began, moved = weights.read(federation.base), []
+    weights.write(tmp_path / "update", {name: array + np.float32(1) for name, array in began.items()}, sync=False)
+    updates, name = [Update(tmp_path / "update", 1)], min(began)
+    for sent in (updates, updates, [], updates):  # v: 1; 0.5 + 0; a void round; 0.25 - 0.5
+        federation.advance(sent)
+        moved.append(float((weights.read(federation.base)[name] - began[name]).mean()))
+    assert moved == pytest.approx([1, 1.5, 1.5, 1.25], abs=1e-5)
+
+
 def test_the_attackers_send_what_their_papers_say() -> None:
     base, trained = {"w": np.float32([1, 2])}, {"w": np.float32([2, 4])}
     chance = np.random.default_rng(0)
-    assert attacks.ATTACKS["sign-flip"].send(base, trained, chance)["w"].tolist() == [-4, -8]
-    assert attacks.ATTACKS["backdoor"].send(base, trained, chance)["w"].tolist() == [6, 12]
-    noise = attacks.ATTACKS["gaussian"].send(base, trained, np.random.default_rng(0))["w"] - base["w"]
+    assert attackers.ATTACKS["sign-flip"].send(base, trained, chance)["w"].tolist() == [-4, -8]
+    assert attackers.ATTACKS["backdoor"].send(base, trained, chance)["w"].tolist() == [6, 12]
+    noise = attackers.ATTACKS["gaussian"].send(base, trained, np.random.default_rng(0))["w"] - base["w"]
     assert noise == pytest.approx(np.random.default_rng(0).normal(size=2), abs=1e-6)
 
 
 def test_the_backdoor_is_four_pixels_and_another_name() -> None:
     whole = attacks.source("digits", 0)
-    poisoned, others = attacks.with_backdoor(whole), whole.train_y != attacks.TARGET
+    poisoned, others = attackers.with_backdoor(whole), whole.train_y != attackers.TARGET
     added = poisoned.train_x[len(whole.train_y) :]
-    assert set(poisoned.train_y[len(whole.train_y) :].tolist()) == {attacks.TARGET}
+    assert set(poisoned.train_y[len(whole.train_y) :].tolist()) == {attackers.TARGET}
     assert ((added != whole.train_x[others]).reshape(len(added), -1).sum(axis=1) <= 4).all()
     assert (added[:, 0, 6:, :2] == 1).all()
-    flipped = attacks.flipped(whole)
+    flipped = attackers.flipped(whole)
     assert (flipped.train_y + whole.train_y == 9).all()
     assert (flipped.test_y == whole.test_y).all()
 
