@@ -29,11 +29,14 @@ def section(runs: Path) -> str:
     """The text. Raises `click.ClickException` for runs that are not there."""
     settings = stored.document(runs / "attacks" / "settings.json")
     tables = (f"\n{TITLES[one]}:\n\n{table(complete(runs / 'attacks' / f'{one}.jsonl'))}" for one in PARTITIONS)
-    values = settings["plan"] | settings | {
+    rules = settings["rules"]
+    values = settings["plan"] | rules["fedadam"] | settings | {
         "kept": settings["devices"] - settings["malicious"],
-        "clip_norm": settings["rules"]["norm-clipping"]["clip_norm"],
+        "clip_norm": rules["norm-clipping"]["clip_norm"],
         "last": LAST,
-        "tried": tried(settings["rules"], stored.lines(runs / "attacks" / "tried.jsonl")),
+        "rate": rules["fedavgm"]["server_learning_rate"],
+        "ends": ", ".join(f"`{one}`" for one, (key, grid) in TRIED.items() if rules[one][key] in (grid[0], grid[-1])),
+        "tried": grids(rules, stored.lines(runs / "attacks" / "tried.jsonl")),
         "seeds": ", ".join(map(str, SEEDS)),
         "tables": "\n".join(tables),
     }  # fmt: skip
@@ -45,7 +48,7 @@ def figures(runs: Path) -> dict[str, str]:
     return {}
 
 
-def tried(rules: Mapping[str, Mapping[str, Any]], lines: Sequence[Run]) -> str:
+def grids(rules: Mapping[str, Mapping[str, Any]], lines: Sequence[Run]) -> str:
     """A row for each rule: every value of its grid, with its score; the taken one in bold."""
     rows = []
     for rule, (key, values) in TRIED.items():
