@@ -4,7 +4,8 @@
     python tests/bench/nbaiot.py run         seeds 0 to 4, every way of training, on the test rows
     python tests/bench/nbaiot.py table       the tables of docs/results.md, from docs/runs/nbaiot/run.jsonl
 
-Autoencoders learn from benign rows (Meidan et al. 2018); the score of a row is its reconstruction error. Ways:
+Autoencoders learn from benign rows (Meidan et al. 2018); the score of a row is its reconstruction error. The common
+threshold is the one that `threshold = "federated"` agrees on, by its own functions (`floe/threshold.py`). Ways:
 - local: each device by itself, scaled by its own rows;
 - federated: one model by FedAvg (`floe simulate`, so bit for bit that of a federation over a broker);
 - personal: the same, with layers that never leave a device, joined with the global model as `evaluate` measures it;
@@ -53,7 +54,7 @@ Models = dict[str, Arrays]
 Setting = tuple[Plan, int]  # and the number of rounds
 
 RUNS = Path(__file__).parents[2] / "docs" / "runs" / "nbaiot"
-PLAN = Plan(hidden=(58,), epochs=1, batch_size=256, learning_rate=0.01, threshold_quantile=0.95)
+PLAN = Plan(hidden=(58,), epochs=1, batch_size=256, learning_rate=0.01, threshold_quantile=0.95, threshold="federated")
 TUNED = 5  # epochs of `own`
 EXPLAINED = 0.9
 CHOOSING, SEEDS = (100, 101, 102), (0, 1, 2, 3, 4)
@@ -85,19 +86,23 @@ CANDIDATES: dict[str, Sequence[Setting]] = {
 def federated(found: Parts, plan: Plan, rounds: int) -> Models:
     """The last global model of `floe simulate`, joined with each device's personal layers, if the plan has any."""
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        for device, features in found.items():
-            folder.write(place / "features" / device, few(features), Document(schema=features.schema))
-        given = {"rounds": {"count": rounds, "devices": len(found)}, "plan": msgspec.to_builtins(plan)}
-        settings = {**given, "device": {"threads": 1}}
-        (place / "floe.toml").write_text("".join(f"[{head}]\n" + _toml(keys) for head, keys in settings.items()))
-        command = [sys.executable, "-m", "floe", "simulate"]
-        done = subprocess.run(command, cwd=place, env=environment(settings, os.environ), capture_output=True, text=True)
-        if done.returncode:
-            raise click.ClickException(f"floe simulate: {done.stderr[-500:]}")
-        shared = weights.read(place / "models" / "global" / f"{rounds}.safetensors")
-        kept = {path.parent.name: path for path in place.glob(f"state/*/devices/*/*-{rounds}.safetensors")}
-        return {device: {**shared, **weights.read(kept[device])} for device in found}
+        return simulated(Path(name), found, plan, rounds)
+
+
+def simulated(place: Path, found: Parts, plan: Plan, rounds: int) -> Models:
+    """As `federated`, with log, models and state in `place`."""
+    for device, features in found.items():
+        folder.write(place / "features" / device, few(features), Document(schema=features.schema))
+    given = {"rounds": {"count": rounds, "devices": len(found)}, "plan": msgspec.to_builtins(plan)}
+    settings = {**given, "device": {"threads": 1}}
+    (place / "floe.toml").write_text("".join(f"[{head}]\n" + _toml(keys) for head, keys in settings.items()))
+    command = [sys.executable, "-m", "floe", "simulate"]
+    done = subprocess.run(command, cwd=place, env=environment(settings, os.environ), capture_output=True, text=True)
+    if done.returncode:
+        raise click.ClickException(f"floe simulate: {done.stderr[-500:]}")
+    shared = weights.read(place / "models" / "global" / f"{rounds}.safetensors")
+    kept = {path.parent.name: path for path in place.glob(f"state/*/devices/*/*-{rounds}.safetensors")}
+    return {device: {**shared, **weights.read(kept[device])} for device in found}
 
 
 def _toml(keys: Mapping[str, Any]) -> str:
