@@ -15,6 +15,7 @@ from floe import threshold
 MODES = {
     "pca": "pca",
     "local": "local",
+    "alone": "local, settings of its own",
     "federated": "federated",
     "personal": "federated, output layer personal",
     "own": "federated, then 5 epochs at home",
