@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_client.evaluate import roc_auc
+from floe import threshold
 
 MODES = {
     "pca": "pca",
     "local": "local",
+    "alone": "local, settings of its own",
     "federated": "federated",
     "personal": "federated, output layer personal",
     "own": "federated, then 5 epochs at home",
@@ -30,15 +32,20 @@ Line = dict[str, Any]
 def judged(
     every: Mapping[str, tuple[Errors, Errors]], attacks: Mapping[str, npt.NDArray[np.bool_]], quantile: float
 ) -> dict[str, dict[str, float]]:
-    """What each device's errors say, with its own threshold and with one of all devices' training errors together."""
-    common = float(np.quantile(np.concatenate([train for train, _ in every.values()]), quantile))
+    """What each device's errors say, with its own threshold and with the one that all agree on."""
+    common = agreed([train for train, _ in every.values()], quantile)
     return {
         name: measures(test, attacks[name], float(np.quantile(train, quantile)), common)
         for name, (train, test) in every.items()
     }
 
 
-def measures(test: Errors, attack: npt.NDArray[np.bool_], threshold: float, common: float) -> dict[str, float]:
+def agreed(training: Sequence[Errors], quantile: float) -> float:
+    """The threshold of `threshold = "federated"`: a quantile of the histograms of all devices' training errors."""
+    return threshold.quantile(threshold.merged([threshold.histogram(errors) for errors in training]), quantile)
+
+
+def measures(test: Errors, attack: npt.NDArray[np.bool_], own: float, common: float) -> dict[str, float]:
     """ROC-AUC, the false positive rate where 99 % of the attacks are found, both rates at the two thresholds."""
     auc = roc_auc(attack, test)
     assert auc is not None
@@ -47,8 +54,8 @@ def measures(test: Errors, attack: npt.NDArray[np.bool_], threshold: float, comm
     return {
         "auc": auc,
         "fpr_at_tpr99": float((benign >= found_99).mean()),
-        "fpr": float((benign > threshold).mean()),
-        "tpr": float((attacks > threshold).mean()),
+        "fpr": float((benign > own).mean()),
+        "tpr": float((attacks > own).mean()),
         "fpr_federated": float((benign > common).mean()),
         "tpr_federated": float((attacks > common).mean()),
     }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from anomaly import HEADS, MODES, Line, judged, measures, table
+from anomaly import HEADS, MODES, Line, agreed, judged, measures, table
 from insurance_bank import table as gains
 
 
 def test_rates_and_auc_are_those_worked_by_hand() -> None:
     errors = np.array([0.1, 0.2, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
     attack = np.array([False] * 4 + [True] * 4)
-    found = measures(errors, attack, threshold=0.25, common=0.65)
+    found = measures(errors, attack, own=0.25, common=0.65)
     assert found["auc"] == 15 / 16  # of 16 pairs one is the wrong way round: 0.6 and 0.5
     assert found["fpr_at_tpr99"] == 0.25  # all four attacks are found from 0.5 up, and 0.6 with them
     assert (found["fpr"], found["tpr"]) == (0.5, 1.0)
@@ -27,12 +27,14 @@ def test_of_a_hundred_attacks_one_may_be_missed() -> None:
     assert measures(errors, attack, 0.0, 0.0)["fpr_at_tpr99"] == 0.0
 
 
-def test_the_common_threshold_is_a_quantile_of_all_devices_errors_together() -> None:
-    test, attack = np.array([0.5, 9.0]), np.array([False, True])
-    every = {"a": (np.zeros(3), test), "b": (np.ones(1), test)}
-    found = judged(every, {"a": attack, "b": attack}, 0.5)
-    assert [found[device]["fpr"] for device in "ab"] == [1.0, 0.0]  # own thresholds: 0 and 1
-    assert [found[device]["fpr_federated"] for device in "ab"] == [1.0, 1.0]  # the median of 0, 0, 0, 1
+def test_the_common_threshold_is_a_quantile_of_the_histograms_of_all_devices_errors() -> None:
+    small, large = np.full(3, 2.0**-3), np.full(2, 2.0)  # where bins begin that are 2^(1/8) wide
+    median = 2 ** (-3 + 5 / 6 / 8)  # the third of the three small ones
+    assert agreed([small, large], 0.5) == pytest.approx(median)
+    test, attack = np.array([0.13, 0.5, 9.0]), np.array([False, False, True])
+    found = judged({"a": (small, test), "b": (large, test)}, {"a": attack, "b": attack}, 0.5)
+    assert [found[device]["fpr"] for device in "ab"] == [1.0, 0.0]  # own thresholds: 1/8 and 2
+    assert [found[device]["fpr_federated"] for device in "ab"] == [0.5, 0.5]  # the median is 0.134
 
 
 def _line(mode: str, seed: int, device: str, auc: float) -> Line:
