@@ -1,12 +1,13 @@
-"""`floe ...` that repeats a command five times a second, not after two seconds: for tests that lose many.
+"""`floe ...` that repeats a command or a request three times a second, not after two seconds: for tests that lose many.
 
 python -m helpers.hasty round pause
 """
 
 from __future__ import annotations
 
-from floe import cli, steer
+from edge_client import joining
+from floe import asking, cli, devices
 
 if __name__ == "__main__":
-    steer.AGAIN_S = 0.2
+    asking.AGAIN_S = joining.FIRST_S = devices.POLL_S = 0.3
     cli.main()
