@@ -22,7 +22,7 @@ from floe.schema import Schema
 from floe.store import FILE, read_log
 from helpers.broker import broker_on, free
 from helpers.plain import SECTIONS
-from helpers.process import WAIT_S, Process
+from helpers.process import WAIT_S, Process, Spawn, spawn
 
 POLL_S = 0.05
 LINEAGE = "main"
@@ -45,9 +45,10 @@ CHUNKS = 31
 class Federation:
     """Everything of one federation under `folder`, with its broker on `port` of this machine."""
 
-    def __init__(self, folder: Path, port: int, *, secret: bool = True) -> None:
+    def __init__(self, folder: Path, port: int, *, secret: bool = True, spawn: Spawn = spawn) -> None:
         self.folder = folder
         self.port = port
+        self._spawn = spawn
         self.processes: list[Process] = []
         (folder / "logs").mkdir(parents=True)
         (folder / "state").mkdir(mode=0o700, exist_ok=True)  # or else whoever comes first makes it
@@ -83,7 +84,7 @@ class Federation:
         self, name: str, *arguments: str, env: Mapping[str, str] | None = None, by: Sequence[str] = ("floe",)
     ) -> Process:
         """Any command; its output is in logs/<name>.log. `by`: the module that starts it, see `Process`."""
-        process = Process(list(arguments), self.folder, self.folder / "logs" / f"{name}.log", env, by)
+        process = Process(list(arguments), self.folder, self.folder / "logs" / f"{name}.log", env, by, self._spawn)
         self.processes.append(process)
         return process
 
@@ -162,16 +163,19 @@ class Federation:
 
 
 @contextmanager
-def a_federation(folder: Path) -> Iterator[Federation]:
+def a_federation(folder: Path, spawn: Spawn = spawn) -> Iterator[Federation]:
     """A sealed federation with the default plan; at the end every process is stopped and its log looked through."""
-    with broker_on(folder / "broker", free()) as broker, the_federation(folder / "federation", broker.port) as made:
+    with (
+        broker_on(folder / "broker", free()) as broker,
+        the_federation(folder / "federation", broker.port, spawn) as made,
+    ):
         yield made
 
 
 @contextmanager
-def the_federation(folder: Path, port: int) -> Iterator[Federation]:
+def the_federation(folder: Path, port: int, spawn: Spawn = spawn) -> Iterator[Federation]:
     """The same, on a broker that runs already."""
-    made = Federation(folder, port)
+    made = Federation(folder, port, spawn=spawn)
     made.configure()
     try:
         yield made

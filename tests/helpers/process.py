@@ -6,22 +6,37 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 WAIT_S = 60.0
+ROOT = Path(__file__).resolve().parents[2]
+Spawn = Callable[[Sequence[str], Path, Mapping[str, str], Path], Any]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without settings of Floe, one thread for torch."""
+    """This process's environment without settings of Floe, one thread for torch, and with the modules of the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOE_")}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **(extra or {})}
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    return {**kept, **ours, **(extra or {})}
+
+
+def python(*words: str) -> list[str]:
+    """The command for a module with its arguments."""
+    return [sys.executable, "-m", *words]
+
+
+def spawn(words: Sequence[str], folder: Path, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a module with its arguments in a folder; what it says is appended to `log`."""
+    with log.open("ab") as out:
+        return subprocess.Popen(python(*words), cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
 
 class Process:
     """A running `python -m floe <arguments>` in `folder`; stdout and stderr are appended to `log`.
 
-    `by` is what starts it instead of floe itself: a module of the tests and its own arguments.
+    `by` is what starts it instead of floe itself: a module of the tests and its own arguments; `spawn`: how.
     """
 
     def __init__(
@@ -31,18 +46,10 @@ class Process:
         log: Path,
         env: Mapping[str, str] | None = None,
         by: Sequence[str] = ("floe",),
+        spawn: Spawn = spawn,
     ) -> None:
         self.log = log
-        root = Path(__file__).resolve().parents[2]
-        with log.open("ab") as out:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", *by, *arguments],
-                cwd=folder,
-                env=environment({"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}", **(env or {})}),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
+        self._popen = spawn([*by, *arguments], folder, environment(env), log)
 
     @property
     def pid(self) -> int:

@@ -11,6 +11,7 @@ from helpers.arena import Arena, arena_on
 from helpers.broker import broker_on, free
 from helpers.enrolment import new_template
 from helpers.federation import BIG, Federation, a_federation, the_federation
+from helpers.warm import Warm
 
 from broker import run
 
@@ -35,6 +36,19 @@ def federation(broker: run.Mosquitto, tmp_path: Path) -> Iterator[Federation]:
 def new_federation(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """The same with a broker of its own, for fixtures that outlive a test."""
     return lambda name: a_federation(tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """What the processes of this session that are killed are forked from."""
+    with Warm() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def warm_federation(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Make:
+    """As `new_federation`, of processes that start quickly: for tests that kill one after the other."""
+    return lambda name: a_federation(tmp_path_factory.mktemp(name), warm.spawn)
 
 
 @pytest.fixture(scope="session")
