@@ -28,9 +28,9 @@ def ordered(federation: Federation, *arguments: str, by: Sequence[str] = ("floe"
     return federation.start("order", *arguments, by=by)
 
 
-def order(federation: Federation, *arguments: str) -> str:
+def order(federation: Federation, *arguments: str, by: Sequence[str] = ("floe",)) -> str:
     """What a command said that did what it should."""
-    process = ordered(federation, *arguments)
+    process = ordered(federation, *arguments, by=by)
     assert process.wait() == 0, process.said()
     federation.processes.remove(process)
     return process.said()

@@ -22,8 +22,9 @@ ENDLESS = {
     "device": {"telemetry_s": 0.0},
 }
 pytestmark = pytest.mark.timeout(900)  # some dozens of processes in each
-PART = 6  # lives in one test
+PART = 4  # lives in one test
 MAYBE_S = 5.0
+HASTY = ("helpers.hasty",)
 Steps = dict[str, list[str]]
 
 
@@ -59,7 +60,7 @@ class Life:
     def __init__(self, federation: Federation, device: str, *, office: Steps, own: Steps, notes: Path | None = None):
         self.federation, self.device = federation, device
         self.office, self.own = office, own
-        self.by = ("helpers.killer", "note", str(notes), "--") if notes else ("floe",)
+        self.by = ("helpers.killer", "note", str(notes), "--") if notes else HASTY
         self.running: Process | None = None
 
     def live(self) -> None:
@@ -93,11 +94,11 @@ class Life:
     def ordered(self, name: str, *arguments: str) -> str:
         federation, steps = self.federation, self.office.get(name)
         if not steps:
-            return people.order(federation, *arguments)
+            return people.order(federation, *arguments, by=HASTY)
         step = steps.pop(0)
         federation.processes[0].kill()
         self.aggregator(aggregator_at(federation, step.removeprefix("? ")))
-        command = people.ordered(federation, *arguments, by=("helpers.hasty",))
+        command = people.ordered(federation, *arguments, by=HASTY)
         if step.startswith("? ") and not comes(federation.processes[0]):
             federation.processes[0].kill()
         assert federation.processes[0].wait() == -signal.SIGKILL, f"{name}: {step}\n{federation.said()}"

@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from helpers.federation import Federation, Sections
 from helpers.journaling import JOURNAL, TRAINERS
 from helpers.kills import Make, aggregator_at, device_at, kill_everywhere, table, unknown
@@ -19,6 +20,7 @@ from helpers.recount import Count, recount
 
 MANY = 100_001
 MORE = 4  # rounds after the last kill
+PART = 3  # steps of one command in one test
 LATE: Sections = {
     "rounds": {
         "count": MANY, "devices": 3, "quorum": 2, "grace_s": 0.0, "deadline_s": 3600.0, "below_quorum": "void",
@@ -148,7 +150,20 @@ class Operator:
         return found
 
 
-def test_an_aggregator_killed_at_every_step_of_a_command_follows_it_once(warm_federation: Make) -> None:
+def parts() -> list[dict[str, list[str]]]:
+    """The steps of commands, by what is asked for, in parts: at each time that it is asked for, one is taken."""
+    steps: dict[str, list[str]] = {}
+    for line in table("control"):
+        name, step = line.split(": ")
+        steps.setdefault(name, []).append(step)
+    cut = range(0, max(map(len, steps.values())), PART)
+    return [{name: some[at : at + PART] for name, some in steps.items()} for at in cut]
+
+
+@pytest.mark.parametrize("steps", parts(), ids=lambda steps: steps["start"][0])
+def test_an_aggregator_killed_at_every_step_of_a_command_follows_it_once(
+    warm_federation: Make, steps: dict[str, list[str]]
+) -> None:
     rounds = {"count": 1, "devices": 3, "grace_s": 600.0, "deadline_s": 3600.0}  # only an operator starts them
     with warm_federation("steered") as federation:
         federation.configure({**SECTIONS, "plan": {**SECTIONS["plan"], "model": "held"}, "rounds": rounds})
@@ -157,12 +172,8 @@ def test_an_aggregator_killed_at_every_step_of_a_command_follows_it_once(warm_fe
             federation.client(device)
         federation.aggregator()
         federation.until("SELECT * FROM (SELECT count(*) AS n FROM devices) WHERE n = 2")
-        steps: dict[str, list[str]] = {}
-        for line in table("control"):
-            name, step = line.split(": ")
-            steps.setdefault(name, []).append(step)
-        operator, done = Operator(federation, steps), 0
-        while any(steps.values()):
+        operator, done = Operator(federation, {name: list(some) for name, some in steps.items()}), 0
+        while any(operator.steps.values()):
             done = steer(federation, operator, done)
 
 
