@@ -66,7 +66,9 @@ class Federation:
         lines = [
             f"[{s}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for s, keys in merged.items()
         ]
-        path.write_text("\n".join(lines))
+        part = path.with_name(f".{path.name}.part")
+        part.write_text("\n".join(lines))
+        part.replace(path)  # a process that begins just now reads the one or the other
         return path
 
     def features(self, device: str, *, rows: int = 40, names: tuple[str, ...] = FEATURES) -> Path:
