@@ -59,6 +59,13 @@ class Publishes(Protocol):
         """A model for all, or for these."""
 
 
+def over(log: Log, last: Phase) -> str:
+    """What has become of the rounds up to the last one, in words."""
+    if not (void := len(log.void_rounds(last))):
+        return f"all {last.round} rounds are closed"
+    return f"{last.round} rounds: {last.round - void} closed, {void} void"
+
+
 class Conductor:
     """The rounds of one lineage: their state, and what is to be done about it.
 
@@ -119,7 +126,7 @@ class Conductor:
                     self.publish_round()
                 case Finish():
                     self._close_round(self.state.phase, None)
-                    self._log.event("info", "finished", f"all {self.state.last} rounds are closed")
+                    self._log.event("info", "finished", over(self._log, self.state.phase))
                     self.publish_round()
             self._effects.popleft()
 

@@ -160,6 +160,12 @@ class Log(Events):
         row = self.db.execute(sql, (lineage, epoch)).fetchone()
         return Phase(lineage, epoch, *row) if row else None
 
+    def void_rounds(self, last: Phase) -> list[Phase]:
+        """The training rounds of an epoch that came to nothing, up to this one."""
+        sql = "SELECT round FROM rounds WHERE (lineage, epoch, task, state) = (?, ?, 'train', 'void') AND round <= ?"
+        found = self.db.execute(sql, (last.lineage, last.epoch, last.round))
+        return [Phase(last.lineage, last.epoch, number, "train") for (number,) in found]
+
     def last_round(self, lineage: str, epoch: int) -> int:
         """The highest round that has been opened, 0 if none has."""
         return int(self._one("SELECT max(round) FROM rounds WHERE lineage = ? AND epoch = ?", lineage, epoch) or 0)

@@ -54,8 +54,8 @@ def simulate(config: Config, features: Path, test: Path | None, results: Path | 
 
     Log, models and state are those of an aggregator: `floe status`, `floe log`, `floe models` and `floe ui` show them.
     It goes on where it was when it starts again, from the next round on with the plan that it is given then. A round
-    that fails on every device ends it; it is not counted when it goes on, with a mended plan. With --test, [rounds]
-    target is about those test rows.
+    that fails on every device that was selected ends it; it is not counted when it goes on, with a mended plan. With
+    --test, [rounds] target is about those test rows.
     """
     check_sound(config.plan, config.rounds)
     check_affordable(config.plan)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import msgspec
 
 from aggregator.chain import Chain
@@ -21,7 +22,7 @@ from aggregator.log import Log, Outcome
 from aggregator.phases import MEASURING, Policy
 from aggregator.registry import Model
 from aggregator.rounds import has_answer, needed, next_due
-from aggregator.states import Answered, State, Steered, Tick
+from aggregator.states import Answered, State, Tick
 from edge_client.data.load import load
 from edge_client.interrupted import Interrupted
 from edge_client.task import Base, Read, Task, read_base
@@ -35,8 +36,10 @@ from floe.report import Report
 from floe.seal import sealer
 from floe.service import log as tell
 from floe.settings import Config
+from floe.terminal import printable
 from floe.transfer import name_of
-from simulate.again import check_plan, control_of, keeps_its_own, more_rounds, nothing_left, way_out
+from simulate import again
+from simulate.results import void_words
 from simulate.voice import Clock, Silent, stands_still
 
 DEVICES = "devices"  # in the state folder: a folder for each, of what it keeps for itself
@@ -55,6 +58,20 @@ class _JudgedChain(Chain):
         if closed.task not in ("train", *MEASURING):
             return ""
         return self.judge(closed, self.model) or super().enough(closed, control)
+
+
+class _Rounds(Conductor):
+    """The aggregator's rounds, which may end where one comes to nothing, before anything follows it."""
+
+    check: Callable[[Phase, str], None]
+
+    def tell_waiting(self) -> None:
+        """All devices are here: nobody is waited for."""
+
+    def _void(self, fault: str = "") -> None:
+        phase = self.state.phase
+        super()._void(fault)
+        self.check(phase, fault)
 
 
 class Federation:
@@ -77,13 +94,15 @@ class Federation:
         self._policy = Policy(config.rounds, config.plan)
         self._chain = _JudgedChain(config, log, state, identity, self._keyring)
         self._chain.judge = judge
-        self._control = control = control_of(log, config.rounds)
-        self._conductor = Conductor(
+        self._give_up()
+        again.check_plan(config.plan, log, config.rounds.lineage)
+        self._control = control = again.control_of(log, config.rounds)
+        self._conductor = _Rounds(
             self._voice, self._chain, self._voice, log, self._keyring, self._policy, lambda: control, _nothing,
             self._clock,
         )  # fmt: skip
+        self._conductor.check = self._check_success
         self._base: tuple[str, Base] | None = None
-        check_plan(config.plan, self._chain.last_plan(), log.path)
 
     @property
     def _state(self) -> State:
@@ -92,8 +111,8 @@ class Federation:
     def run(self, stop: Callable[[], bool]) -> None:
         """Phase after phase, until the last, or until told to stop; where that has closed already, it says so.
 
-        Raises `DataError` for a phase to which no device could contribute: what follows waits for the next start, and
-        for the plan that is given then.
+        Raises `DataError` for a phase that has failed (`again.refusals`): what follows waits for the next start, and
+        for the plan that is given then. Also where every round was void.
         """
         # All at once: one after the other, a round would open with those who have come first.
         self._conductor.state = replace(self._state, online=frozenset(self._devices), unheard=frozenset())
@@ -109,20 +128,20 @@ class Federation:
                     self._phase(self._state.phase, stop)
                 else:
                     self._wait()
+            self._check_models(self._state.phase)
 
     def _phase(self, phase: Phase, stop: Callable[[], bool]) -> None:
         """One phase, to its end. Raises `Interrupted`."""
         if gone := self._state.expected - set(self._devices):
-            raise DataError(f"{phase.task} {phase.round} has begun with {min(gone)}, whose feature folder is gone")
+            raise DataError(
+                f"{phase.task} {phase.round} has begun with {min(gone)}, whose feature folder is gone: bring it back, "
+                f"or begin a new run in {again.FOLDERS}"
+            )
         for device in sorted(self._state.expected):
             if self._is_open(phase) and not has_answer(device, self._state):
                 self._take_part(device, phase, stop)
-        if self._is_open(phase) and (phase.round == 0 or not self._state.accepted):
-            self._conductor.step(Steered("stop", self._state.last))  # or the next would open with the plan that fails
-            self._conductor.perform()
         while self._is_open(phase):
             self._wait()
-        self._check_success(phase)
 
     def _is_open(self, phase: Phase) -> bool:
         return self._state.stage == "open" and self._state.phase == phase
@@ -202,29 +221,42 @@ class Federation:
                 f"{len(before.online)}: lower [rounds] devices or quorum"
             )
 
-    def _check_success(self, phase: Phase) -> None:
-        ended, row = self._log.ended(phase), self._log.round(phase)
-        refused = [update for update in ended if update["outcome"] == "rejected"]
-        if row is not None and row["state"] == "void" and refused and (phase.round == 0 or len(refused) == len(ended)):
-            first, others = refused[0], len(refused) - 1
-            raise DataError(
-                f"{phase.task} {phase.round} came to nothing: {first['device']} ({self._devices[first['device']]}): "
-                f"{first['detail']}{f' (and {others} more refused)' * bool(others)}; "
-                f"{way_out(phase, self._more(phase))}"
-            )
+    def _give_up(self) -> None:
+        """A phase that all have refused before a kill comes to nothing now, as it would have then."""
+        if phase := again.refused_by_all(self._log, self._config.rounds.lineage):
+            self._log.event("warning", "void", f"{phase.task} {phase.round} came to nothing: {self._chain.void(phase)}")
+
+    def _check_success(self, phase: Phase, fault: str) -> None:
+        """Of a phase that came to nothing: what is told of it, or `DataError` if it has failed."""
+        if not (refused := again.refusals(self._log, phase)):
+            click.echo(void_words(phase, self._log.ended(phase), fault))
+            return
+        first, others = refused[0], len(refused) - 1
+        raise DataError(
+            f"{phase.task} {phase.round} came to nothing: {first['device']} ({self._devices[first['device']]}): "
+            f"{printable(first['detail'])}{f' (and {others} more refused)' * bool(others)}; "
+            f"{again.way_out(phase, self._log, self._config.rounds, self._enough(phase))}"
+        )
+
+    def _check_models(self, phase: Phase) -> None:
+        if phase.round and not phase.round - len(self._log.void_rounds(phase)):
+            raise DataError(again.nothing_made(phase, self._log, self._config.rounds, self._enough(phase)))
 
     def _unused(self) -> str:
         """What the plan that was given does not change, as the log has gone further, in words."""
-        state, plan = self._state, self._config.plan
+        state, plan, rounds = self._state, self._config.plan, self._config.rounds
         if state.stage == "open":
-            return keeps_its_own(state.phase, state.plan, plan)
+            measures = state.phase.task in MEASURING
+            follows = state.phase.round < self._control.last and not (measures and self._enough(state.phase))
+            if measures and not follows:
+                return again.not_used(state.phase, self._log, plan)
+            return again.keeps_its_own(state.phase, state.plan, plan, follows=follows)
         if state.stage != "finished":
             return ""
-        enough = self._chain.enough(state.phase, self._control)
-        return nothing_left(state.phase, self._more(state.phase), enough, self._chain.last_plan(), plan)
+        return again.nothing_left(state.phase, self._log, rounds, self._enough(state.phase), plan)
 
-    def _more(self, phase: Phase) -> int:
-        return more_rounds(phase, self._control, self._config.rounds)
+    def _enough(self, phase: Phase) -> str:
+        return self._chain.enough(phase, self._control)
 
     def _pin(self) -> None:
         """Every device gets its row in the log. Raises `ConfigError` for a log of real devices."""

@@ -13,6 +13,7 @@ from floe.errors import DataError, StoreError
 from floe.files import check_place
 from floe.messages import Phase
 from floe.report import Metrics
+from floe.terminal import printable
 
 BEGINNING = '{"epoch": '  # of every line
 NONE: dict[str, None] = dict.fromkeys(Metrics.__struct_fields__)
@@ -75,6 +76,14 @@ def record_of(
         "devices": sorted(update["device"] for update in used), "samples": sum(update["samples"] for update in used),
         "bytes_up": row["bytes_up"], "bytes_down": row["bytes_down"], "seconds": round(row["seconds"], 3),
     }  # fmt: skip
+
+
+def void_words(phase: Phase, ended: Sequence[Mapping[str, Any]], fault: str) -> str:
+    """The line of a phase that came to nothing, with its first refusal: its updates, and what is wrong with them."""
+    accepted = sum(update["outcome"] == "accepted" for update in ended)
+    refused = [f"; {update['device']}: {update['detail']}" for update in ended if update["detail"]]
+    why = fault or f"{accepted} of {len(ended)} updates accepted, below the quorum{''.join(refused[:1])}"
+    return printable(f"{phase.task.replace('train', 'round')} {phase.round}: void, {why}")
 
 
 def words(record: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,15 @@ from click.testing import CliRunner, Result
 from helpers.federation import Federation
 from helpers.plain import Plain
 
+from aggregator.chain import Chain
+from aggregator.log import Log
 from edge_client.task import Task
 from floe.cli import floe
 from floe.errors import ConfigError, DataError, FloeError
+from floe.messages import Phase
+from floe.plan import Plan
+from floe.selection import EVERYBODY
+from simulate.again import check_plan
 from simulate.judge import Judge
 
 DEVICES = ("a", "b", "c")
@@ -60,13 +66,13 @@ def phases(federation: Federation, key: str = "learning_rate") -> list[tuple[str
     return [(f"{row['task']} {row['round']}", row["state"], json.loads(row["plan"])[key]) for row in rows]
 
 
-def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training with a learning rate of 1000 fails on every device."""
+def failing(monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...] = DEVICES, rounds: Collection[int] = ()) -> None:
+    """Training with a learning rate of 1000, or in these rounds, fails on these devices."""
     train = Plain.train
 
     def trained(self: Plain, *arguments: Any, **named: Any) -> Any:
-        if self._plan.learning_rate == 1000:
-            raise DataError("the loss is nan; lower plan.learning_rate")
+        if named["device"] in devices and (self._plan.learning_rate == 1000 or named["round"] in rounds):
+            raise DataError("the loss is nan\x1b[2J; lower plan.learning_rate")
         return train(self, *arguments, **named)
 
     monkeypatch.setattr(Plain, "train", trained)
@@ -209,9 +215,44 @@ def test_a_log_does_not_go_on_with_a_plan_that_its_models_do_not_fit(made: Calla
     run("--rounds", "2", "--learning-rate", "0.01")
 
 
-def test_a_log_of_real_devices_is_refused(made: Callable[[str], Federation]) -> None:
-    from aggregator.log import Log
+@pytest.mark.parametrize(("scaling", "call", "phase"), [("standard", 1, "sums 0"), ("none", 0, "init 0")])
+@pytest.mark.parametrize("change", [{"model": "held"}, {"scaling": "local"}, {"personal": ["bias"]}])
+def test_a_kill_in_a_first_phase_does_not_let_its_model_be_trained_by_another_plan(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch, scaling: str, call: int, phase: str,
+    change: dict[str, Any],
+) -> None:  # fmt: skip
+    federation = made("killed")
+    begun: dict[str, Any] = {"scaling": scaling}
+    federation.configure({"plan": begun, "rounds": {"count": 1}})
+    interrupting(monkeypatch, call, kill)
+    with pytest.raises(Killed):
+        run()
+    assert phases(federation)[-1][:2] == (phase, "open")
+    federation.configure({"plan": begun | change, "rounds": {"count": 1}})
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=f"{next(iter(change))} = .* has begun with .* as it was"):
+            run()
+    federation.configure({"plan": begun, "rounds": {"count": 1}})
+    run()
+    assert {state for _, state, _ in phases(federation)} == {"closed"}
 
+
+def test_what_a_log_has_begun_with_is_what_has_closed_not_what_came_to_nothing(tmp_path: Path) -> None:
+    log, first = Log(tmp_path), Phase("main", 1, 0, "init")
+    log.federation("demo", "main", 1, "plaintext")
+    log.open_round(first, None, Plan(model="mlp"), EVERYBODY, ["a"])
+    log.close_round(first, up=0, down=0, model=None)
+    log.open_round(Phase("main", 1, 1, "train"), None, Plan(model="cnn"), EVERYBODY, ["a"])
+    with pytest.raises(ConfigError, match="begun with 'cnn'"):
+        check_plan(Plan(model="mlp"), log, "main")
+    log.void_round(Phase("main", 1, 1, "train"))
+    check_plan(Plan(model="mlp"), log, "main")
+    with pytest.raises(ConfigError, match="begun with 'mlp'"):
+        check_plan(Plan(model="cnn"), log, "main")
+    log.close()
+
+
+def test_a_log_of_real_devices_is_refused(made: Callable[[str], Federation]) -> None:
     made("one")
     log = Log(Path("log"))
     log.pin("a", "a key")
@@ -232,9 +273,10 @@ def test_a_round_that_fails_on_every_device_ends_the_run_and_opens_no_other(
 ) -> None:
     federation = made("one")
     failing(monkeypatch)
-    told = r"train 1 came to nothing: (\w) \(.*/features/\1\): .*loss is nan.* \(and 1 more refused\); mend the plan"
-    with pytest.raises(DataError, match=told):
+    told = r"train 1 came to nothing: (\w) \(.*/features/\1\): .*nan\\x1b\[2J; .* \(and 1 more refused\); mend"
+    with pytest.raises(DataError, match=told) as caught:
         run("--learning-rate", "1000")
+    assert "--rounds" not in str(caught.value)
     assert phases(federation)[2:] == [("train 1", "void", 1000)]
 
 
@@ -255,10 +297,75 @@ def test_a_mended_plan_gets_all_its_rounds_however_many_have_failed_before(
     void = [("train 1", "void", 1000.0), ("train 2", "void", 1000.0)]
     assert phases(federation)[2:] == [*void, *trained, (f"evaluate {last}", "closed", 0.1)]
     again = run("--learning-rate", "0.2")
-    assert f"all {last} rounds are closed (2 failed, which --rounds does not count); not used" in again.stderr
+    assert (
+        f"{last} rounds: {count} closed, 2 void; not used: learning_rate = 0.2 (the last training had" in again.stderr
+    )
     assert f"go on with --rounds {count + 1}, or begin a new run in other folders" in again.stderr
     run("--rounds", str(count + 1))
     assert f"train {last + 1}" in [name for name, *_ in phases(federation)]
+
+
+def test_a_round_that_all_have_refused_before_a_kill_is_not_counted_either(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = made("one")
+    failing(monkeypatch)
+    with monkeypatch.context() as patched:
+        patched.setattr(Chain, "void", lambda *_: kill())
+        with pytest.raises(Killed):
+            run("--rounds", "1", "--learning-rate", "1000")
+    assert phases(federation)[-1] == ("train 1", "open", 1000)
+    run("--rounds", "1")
+    mended = [("train 2", "closed", 0.1), ("evaluate 2", "closed", 0.1)]
+    assert phases(federation)[2:] == [("train 1", "void", 1000), *mended]
+
+
+def test_a_first_phase_that_all_have_refused_before_a_kill_begins_anew_with_a_mended_plan(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = made("one")
+    with monkeypatch.context() as patched:
+        patched.setattr(Chain, "void", lambda *_: kill())
+        with pytest.raises(Killed):
+            run("--model", "nothing")
+    run("--rounds", "1")
+    assert phases(federation, "model")[:2] == [("sums 0", "void", "nothing"), ("sums 0", "closed", "plain")]
+
+
+def test_rounds_that_fail_may_end_with_what_was_trained_before(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = made("one")
+    failing(monkeypatch, rounds=range(2, 9))
+    for _ in range(2):
+        with pytest.raises(DataError, match="it goes on from there, or with --rounds 1 to end with what is there"):
+            run()
+    run("--rounds", "1")
+    assert [name for name, *_ in phases(federation)][-3:] == ["train 2", "train 3", "evaluate 3"]
+
+
+def test_where_every_round_was_void_the_run_has_failed(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made("one").configure({"rounds": {"count": 2, "devices": 3, "quorum": 2}})
+    failing(monkeypatch, ("b", "c"), rounds=(1, 2))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"2 rounds: 0 closed, 2 void, so no round made a model; mend .*--rounds 3"):
+            run()
+    told = run("--rounds", "3")
+    assert told.stdout.startswith("round 3: 3 devices")
+    assert "3 rounds: 1 closed, 2 void" in told.stderr
+
+
+def test_every_round_that_was_void_has_a_line(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made("one").configure({"rounds": {"count": 3, "devices": 3, "quorum": 2}})
+    failing(monkeypatch, ("b", "c"), rounds=(1, 3))
+    first, second, third = run().stdout.splitlines()
+    why = r"void, 1 of 3 updates accepted, below the quorum; b: the loss is nan\x1b[2J; lower plan.learning_rate"
+    assert (first, third) == (f"round 1: {why}", f"round 3: {why}")
+    assert second.startswith("round 2: 3 devices")
 
 
 def test_a_first_phase_that_has_failed_begins_anew_with_a_mended_plan(made: Callable[[str], Federation]) -> None:
@@ -277,10 +384,66 @@ def test_an_evaluation_that_fails_names_the_rounds_with_which_it_goes_on(
     federation = made("one")
     with monkeypatch.context() as patched:
         patched.setattr(Plain, "evaluate", lambda *_, **__: 1 / 0)
-        with pytest.raises(DataError, match=r"evaluate 3 came to nothing: .* start again with --rounds 4"):
+        with pytest.raises(DataError, match=r"evaluate 3 came to nothing: .* and go on with --rounds 4"):
             run()
     run("--rounds", "4")
     assert phases(federation)[-2:] == [("train 4", "closed", 0.1), ("evaluate 4", "closed", 0.1)]
+
+
+def test_an_evaluation_that_fails_where_the_target_was_reached_names_the_target(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = made("one")
+    with monkeypatch.context() as patched:
+        patched.setattr(Plain, "evaluate", lambda *_, **__: 1 / 0)
+        way_out = r"mend .*, and change what ends the rounds \(accuracy .* has reached the target 0\.1\)"
+        with pytest.raises(DataError, match=way_out) as caught:
+            run("--target", "0.1")
+    assert "--rounds" not in str(caught.value)
+    assert not federation.query("SELECT * FROM events WHERE kind = 'finished'")
+    run("--target", "0.99")
+    assert phases(federation)[-1] == ("evaluate 3", "closed", 0.1)
+
+
+def test_what_no_training_has_had_is_told_although_an_evaluation_had_it(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = made("one")
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "__call__", lambda *_: kill())
+        with pytest.raises(Killed):
+            run("--rounds", "1")
+    for _ in range(2):
+        said = run("--rounds", "1", "--learning-rate", "0.01").stderr
+        assert "not used: learning_rate = 0.01 (the last training had learning_rate = 0.1)" in said
+    assert phases(federation)[-2:] == [("train 1", "closed", 0.1), ("evaluate 1", "closed", 0.01)]
+
+
+def test_a_plan_does_not_count_after_the_last_round(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made("one")
+    interrupting(monkeypatch, 5, kill)
+    with pytest.raises(Killed):
+        run("--rounds", "1")
+    said = run("--rounds", "1", "--learning-rate", "0.01").stderr
+    assert "train 1 keeps learning_rate = 0.1; learning_rate = 0.01 is not used" in said
+
+
+def test_a_feature_folder_that_is_gone_may_come_back(
+    made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made("one").configure({"rounds": {"devices": 2}})
+    interrupting(monkeypatch, 5, kill)
+    with pytest.raises(Killed):
+        run()
+    Path("features/c").rename("c")
+    with pytest.raises(
+        DataError, match="begun with c, whose feature folder is gone: bring it back, or begin a new run"
+    ):
+        run()
+    Path("c").rename("features/c")
+    run()
 
 
 def test_where_nothing_is_left_to_do_what_is_not_used_is_told(made: Callable[[str], Federation]) -> None:
@@ -288,7 +451,7 @@ def test_where_nothing_is_left_to_do_what_is_not_used_is_told(made: Callable[[st
     run()
     before = phases(federation)
     again = run("--learning-rate", "0.01", "--seed", "9").stderr
-    assert "not used: learning_rate = 0.01, seed = 9 (the last phase had learning_rate = 0.1, seed = 7)" in again
+    assert "not used: learning_rate = 0.01, seed = 9 (the last training had learning_rate = 0.1, seed = 7)" in again
     assert "go on with --rounds 4" in again
     assert "not used" not in run().stderr
     assert "all 3 rounds are closed; go on with --rounds 4" in run("--rounds", "2").stderr
@@ -301,7 +464,8 @@ def test_where_the_target_is_reached_more_rounds_are_not_offered(made: Callable[
     made("one")
     run("--test", "test", "--target", "0.5")
     again = run("--test", "test", "--target", "0.5", "--rounds", "9", "--learning-rate", "0.01").stderr
-    assert "has reached the target 0.5; not used: learning_rate = 0.01" in again
+    assert "all 1 rounds are closed; not used: learning_rate = 0.01" in again
+    assert "change what ends the rounds (accuracy 0.75 has reached the target 0.5), or" in again
     assert "--rounds" not in again
 
 
