@@ -13,6 +13,8 @@ from hypothesis import settings
 from broker import run
 from floe.settings import Config, Mqtt
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a thousand processes that compile all of Floe anew take minutes
+
 settings.register_profile("floe", deadline=None)  # a slow machine refutes no property
 settings.load_profile("floe")
 

@@ -16,12 +16,8 @@ Spawn = Callable[[Sequence[str], Path, Mapping[str, str], Path], Any]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without settings of Floe, one thread for torch, and with the modules of the tests.
-
-    Whoever wants no bytecode written: a thousand processes that compile all of Floe anew take minutes.
-    """
-    left_out = ("FLOE_", "PYTHONDONTWRITEBYTECODE")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    """This process's environment without settings of Floe, one thread for torch, and with the modules of the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOE_")}
     ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     return {**kept, **ours, **(extra or {})}
 

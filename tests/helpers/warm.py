@@ -42,6 +42,7 @@ class Warm:
 
     def spawn(self, words: Sequence[str], folder: Path, env: Mapping[str, str], log: Path) -> Child:
         """As `process.spawn`."""
+        log.touch()  # it may be read before the process has opened it
         request = {"words": list(words), "folder": str(folder), "env": dict(env), "log": str(log)}
         return Child(self, self.ask(request))
 
@@ -107,7 +108,7 @@ def next_start() -> dict[str, Any] | None:
 def become(words: list[str], folder: str, env: dict[str, str], log: str) -> None:
     """Run a module with its arguments, in its folder, its output at the end of a log."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    out = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.chdir(folder)

@@ -25,29 +25,23 @@ def broker(tmp_path: Path) -> Iterator[run.Mosquitto]:
         yield running
 
 
-@pytest.fixture
-def federation(broker: run.Mosquitto, tmp_path: Path) -> Iterator[Federation]:
-    """A sealed federation with the default plan; at the end every process is stopped and its log looked through."""
-    with the_federation(tmp_path / "federation", broker.port) as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def new_federation(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """The same with a broker of its own, for fixtures that outlive a test."""
-    return lambda name: a_federation(tmp_path_factory.mktemp(name))
-
-
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
-    """What the processes of this session that are killed are forked from."""
+    """What the processes of this session are forked from; `floe` as users start it runs in tests/e2e and by hand."""
     with Warm() as found:
         yield found
 
 
+@pytest.fixture
+def federation(broker: run.Mosquitto, tmp_path: Path, warm: Warm) -> Iterator[Federation]:
+    """A sealed federation with the default plan; at the end every process is stopped and its log looked through."""
+    with the_federation(tmp_path / "federation", broker.port, warm.spawn) as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
-def warm_federation(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Make:
-    """As `new_federation`, of processes that start quickly: for tests that kill one after the other."""
+def new_federation(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Make:
+    """The same with a broker of its own, for fixtures that outlive a test."""
     return lambda name: a_federation(tmp_path_factory.mktemp(name), warm.spawn)
 
 

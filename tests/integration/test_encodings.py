@@ -107,10 +107,10 @@ def test_an_update_that_is_encoded_otherwise_than_the_plan_asks_for_is_rejected(
 
 
 @pytest.fixture(scope="module")
-def notes(warm_federation: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def notes(new_federation: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The steps that the processes take."""
     notes = tmp_path_factory.mktemp("notes")
-    with warm_federation("noted") as federation:
+    with new_federation("noted") as federation:
         federation.configure(with_rounds(3))
         federation.aggregator(by=("helpers.killer", "note", str(notes / "encoded.txt"), "--"))
         federation.client("a")
@@ -151,7 +151,7 @@ def come_to_an_end(federation: Federation, models: dict[int, str]) -> None:
 
 
 def test_an_aggregator_killed_while_it_decodes_or_encodes_makes_the_same_models(
-    warm_federation: Make, undisturbed: dict[int, str]
+    new_federation: Make, undisturbed: dict[int, str]
 ) -> None:
     def others(federation: Federation) -> None:
         federation.configure(ENCODED)
@@ -161,11 +161,11 @@ def test_an_aggregator_killed_while_it_decodes_or_encodes_makes_the_same_models(
     def end(federation: Federation) -> None:
         come_to_an_end(federation, undisturbed)
 
-    kill_everywhere(table("encoded"), warm_federation, others, aggregator_at, end)
+    kill_everywhere(table("encoded"), new_federation, others, aggregator_at, end)
 
 
 def test_a_device_killed_while_it_encodes_or_decodes_makes_the_same_models(
-    warm_federation: Make, undisturbed: dict[int, str]
+    new_federation: Make, undisturbed: dict[int, str]
 ) -> None:
     aggregators: list[Process] = []
 
@@ -179,4 +179,4 @@ def test_a_device_killed_while_it_encodes_or_decodes_makes_the_same_models(
         federation.client("b")
         come_to_an_end(federation, undisturbed)
 
-    kill_everywhere(table("encoded_device"), warm_federation, others, device_at("b"), end)
+    kill_everywhere(table("encoded_device"), new_federation, others, device_at("b"), end)

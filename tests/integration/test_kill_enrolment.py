@@ -153,9 +153,9 @@ def begin(federation: Federation, start: list[str], notes: Path | None = None) -
     people.trains(federation, "a")
 
 
-def test_the_tables_have_every_step_of_enrolment(warm_federation: Make, tmp_path: Path) -> None:
+def test_the_tables_have_every_step_of_enrolment(new_federation: Make, tmp_path: Path) -> None:
     office, own = tmp_path / "office.txt", tmp_path / "own.txt"
-    with warm_federation("noted") as federation:
+    with new_federation("noted") as federation:
         begin(federation, [], office)
         Life(federation, "b", office={}, own={}, notes=own).live()
         for notes, name, rounds in ((office, "enrolment", "aggregator"), (own, "enrolment_device", "device")):
@@ -166,10 +166,10 @@ def test_the_tables_have_every_step_of_enrolment(warm_federation: Make, tmp_path
 
 @pytest.mark.parametrize("steps", parts("enrolment"), ids=lambda steps: steps["renew"][0])
 def test_an_aggregator_killed_at_every_step_of_enrolment_does_what_was_ordered(
-    warm_federation: Make, steps: Steps
+    new_federation: Make, steps: Steps
 ) -> None:
     left = {name: list(some) for name, some in steps.items()}
-    with warm_federation("killed") as federation:
+    with new_federation("killed") as federation:
         begin(federation, left.pop("start", []))
         number = 0
         while any(left.values()):
@@ -178,9 +178,9 @@ def test_an_aggregator_killed_at_every_step_of_enrolment_does_what_was_ordered(
 
 
 @pytest.mark.parametrize("steps", parts("enrolment_device"), ids=lambda steps: steps["rotate"][0])
-def test_a_device_killed_at_every_step_of_enrolment_comes_through(warm_federation: Make, steps: Steps) -> None:
+def test_a_device_killed_at_every_step_of_enrolment_comes_through(new_federation: Make, steps: Steps) -> None:
     left = {name: list(some) for name, some in steps.items()}
-    with warm_federation("killed") as federation:
+    with new_federation("killed") as federation:
         begin(federation, left.pop("start", []))
         number = 0
         while any(left.values()):

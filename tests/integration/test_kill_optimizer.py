@@ -32,8 +32,8 @@ def memories(federation: Federation) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(warm_federation: Make) -> dict[int, str]:
-    with warm_federation("undisturbed-optimizer") as federation:
+def undisturbed(new_federation: Make) -> dict[int, str]:
+    with new_federation("undisturbed-optimizer") as federation:
         begin(federation)
         notes = federation.folder / "notes.txt"
         federation.aggregator(by=("helpers.killer", "note", str(notes), "--"))
@@ -44,7 +44,7 @@ def undisturbed(warm_federation: Make) -> dict[int, str]:
 
 
 def test_an_aggregator_killed_while_it_keeps_the_memory_makes_the_same_models(
-    warm_federation: Make, undisturbed: dict[int, str]
+    new_federation: Make, undisturbed: dict[int, str]
 ) -> None:
     def end(federation: Federation) -> None:
         rounds = max(federation.models(), default=0) + 1
@@ -58,4 +58,4 @@ def test_an_aggregator_killed_while_it_keeps_the_memory_makes_the_same_models(
         begins = federation.query("SELECT * FROM events WHERE kind = 'optimizer' AND text NOT LIKE '%: model 0 %'")
         assert begins == []
 
-    kill_everywhere(table("optimizer"), warm_federation, begin, aggregator_at, end)
+    kill_everywhere(table("optimizer"), new_federation, begin, aggregator_at, end)

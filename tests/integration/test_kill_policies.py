@@ -62,7 +62,7 @@ def come_to_an_end(federation: Federation, sections: Sections, name: str, *, mix
     return count
 
 
-def test_an_aggregator_killed_at_every_step_with_late_updates_and_void_rounds(warm_federation: Make) -> None:
+def test_an_aggregator_killed_at_every_step_with_late_updates_and_void_rounds(new_federation: Make) -> None:
     def end(federation: Federation) -> None:
         count = come_to_an_end(federation, LATE, "late")
         last = count.models[-1]
@@ -74,10 +74,10 @@ def test_an_aggregator_killed_at_every_step_with_late_updates_and_void_rounds(wa
     def others(federation: Federation) -> None:
         begin(federation, LATE, "abc")
 
-    kill_everywhere(table("late"), warm_federation, others, aggregator_at, end, phases=10)
+    kill_everywhere(table("late"), new_federation, others, aggregator_at, end, phases=10)
 
 
-def test_a_device_killed_at_every_step_of_a_late_phase(warm_federation: Make) -> None:
+def test_a_device_killed_at_every_step_of_a_late_phase(new_federation: Make) -> None:
     promised: set[str] = set()
 
     def died(federation: Federation) -> None:
@@ -96,7 +96,7 @@ def test_a_device_killed_at_every_step_of_a_late_phase(warm_federation: Make) ->
         failed = federation.query("SELECT transfer FROM updates WHERE device = 'c' AND round % 2 = 0")
         assert promised <= {row["transfer"] for row in (*accepted, *failed)}
 
-    kill_everywhere(table("late_device"), warm_federation, others, device_at("c"), end, phases=10, died=died)
+    kill_everywhere(table("late_device"), new_federation, others, device_at("c"), end, phases=10, died=died)
 
 
 def outbox(federation: Federation, device: str) -> list[Path]:
@@ -104,7 +104,7 @@ def outbox(federation: Federation, device: str) -> list[Path]:
 
 
 def test_an_aggregator_killed_at_every_step_makes_one_model_of_each_update_asynchronously(
-    warm_federation: Make,
+    new_federation: Make,
 ) -> None:
     def others(federation: Federation) -> None:
         begin(federation, ASYNCHRONOUS, "ab")
@@ -117,7 +117,7 @@ def test_an_aggregator_killed_at_every_step_makes_one_model_of_each_update_async
         assert set(after) <= {"late"}, "all but those that came when all was done were to be accepted"
         assert len(count.missing) >= len(after)
 
-    kill_everywhere(table("asynchronous"), warm_federation, others, aggregator_at, end, phases=30)
+    kill_everywhere(table("asynchronous"), new_federation, others, aggregator_at, end, phases=30)
 
 
 class Operator:
@@ -162,10 +162,10 @@ def parts() -> list[dict[str, list[str]]]:
 
 @pytest.mark.parametrize("steps", parts(), ids=lambda steps: steps["start"][0])
 def test_an_aggregator_killed_at_every_step_of_a_command_follows_it_once(
-    warm_federation: Make, steps: dict[str, list[str]]
+    new_federation: Make, steps: dict[str, list[str]]
 ) -> None:
     rounds = {"count": 1, "devices": 3, "grace_s": 600.0, "deadline_s": 3600.0}  # only an operator starts them
-    with warm_federation("steered") as federation:
+    with new_federation("steered") as federation:
         federation.configure({**SECTIONS, "plan": {**SECTIONS["plan"], "model": "held"}, "rounds": rounds})
         assert federation.start("key", "key", "operator", "opa").wait() == 0
         for device in "ab":

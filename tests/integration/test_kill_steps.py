@@ -58,9 +58,9 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def plain_run(warm_federation: Make, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def plain_run(new_federation: Make, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     notes = tmp_path_factory.mktemp("notes")
-    with warm_federation("undisturbed-plain") as federation:
+    with new_federation("undisturbed-plain") as federation:
         federation.configure(PLAN)
         federation.aggregator(by=("helpers.killer", "note", str(notes / "aggregator.txt"), "--"))
         federation.client("a")
@@ -98,19 +98,19 @@ def parts(name: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("steps", parts("aggregator"), ids=lambda steps: steps[0])
 def test_an_aggregator_killed_at_every_step_makes_the_same_models(
-    warm_federation: Make, plain_run: Undisturbed, steps: list[str]
+    new_federation: Make, plain_run: Undisturbed, steps: list[str]
 ) -> None:
     def others(federation: Federation) -> None:
         federation.configure(PLAN)
         federation.client("a")
         federation.client("b")
 
-    kill_everywhere(steps, warm_federation, others, aggregator_at, lambda made: come_to_an_end(made, plain_run))
+    kill_everywhere(steps, new_federation, others, aggregator_at, lambda made: come_to_an_end(made, plain_run))
 
 
 @pytest.mark.parametrize("steps", parts("device"), ids=lambda steps: steps[0])
 def test_a_device_killed_at_every_step_makes_the_same_models(
-    warm_federation: Make, plain_run: Undisturbed, steps: list[str]
+    new_federation: Make, plain_run: Undisturbed, steps: list[str]
 ) -> None:
     def others(federation: Federation) -> None:
         federation.configure(PLAN)
@@ -122,7 +122,7 @@ def test_a_device_killed_at_every_step_makes_the_same_models(
         federation.client("b")
         come_to_an_end(federation, plain_run)
 
-    kill_everywhere(steps, warm_federation, others, device_at("b"), end)
+    kill_everywhere(steps, new_federation, others, device_at("b"), end)
 
 
 class AtMessage:

@@ -97,7 +97,7 @@ def test_a_device_that_slept_through_ten_rounds_goes_on_with_the_newest_model(fe
     federation.aggregator()
     federation.client("a")
     b = federation.client("b")
-    federation.until("SELECT * FROM devices WHERE device = 'b'")
+    federation.until("SELECT * FROM rounds")
     b.kill()
     federation.until("SELECT * FROM rounds WHERE round = 12 AND state = 'open'")
     federation.client("b")

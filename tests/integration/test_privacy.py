@@ -206,7 +206,7 @@ def parts(name: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("steps", parts("noise"), ids=lambda steps: steps[0])
 def test_an_aggregator_killed_at_the_steps_of_the_noise_publishes_no_two_models_of_a_round(
-    warm_federation: Make, steps: list[str]
+    new_federation: Make, steps: list[str]
 ) -> None:
     left: dict[str, str] = {}
 
@@ -236,4 +236,4 @@ def test_an_aggregator_killed_at_the_steps_of_the_noise_publishes_no_two_models_
         assert [row["epsilon"] for row in rows] == [epsilon_of([4.0] * k, 1e-3) for k in range(1, rounds + 1)]
         assert len((federation.folder / NOISE_KEY).read_bytes()) == 32
 
-    kill_everywhere(steps, warm_federation, begin, aggregator_at, end, died=died)
+    kill_everywhere(steps, new_federation, begin, aggregator_at, end, died=died)
