@@ -91,13 +91,13 @@ def _check_database(config: Config, path: Path, lineage: str, found: Findings, c
                 check_roster(config, connection, path, lineage, found)
                 if snapshot is not None and csv is not None and present(csv):
                     found.count("CSV file")
-                    way_out = "the database is the record: the next start writes it anew"
+                    record, anew = "the database is the record: ", "the next start writes it anew"
                     # A kill between the commit and the line leaves the beginning: nothing is damaged.
                     match difference(csv, snapshot.db):
                         case "cut":
-                            found.note(csv, f"behind the table updates, as after a kill; {way_out}")
+                            found.note(csv, f"behind the table updates, as after a kill; {record}{anew}")
                         case "other":
-                            found.damage(csv, "not what the table updates says", way_out)
+                            found.damage(csv, "not what the table updates says", f"{record}move it away, and {anew}")
                 return snapshot
         except (sqlite3.Error, json.JSONDecodeError) as error:
             if is_locked(error):

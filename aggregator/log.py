@@ -218,8 +218,10 @@ class Log(Events):
 
     def void_round(self, phase: Phase, *, carried: bool = False) -> None:
         """Close a round that came to nothing. `carried`: the next one uses what it had accepted; otherwise nobody."""
-        with durably(self.db):
-            self.db.execute(statements.PASS_ON, msgspec.structs.asdict(phase) | {"carried": carried})
+        key = msgspec.structs.asdict(phase) | {"carried": carried}
+        (first,) = self.db.execute(statements.FIRST, key).fetchone()
+        with self._csv.amending(first, self.db), durably(self.db):
+            self.db.execute(statements.PASS_ON, key)
             self.db.execute(
                 statements.CLOSE.replace("'closed'", "'void'", 1),
                 {**self._closing(phase), "up": 0, "down": 0},
@@ -344,14 +346,14 @@ class Log(Events):
 
     def lost(self, transfer: str, detail: str) -> None:
         """An accepted update whose file the disk has damaged before its round closed: it is not in the model."""
-        with self.db.atomic():
+        (first,) = self.db.execute("SELECT min(id) FROM updates WHERE transfer = ?", [transfer]).fetchone()
+        with self._csv.amending(first, self.db), self.db.atomic():
             self.db.execute(
                 "UPDATE updates SET outcome = 'rejected', reason = 'storage', merged = NULL, detail = ? "
                 "WHERE transfer = ?",
                 (" ".join(detail.split())[:500], transfer),
             )
             self.db.execute(statements.SUMS_WITHOUT, [transfer])
-        self._csv.renew(self.db)
 
     def refused(self, device: str | None, reason: str) -> None:
         """Count a refusal; names without a key are one."""

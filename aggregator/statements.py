@@ -63,6 +63,12 @@ UPDATE updates SET merged = iif(:carried AND sha256 IS NOT NULL, merged + 1, NUL
 WHERE lineage = :lineage AND epoch = :epoch AND merged = :round AND task = :task AND outcome = 'accepted'
 """
 
+# The oldest row that PASS_ON changes.
+FIRST = """
+SELECT min(id) FROM updates
+WHERE lineage = :lineage AND epoch = :epoch AND merged = :round AND task = :task AND outcome = 'accepted'
+"""
+
 CLOSE = """
 UPDATE rounds SET state = 'closed', closed_at = :now, bytes_up = :up, bytes_down = :down,
     seconds = :seconds,

@@ -19,7 +19,7 @@ def test_the_account_before_an_update_is_one_step_into_an_index(tmp_path: Path) 
     assert plan == ["SEARCH updates USING INDEX updates_spent (device=? AND lineage=?)"]  # and nothing is sorted
 
 
-@pytest.mark.parametrize("name", ["CLOSE", "MEASURE", "PASS_ON"])
+@pytest.mark.parametrize("name", ["CLOSE", "FIRST", "MEASURE", "PASS_ON"])
 def test_a_statement_at_a_close_looks_at_the_updates_of_one_phase(name: str, tmp_path: Path) -> None:
     sql = getattr(statements, name)
     with closing(open_log(tmp_path / FILE).conn) as db:
