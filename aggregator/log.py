@@ -25,6 +25,7 @@ from aggregator.updates_csv import UpdatesCsv
 from floe.messages import Phase, Status, Task
 from floe.plan import Plan
 from floe.report import Metrics, Report
+from floe.service import log
 from floe.store import CSV, FILE, durably, now, open_log
 
 NOTE_S = 5.0  # how long a round has been open is written so often
@@ -339,10 +340,13 @@ class Log(Events):
                 )
             if new and ended.outcome == "accepted" and report is not None and report.privacy is not None:
                 fallen = spending.note(self.db, row, report.privacy)
+            if fallen:
+                about = {"level": "warning", "kind": "privacy", "device": ended.device, "reason": "account-fell"}
+                self._insert("events", {"time": row["time"], **about, "text": fallen[:1000]})
+        if fallen:
+            log(f"warning {fallen}")
         if new and not self._csv.append(row, self.db):
             self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
-        if fallen:
-            self.event("warning", "privacy", fallen, device=ended.device, reason="account-fell")
 
     def lost(self, transfer: str, detail: str) -> None:
         """An accepted update whose file the disk has damaged before its round closed: it is not in the model."""
