@@ -19,6 +19,7 @@ from helpers.damage import DAMAGE, content_of
 from helpers.rights import rights_count
 from helpers.wire import PHASE, keyring
 
+from aggregator.log import Log
 from aggregator.privacy import KEY
 from edge_client.ledger import Ledger, Spent
 from edge_client.local import LocalModels
@@ -234,6 +235,15 @@ def test_tables_that_contradict_each_other_or_the_disk_are_found(folder: Path, s
     well, text = check()
     assert not well
     assert SQL[sql] in text
+
+
+def test_the_way_out_of_a_csv_that_says_another_thing_leads_out(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "log/floe.sqlite")) as db, db:
+        db.execute("UPDATE updates SET merged = 2 WHERE device = 'a'")  # the last line, and how many there are, stay
+    assert "the database is the record: move it away, and the next start writes it anew" in check()[1]
+    (folder / "log/updates.csv").rename(folder / "updates.csv")
+    Log(folder / "log").close()
+    assert "updates.csv" not in check()[1]
 
 
 def test_leftovers_and_what_was_set_aside_are_named_and_no_damage(folder: Path) -> None:
