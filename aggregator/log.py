@@ -25,6 +25,7 @@ from aggregator.updates_csv import UpdatesCsv
 from floe.messages import Phase, Status, Task
 from floe.plan import Plan
 from floe.report import Metrics, Report
+from floe.service import log
 from floe.store import CSV, FILE, durably, now, open_log
 
 NOTE_S = 5.0  # how long a round has been open is written so often
@@ -218,8 +219,10 @@ class Log(Events):
 
     def void_round(self, phase: Phase, *, carried: bool = False) -> None:
         """Close a round that came to nothing. `carried`: the next one uses what it had accepted; otherwise nobody."""
-        with durably(self.db):
-            self.db.execute(statements.PASS_ON, msgspec.structs.asdict(phase) | {"carried": carried})
+        key = msgspec.structs.asdict(phase) | {"carried": carried}
+        (first,) = self.db.execute(statements.FIRST, key).fetchone()
+        with self._csv.amending(first, self.db), durably(self.db):
+            self.db.execute(statements.PASS_ON, key)
             self.db.execute(
                 statements.CLOSE.replace("'closed'", "'void'", 1),
                 {**self._closing(phase), "up": 0, "down": 0},
@@ -337,21 +340,24 @@ class Log(Events):
                 )
             if new and ended.outcome == "accepted" and report is not None and report.privacy is not None:
                 fallen = spending.note(self.db, row, report.privacy)
+            if fallen:
+                about = {"level": "warning", "kind": "privacy", "device": ended.device, "reason": "account-fell"}
+                self._insert("events", {"time": row["time"], **about, "text": fallen[:1000]})
+        if fallen:
+            log(f"warning {fallen}")
         if new and not self._csv.append(row, self.db):
             self.complain(f"{self._csv.path} cannot be written; it is made anew from the database when it can")
-        if fallen:
-            self.event("warning", "privacy", fallen, device=ended.device, reason="account-fell")
 
     def lost(self, transfer: str, detail: str) -> None:
         """An accepted update whose file the disk has damaged before its round closed: it is not in the model."""
-        with self.db.atomic():
+        (first,) = self.db.execute("SELECT min(id) FROM updates WHERE transfer = ?", [transfer]).fetchone()
+        with self._csv.amending(first, self.db), self.db.atomic():
             self.db.execute(
                 "UPDATE updates SET outcome = 'rejected', reason = 'storage', merged = NULL, detail = ? "
                 "WHERE transfer = ?",
                 (" ".join(detail.split())[:500], transfer),
             )
             self.db.execute(statements.SUMS_WITHOUT, [transfer])
-        self._csv.renew(self.db)
 
     def refused(self, device: str | None, reason: str) -> None:
         """Count a refusal; names without a key are one."""

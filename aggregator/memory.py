@@ -13,6 +13,8 @@ from aggregator.registry import Model
 from floe import adaptive, weights
 from floe.files import fault_of, set_aside, storing, sync_folder
 
+MEMORIES = "*-*-*.safetensors"
+
 
 class Memory:
     """The memories of one lineage; `tell` is told what is set aside."""
@@ -41,16 +43,11 @@ class Memory:
         with storing(self._folder):
             self.next.replace(there)
             sync_folder(self._folder)
-            for path in {*self._folder.glob("*-*-*.safetensors")} - {there, *before}:
+            for path in {*self._folder.glob(MEMORIES)} - {there, *before}:
                 path.unlink()
 
     def _all(self, model: Model) -> list[Path]:
         return sorted(self._folder.glob(f"{_place(model)}-*.safetensors"))
-
-
-def memories_in(folder: Path) -> list[Path]:
-    """Every memory that is kept."""
-    return sorted(folder.glob("*-*-*.safetensors"))
 
 
 def fault_of_memory(path: Path) -> str:

@@ -17,14 +17,13 @@ ROUNDING = 1e-9  # what two machines may differ by, relative
 def note(db: Database, update: dict[str, Any], now: Privacy) -> str:
     """Keep what an accepted update says, in the transaction that adds it; why it cannot be so, in words, or empty.
 
-    An update that a later one of its device has overtaken has less to say, and changes nothing.
+    One that a later update of its device has overtaken is compared with that, and changes nothing of the device.
     """
-    found = db.execute(statements.ACCOUNT, update).fetchone()
-    if found and tuple(found[:2]) > (update["epoch"], update["round"]):
-        return ""
+    if later := db.execute(statements.ACCOUNT_AFTER, update).fetchone():
+        return _words(update["device"], now, Privacy(*later))
     db.execute(statements.PRIVACY, msgspec.structs.asdict(now) | {"device": update["device"]})
-    before = Privacy(*found[2:]) if found else None
-    return _words(update["device"], before, now) if before and _fell(before, now) else ""
+    before = db.execute(statements.ACCOUNT, update).fetchone()
+    return _words(update["device"], Privacy(*before), now) if before else ""
 
 
 def _fell(before: Privacy, now: Privacy) -> bool:
@@ -34,6 +33,8 @@ def _fell(before: Privacy, now: Privacy) -> bool:
 
 
 def _words(device: str, before: Privacy, now: Privacy) -> str:
+    if not _fell(before, now):
+        return ""
     told = [words(said.epsilon, "example", said.delta, said.accountant) for said in (now, before)]
     return (
         f"{device}: says {told[0]} in all, and said {told[1]} before: its privacy ledger was lost, or an older one is "

@@ -47,10 +47,18 @@ PRIVACY = "UPDATE devices SET epsilon = :epsilon, delta = :delta, accountant = :
 
 # The account that a device gave for the newest of its rounds, but for one update: they may come in another order.
 ACCOUNT = """
-SELECT epoch, round, epsilon, delta, accountant FROM updates
+SELECT epsilon, delta, accountant FROM updates
 WHERE device = :device AND lineage = :lineage AND outcome = 'accepted' AND epsilon IS NOT NULL
     AND transfer != :transfer
 ORDER BY epoch DESC, round DESC LIMIT 1
+"""
+
+# The one of the next newer round that has arrived already.
+ACCOUNT_AFTER = """
+SELECT epsilon, delta, accountant FROM updates
+WHERE device = :device AND lineage = :lineage AND outcome = 'accepted' AND epsilon IS NOT NULL
+    AND (epoch, round) > (:epoch, :round)
+ORDER BY epoch, round LIMIT 1
 """
 
 SPENT_OF_DEVICES = """
@@ -60,6 +68,12 @@ WHERE lineage = :lineage AND epoch = :epoch AND round = :round AND task = :task
 
 PASS_ON = """
 UPDATE updates SET merged = iif(:carried AND sha256 IS NOT NULL, merged + 1, NULL)
+WHERE lineage = :lineage AND epoch = :epoch AND merged = :round AND task = :task AND outcome = 'accepted'
+"""
+
+# The oldest row that PASS_ON changes.
+FIRST = """
+SELECT min(id) FROM updates
 WHERE lineage = :lineage AND epoch = :epoch AND merged = :round AND task = :task AND outcome = 'accepted'
 """
 

@@ -28,17 +28,17 @@ def check(config: Config, name: str, found: Findings) -> None:
     if running:
         found.note(state, "the device is running: its outbox moves, and is not looked at")
     key, sealing = state / CURRENT / f"{name}{SIGNING}", state / CURRENT / f"{name}{SEALING}"
-    if was_cut_off(state, name):
+    if found.has(state / NEXT / sealing.name) and was_cut_off(state, name):
         found.note(state / NEXT, "a change of keys was cut off: the device brings it to its end at its start")
         sealing = state / NEXT / sealing.name
     with found.looking_at(key, "key"):
         if present(key):
             load_identity(key.parent, name)
-        elif present(state / "memory.json"):
+        elif found.has(state / "memory.json"):
             found.damage(key, "missing, but the device has been at work", "restore it: its name is bound to that key")
     with found.looking_at(state / "memory.json", "memory file"):
         Memory(state)
-    if present(state / "roster.json"):
+    if found.has(state / "roster.json"):
         with found.looking_at(sealing, "sealing key"):
             if not present(sealing):
                 found.damage(sealing, "missing, but the device is enrolled with it", "restore it, or join anew")
@@ -60,7 +60,7 @@ def check(config: Config, name: str, found: Findings) -> None:
 def check_local(local: Path, found: Findings) -> None:
     """What one device keeps for itself (`edge_client.task.Task`)."""
     ledger = local / "privacy" / "ledger.json"
-    if present(ledger):
+    if found.has(ledger):
         with found.looking_at(ledger, "privacy ledger"):
             Ledger(ledger.parent)
     _check_kept(local, "local model", found)
@@ -68,13 +68,13 @@ def check_local(local: Path, found: Findings) -> None:
 
 
 def _check_kept(folder: Path, what: str, found: Findings) -> None:
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in found.files_in(folder, "*.safetensors"):
         way_out = "the device sets it aside when it needs it, and goes on with an older one"
         found.look_into(path, what, kept.fault_of, way_out)
 
 
 def _check_outbox(outbox: Path, found: Findings) -> None:
-    records = sorted(outbox.glob("*.json"))
+    records = found.files_in(outbox, "*.json")
     for path in records:
         found.count("outbox result")
         try:
@@ -82,7 +82,7 @@ def _check_outbox(outbox: Path, found: Findings) -> None:
         except (msgspec.MsgspecError, OSError, ValueError, Refused) as error:
             found.damage(path, str(error), "at its start the device sets it aside and, if the round is open, redoes it")
     whole = {path.stem for path in records}
-    for path in sorted(outbox.iterdir()) if outbox.is_dir() else []:
+    for path in found.files_in(outbox):
         if path.stem not in whole and ".damaged" not in path.name:
             found.note(path, "left by an interrupted write; the device removes it at its start")
 

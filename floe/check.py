@@ -11,7 +11,7 @@ from floe.check_papers import check_enrolled, check_logins
 from floe.cli import check_of, config_options
 from floe.errors import ConfigError, DamageError
 from floe.findings import Findings
-from floe.identity import present, read_secret
+from floe.identity import read_secret
 from floe.settings import Config
 from floe.store import FILE
 from floe.terminal import printable
@@ -43,7 +43,7 @@ def check(config: Config, as_json: bool) -> None:
 def look_through(config: Config) -> Findings:
     """All that `floe check` looks at. Raises `ConfigError` where nobody has anything."""
     found = Findings()
-    parts = _parts(config)
+    parts = _parts(config, found)
     _check_secret(config, found)
     check_logins(config, config.path(config.security.access), found)
     for part, name in parts:
@@ -56,7 +56,7 @@ def look_through(config: Config) -> Findings:
     return found
 
 
-def _parts(config: Config) -> list[tuple[str, str]]:
+def _parts(config: Config, findings: Findings) -> list[tuple[str, str]]:
     """The aggregators and devices that have something here. Raises `ConfigError` if nobody has."""
     state = config.path(config.paths.state)
     try:
@@ -66,9 +66,9 @@ def _parts(config: Config) -> list[tuple[str, str]]:
     found = [(part, name.removeprefix(f"{part}-")) for part in ("aggregator", "device") for name in names
              if name.startswith(f"{part}-")]  # fmt: skip
     log = config.path(config.paths.log) / FILE
-    if present(log) and not any(part == "aggregator" for part, _ in found):
+    if not any(part == "aggregator" for part, _ in found) and findings.has(log):
         found.insert(0, ("aggregator", config.rounds.lineage))
-    if not found:
+    if not found and not findings.damaged:
         where = config.file or Path.cwd()
         raise ConfigError(
             f"{state}: no aggregator and no device has anything here, and there is no {log}: run it where their "
@@ -80,8 +80,9 @@ def _parts(config: Config) -> list[tuple[str, str]]:
 def _check_secret(config: Config, found: Findings) -> None:
     path = config.path(config.security.secret_key)
     sealed = [witness.parent for witness in config.path(config.paths.state).glob("*/sealed")]
-    if present(path):
+    there = found.has(path)
+    if there:
         with found.looking_at(path, "shared key"):
             read_secret(path)
-    elif sealed:
+    elif there is False and sealed:
         found.damage(path, f"missing, but {sealed[0]} has used it", "bring the key back")

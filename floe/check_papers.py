@@ -9,7 +9,7 @@ from floe.anchor import check_witness, read_anchor
 from floe.certificates import AUTHORITY, AUTHORITY_KEY, expires, key_of, load_authority, spki, tls_key
 from floe.errors import KeyFileError
 from floe.findings import Findings
-from floe.identity import check_folder, present, read_private
+from floe.identity import check_folder, read_private
 from floe.papers import Papers, hashes
 from floe.settings import Config
 
@@ -20,7 +20,7 @@ _AGAIN = "restore it, or move it away: where it was made, another is made"
 def check_enrolled(config: Config, state: Path, found: Findings) -> None:
     """federation.pub, and the witness in a state folder that it was there: one without the other stops a process."""
     path, witness = config.path(config.security.federation), state / "enrolled"
-    if not present(witness):
+    if not found.has(witness):
         return
     with found.looking_at(witness, "witness of enrolment"):
         anchor = read_anchor(path)
@@ -33,26 +33,26 @@ def check_enrolled(config: Config, state: Path, found: Findings) -> None:
 
 def check_logins(config: Config, folder: Path, found: Findings) -> None:
     """All that lies in a folder of papers: authority, keys, certificates, passwords; none need be there."""
-    if config.mqtt.login == "shared" or not present(folder):
+    if config.mqtt.login == "shared" or not found.has(folder):
         return
     with found.looking_at(folder, "folder of logins"):
         check_folder(folder)
         hashes(folder)
-    if present(folder / AUTHORITY_KEY):
+    if found.has(folder / AUTHORITY_KEY):
         with found.looking_at(folder / AUTHORITY_KEY, "authority's key"):
             load_authority(folder)
-    elif present(folder / AUTHORITY):
+    elif found.has(folder / AUTHORITY):
         _check_certificate(folder / AUTHORITY, None, found)
-    names = {path.name.removesuffix(kind) for kind in _KINDS for path in folder.glob(f"*{kind}")}
+    names = {path.name.removesuffix(kind) for kind in _KINDS for path in found.files_in(folder, f"*{kind}")}
     for papers in (Papers(folder, name) for name in sorted(names)):
-        if present(papers.password):
+        if found.has(papers.password):
             with found.looking_at(papers.password, "password"):
                 if not read_private(papers.password).decode(errors="replace").strip():
                     raise KeyFileError(f"empty; {_AGAIN}")
-        if present(papers.key):
+        if found.has(papers.key):
             with found.looking_at(papers.key, "TLS key"):
                 tls_key(papers.key)
-        if present(papers.certificate):
+        if found.has(papers.certificate):
             _check_certificate(papers.certificate, papers.key, found)
 
 
@@ -63,7 +63,7 @@ def _check_certificate(path: Path, key: Path | None, found: Findings) -> None:
             public, end = key_of(pem), expires(pem)
         except ValueError:
             raise KeyFileError(f"not a certificate in PEM; {_AGAIN}") from None
-        if key is not None and not present(key):
+        if key is not None and found.has(key) is False:
             found.damage(path, f"its key {key} is missing", _AGAIN)
         elif key is not None and not _is_of(public, key):
             found.damage(path, f"not the certificate of {key}", _AGAIN)

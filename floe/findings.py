@@ -6,12 +6,15 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from floe.errors import FloeError
+
+RIGHT = "give this account the right to read it"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -60,7 +63,7 @@ class Findings:
         except FloeError as error:
             self.damage(place, str(error).removeprefix(f"{place}: "), "")
         except OSError as error:
-            self.damage(place, f"cannot be read: {error.strerror or error}", "give this account the right to read it")
+            self.damage(place, f"cannot be read: {error.strerror or error}", RIGHT)
 
     def look_into(self, path: Path, what: str, fault_of: Callable[[Path], str], way_out: str) -> None:
         """Count a file, and take what `fault_of` says, in words or empty, as damage.
@@ -74,12 +77,58 @@ class Findings:
         if (fault := fault_of(path)) and _identity(path) == before:
             self.damage(path, fault, way_out)
 
+    def has(self, path: Path) -> bool | None:
+        """Whether something is there. None if that cannot be told: the folder that keeps it from us is damage."""
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            self._closed(path, error)
+            return None
+        return True
+
+    def files_in(self, folder: Path, pattern: str = "*") -> list[Path]:
+        """What lies in a folder, by name; nothing where there is none. One that may not be read is damage."""
+        try:
+            names = sorted(os.listdir(folder))  # noqa: PTH208 (Path.glob takes a folder that may not be read for empty)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self._closed(folder, error)
+            return []
+        return [folder / name for name in names if fnmatchcase(name, pattern)]
+
+    def files_below(self, folder: Path, *, folders: bool = False) -> list[Path]:
+        """All files below a folder, and the folders; those that may not be read are damage."""
+        # Not rglob: it raises for a folder that goes while it looks, and passes over one that may not be read.
+        walk = os.walk(folder, onerror=self._not_walked)
+        return sorted(Path(at, name) for at, within, files in walk for name in (*files, *(within if folders else ())))
+
     def set_aside(self, folder: Path) -> None:
-        """Note what an earlier start found damaged."""
-        # Not rglob: it raises for a folder that goes while it looks.
-        for path in sorted(Path(at, name) for at, folders, files in os.walk(folder) for name in folders + files):
+        """Note what an earlier start found damaged, wherever it lies below a folder."""
+        for path in self.files_below(folder, folders=True):
             if ".damaged" in path.name:
                 self.note(path, "was found damaged and set aside; remove it when you no longer need it")
+
+    def _not_walked(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            self._closed(Path(error.filename), error)
+
+    def _closed(self, path: Path, error: OSError) -> None:
+        """Once for each folder, however much of what is in it was looked for."""
+        place = next((folder for folder in reversed(path.parents) if not _is_open(folder)), path)
+        finding = Finding("damaged", str(place), f"cannot be looked into: {error.strerror or error}", RIGHT)
+        if finding not in self.all:
+            self.all.append(finding)
+
+
+def _is_open(folder: Path) -> bool:
+    try:
+        os.lstat(f"{folder}/.")
+    except OSError:
+        return False
+    return True
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

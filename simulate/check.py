@@ -11,5 +11,5 @@ from simulate.federation import DEVICES
 def check(config: Config, name: str, found: Findings) -> None:
     """The ledger, the local models and what rounding took, of every device that was simulated for one lineage."""
     folder = config.path(config.paths.state) / f"aggregator-{name}" / DEVICES
-    for local in sorted(folder.glob("*")):
+    for local in found.files_in(folder):
         check_local(local, found)

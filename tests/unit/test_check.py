@@ -16,8 +16,10 @@ import pytest
 from click.testing import CliRunner
 from helpers.chain import killed_in_round_1
 from helpers.damage import DAMAGE, content_of
+from helpers.rights import rights_count
 from helpers.wire import PHASE, keyring
 
+from aggregator.log import Log
 from aggregator.privacy import KEY
 from edge_client.ledger import Ledger, Spent
 from edge_client.local import LocalModels
@@ -90,6 +92,42 @@ def tree(folder: Path) -> dict[str, object]:
 def place_of(folder: Path, pattern: str) -> Path:
     [path] = folder.glob(pattern)
     return path
+
+
+FOLDERS = [
+    *(AGGREGATOR, f"{AGGREGATOR}/keys", f"{AGGREGATOR}/spool", f"{AGGREGATOR}/spool/1-1-train"),
+    *(f"{AGGREGATOR}/published", f"{AGGREGATOR}/incoming", f"{AGGREGATOR}/optimizer", f"{AGGREGATOR}/devices"),
+    *(SIMULATED, f"{SIMULATED}/privacy", f"{SIMULATED}/rounding", "log", "models", "models/global"),
+    *(DEVICE, f"{DEVICE}/keys", f"{DEVICE}/outbox", f"{DEVICE}/local", f"{DEVICE}/local/privacy"),
+]
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400], ids=["closed", "names alone"])
+@pytest.mark.parametrize("closed", FOLDERS)
+def test_a_folder_that_may_not_be_looked_into_is_a_finding_and_the_rest_is_looked_at(
+    folder: Path, closed: str, mode: int
+) -> None:
+    for name in ("incoming", "optimizer"):
+        (folder / AGGREGATOR / name).mkdir(exist_ok=True)
+        for kind in ("part", "safetensors"):
+            (folder / AGGREGATOR / name / f"a-b-c.{kind}").touch()
+    others = [f"{SIMULATED}2/1-1.safetensors", "state/device-z/base.safetensors"]
+    for name in others:
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(b"damaged")
+    (folder / closed).chmod(mode)
+    with rights_count():
+        well, text = check("--json")
+    (folder / closed).chmod(0o700)
+    findings = [finding for finding in json.loads(text)["findings"] if finding["level"] == "damaged"]
+    assert not well
+    inside = [finding for finding in findings if Path(finding["place"]).is_relative_to(folder / closed)]
+    assert any("Permission denied" in finding["what"] for finding in inside), findings
+    if mode == 0:
+        assert [finding["place"] for finding in inside if "be looked into" in finding["what"]] == [str(folder / closed)]
+    seen = {finding["place"] for finding in findings}
+    assert {str(folder / name) for name in others if not name.startswith(f"{closed}/")} <= seen
+    assert not any("missing" in finding["what"] and "cannot" not in finding["what"] for finding in inside)
 
 
 def test_what_is_as_it_was_written_is_well_and_all_of_it_is_counted(folder: Path) -> None:
@@ -199,6 +237,15 @@ def test_tables_that_contradict_each_other_or_the_disk_are_found(folder: Path, s
     assert SQL[sql] in text
 
 
+def test_the_way_out_of_a_csv_that_says_another_thing_leads_out(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "log/floe.sqlite")) as db, db:
+        db.execute("UPDATE updates SET merged = 2 WHERE device = 'a'")  # the last line, and how many there are, stay
+    assert "the database is the record: move it away, and the next start writes it anew" in check()[1]
+    (folder / "log/updates.csv").rename(folder / "updates.csv")
+    Log(folder / "log").close()
+    assert "updates.csv" not in check()[1]
+
+
 def test_leftovers_and_what_was_set_aside_are_named_and_no_damage(folder: Path) -> None:
     leftovers = [
         *("models/global/9.safetensors", "models/global/0.safetensors.damaged", f"{DEVICE}/outbox/aa.packing"),
@@ -225,11 +272,13 @@ def test_beside_what_runs_no_false_alarm_is_given_and_it_is_said_what_is_left_ou
     DAMAGE["cut"](folder / AGGREGATOR / "spool/1-1-train/a.safetensors")  # as it looks to us while it is moved away
     DAMAGE["cut"](folder / "log/updates.csv")
     DAMAGE["cut"](place_of(folder, f"{DEVICE}/outbox/*.chunks"))
+    (folder / "models/global/1.safetensors").touch()  # made since the log was read
     with only_one(folder / AGGREGATOR, "aggregator"), only_one(folder / DEVICE, "device"):
         well, text = check()
     assert well
     assert "the aggregator is running: spool, incoming, published and updates.csv move, and are not looked at" in text
     assert "the device is running: its outbox moves" in text
+    assert "no model of this log" not in text
     assert not check()[0]
 
 

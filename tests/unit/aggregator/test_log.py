@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aggregator.log import Log, Outcome
-from aggregator.updates_csv import COLUMNS
+from aggregator.updates_csv import COLUMNS, difference
 from floe.errors import StoreError
 from floe.messages import Phase, Status
 from floe.plan import Plan
 from floe.report import Metrics, Report
-from floe.store import CSV, FILE, open_log, present_model, read_log
+from floe.sqlite import Database
+from floe.store import CSV, FILE, durably, open_log, present_model, read_log
 
 TRAIN = Phase("main", 1, 1, "train")
 
@@ -292,6 +294,65 @@ def test_a_void_round_is_over_and_has_no_model(tmp_path: Path) -> None:
     assert log.open_phase("main", 1) is None
     assert log.last_closed("main", 1) == TRAIN
     assert log.db.execute("SELECT state, accepted, refused FROM rounds").fetchall() == [("void", 0, 1)]
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_the_csv_says_what_the_table_says_after_a_void_round_and_after_a_lost_update(
+    tmp_path: Path, carried: bool
+) -> None:
+    log = Log(tmp_path)
+    log.open_round(TRAIN, None, Plan(), "f" * 16, ["a", "b"])
+    record(log, *((outcome(f"t{device}", device), report(0.5, 10)) for device in "abc"))
+    log.lost("tb", "damaged")
+    assert difference(tmp_path / CSV, log.db) == ""
+    log.void_round(TRAIN, carried=carried)
+    assert difference(tmp_path / CSV, log.db) == ""
+    assert [row["merged"] for row in rows(tmp_path)] == (["2", "", "2"] if carried else ["", "", ""])
+    record(log, (outcome("td", "d"), report(0.5, 10)))
+    assert difference(tmp_path / CSV, log.db) == ""
+    assert [*tmp_path.glob("*.damaged")] == []
+
+
+@pytest.mark.parametrize("moment", ["before the commit", "after the commit"])
+def test_a_void_round_that_was_cut_off_leaves_a_csv_that_the_next_start_mends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    @contextmanager
+    def killed(db: Database) -> Iterator[None]:
+        if moment == "before the commit":
+            raise Killed
+        with durably(db):
+            yield
+        raise Killed
+
+    log = Log(tmp_path)
+    log.open_round(TRAIN, None, Plan(), "f" * 16, ["a"])
+    record(log, (outcome("t1"), report(0.5, 10)), (outcome("t2", "b"), report(0.5, 10)))
+    monkeypatch.setattr("aggregator.log.durably", killed)
+    with pytest.raises(Killed):
+        log.void_round(TRAIN)
+    monkeypatch.undo()
+    assert difference(tmp_path / CSV, log.db) == "cut"
+    log.close()
+    log = Log(tmp_path)
+    assert difference(tmp_path / CSV, log.db) == ""
+    assert log.is_open(TRAIN) == (moment == "before the commit")
+    assert [*tmp_path.glob("*.damaged")] == []
+
+
+def test_a_void_round_whose_commit_the_disk_refuses_leaves_a_csv_that_the_next_update_mends(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.open_round(TRAIN, None, Plan(), "f" * 16, ["a"])
+    record(log, (outcome("t1"), report(0.5, 10)))
+    log.db.execute("PRAGMA query_only = ON")  # as a full disk does: no write is taken
+    with pytest.raises(sqlite3.Error):
+        log.void_round(TRAIN)
+    log.db.execute("PRAGMA query_only = OFF")
+    record(log, (outcome("t2", "b"), report(0.5, 10)))
+    assert difference(tmp_path / CSV, log.db) == ""
 
 
 def test_an_event_that_finds_no_room_does_not_undo_what_happened(

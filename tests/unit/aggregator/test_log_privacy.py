@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from aggregator.log import Log, Outcome
 from floe.messages import Phase
 from floe.report import Metrics, Privacy, Report
+from floe.sqlite import Database
+from floe.store import durably
 from ui.pages.overview import privacy_words
 from ui.queries.fleet import device
 from ui.queries.history import parts
@@ -134,6 +138,43 @@ def test_an_update_that_a_later_one_has_overtaken_is_no_fall_and_what_is_spent_s
     said(log, 1, 1.0)
     assert len(warnings(log)) == 1, "5 after 4 is one; 2, 3 and the second record of 1 are none"
     assert spent_by(log) == 3.5
+
+
+def test_a_late_account_above_that_of_the_next_round_is_a_fall_and_says_what_to_add(log: Log) -> None:
+    said(log, 1, 1.0)
+    said(log, 3, 0.8)  # the ledger was lost after round 2, which comes last
+    said(log, 2, 5.0, merged=4)
+    assert [text.rpartition(" to what it says")[0].rpartition(" ")[2] for text in warnings(log)] == ["1.00", "5.00"]
+    assert spent_by(log) == 0.8
+
+
+def test_a_fall_is_in_the_log_with_the_update_or_neither_is(
+    log: Log, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(log, 1, 5.0)
+    capsys.readouterr()
+
+    @contextmanager
+    def killed(db: Database) -> Iterator[None]:
+        with durably(db):
+            yield
+        raise KeyboardInterrupt  # the process ends between the commit and whatever comes next
+
+    monkeypatch.setattr("aggregator.log.durably", killed)
+    with pytest.raises(KeyboardInterrupt):
+        said(log, 2, 4.0)
+    assert (len(warnings(log)), log.outcome("1-2-ann") is not None) == (1, True)
+
+    monkeypatch.setattr("aggregator.log.durably", durably)
+    log.db.execute("CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT raise(ABORT, 'disk is full'); END")
+    with pytest.raises(sqlite3.Error):
+        said(log, 3, 3.0)
+    log.db.execute("DROP TRIGGER full")
+    assert (len(warnings(log)), log.outcome("1-3-ann"), spent_by(log)) == (1, None, 4.0)
+    monkeypatch.undo()
+    said(log, 3, 3.0)
+    assert len(warnings(log)) == 2
+    assert capsys.readouterr().err.count("warning ann: says epsilon 3.00") == 1
 
 
 def test_what_a_refused_update_says_is_not_compared(log: Log) -> None:

@@ -12,14 +12,21 @@ from aggregator import statements
 from floe.store import FILE, open_log
 
 
-def test_the_account_before_an_update_is_one_step_into_an_index(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "found_by"),
+    [("ACCOUNT", "device=? AND lineage=?"), ("ACCOUNT_AFTER", "device=? AND lineage=? AND (epoch,round)>(?,?)")],
+)
+def test_the_account_before_or_after_an_update_is_one_step_into_an_index(
+    name: str, found_by: str, tmp_path: Path
+) -> None:
+    sql = getattr(statements, name)
     with closing(open_log(tmp_path / FILE).conn) as db:
-        given = dict.fromkeys(("device", "lineage", "transfer"), "x")
-        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statements.ACCOUNT}", given)]
-    assert plan == ["SEARCH updates USING INDEX updates_spent (device=? AND lineage=?)"]  # and nothing is sorted
+        given = dict.fromkeys(re.findall(r":(\w+)", sql), "x")
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", given)]
+    assert plan == [f"SEARCH updates USING INDEX updates_spent ({found_by})"]  # and nothing is sorted
 
 
-@pytest.mark.parametrize("name", ["CLOSE", "MEASURE", "PASS_ON"])
+@pytest.mark.parametrize("name", ["CLOSE", "FIRST", "MEASURE", "PASS_ON"])
 def test_a_statement_at_a_close_looks_at_the_updates_of_one_phase(name: str, tmp_path: Path) -> None:
     sql = getattr(statements, name)
     with closing(open_log(tmp_path / FILE).conn) as db:

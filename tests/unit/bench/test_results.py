@@ -177,6 +177,14 @@ def test_rounds_to_the_target_are_counted_and_those_that_have_not_come_are_not_g
     assert "| 0.1 | 98.00 %, taken | 98.00 %, taken |" in text
 
 
+@pytest.mark.parametrize("epochs", mcmahan.CHOSEN_AFTER)
+def test_the_text_is_refused_where_the_grid_of_rates_had_ended_too_early(mnist: Path, epochs: int) -> None:
+    last = mcmahan.CHOSEN_AFTER[epochs]
+    write(mnist / "mcmahan" / f"choose-E{epochs}-lr{mcmahan.RATES[-1]}.jsonl", [0.99] * last)
+    with pytest.raises(click.ClickException, match="the best learning rate is the largest"):
+        results_mcmahan.section(mnist)
+
+
 def test_two_seeds_that_never_came_have_no_median(mnist: Path) -> None:
     write(mnist / "mcmahan" / "iid-E1-seed2.jsonl", [0.9, 0.98])
     assert "| **never** | 34 | 45 |" in results_mcmahan.rounds(mnist / "mcmahan")
