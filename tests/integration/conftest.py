@@ -27,7 +27,7 @@ def broker(tmp_path: Path) -> Iterator[run.Mosquitto]:
 
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
-    """What the processes of this session are forked from; `floe` as users start it runs in tests/e2e and tests/browser."""
+    """What the processes of this session are forked from; tests/e2e and tests/browser start them as users do."""
     with Warm() as found:
         yield found
 
