@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from floe.messages import Manifest
+from floe.signing import verify
 from helpers.federation import BIG, Federation
 from helpers.process import Process
 from helpers.proxy import DROP, PASS, Message, Proxy, Verdict
 
+PASSED = 10  # chunks
 ACCEPTED = "SELECT * FROM updates WHERE device = ? AND round = ? AND task = 'train' AND outcome = 'accepted'"
 
 
@@ -21,7 +24,7 @@ class Stall:
         if self.released or not message.upward or "/main/1/chunk/" not in message.topic:
             return PASS
         self.passed += 1
-        self.stalled = self.passed > 10
+        self.stalled = self.passed > PASSED
         return DROP if self.stalled else PASS
 
 
@@ -36,6 +39,14 @@ class Scene:
         self.b = self.start_b()
         self.before = federation.until(ACCEPTED, "a", 1)
         federation.wait(lambda: stall.stalled, "b's upload was to hang")
+        federation.wait(self._written, "the aggregator was to have what has passed on its disk")
+
+    def _written(self) -> bool:
+        part = self.federation.folder / "state" / "aggregator-main" / "incoming" / "b.part"
+        if not part.is_file():
+            return False
+        core = verify(part.with_suffix(".manifest").read_bytes(), Manifest).core
+        return part.stat().st_size >= PASSED * core.chunk_size
 
     def start_b(self) -> Process:
         return self.federation.client("b", port=self.proxy.port)
