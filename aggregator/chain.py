@@ -151,7 +151,7 @@ class Chain:
             self._parcel = self._registry.parcel(
                 self.model, phase, self._keyring, federation=self._config.federation.name,
                 sender=self._identity.name, keep=self._policy.models_held - 1,
-                half=self.last_plan().download == "float16",
+                half=self._last_plan().download == "float16",
             )  # fmt: skip
         return self._parcel
 
@@ -281,7 +281,7 @@ class Chain:
         self._layout = trainable(weights.read_layout_of(out))
         self._log.add_model(self._registry.row(self.model, phase, self._identity, devices=0, samples=0))
 
-    def last_plan(self) -> Plan:
+    def _last_plan(self) -> Plan:
         """The plan of the phase that closed last; before any, what is configured."""
         closed = self._log.last_closed(self._lineage, self._epoch)
         row = self._log.round(closed) if closed else None

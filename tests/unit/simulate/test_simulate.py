@@ -94,6 +94,14 @@ def kill() -> None:
     raise Killed
 
 
+def killed_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, *arguments: str) -> None:
+    """`floe simulate`, killed where it first calls this method."""
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, lambda *_: kill())
+        with pytest.raises(Killed):
+            run(*arguments)
+
+
 def test_every_round_has_a_line_a_model_and_a_result(made: Callable[[str], Federation]) -> None:
     federation = made("one")
     result = run("--test", "test", "--results", "r.jsonl")
@@ -133,10 +141,7 @@ def test_one_that_is_killed_between_two_rounds_selects_the_same_devices(
     whole = made("whole")
     run()
     killed = made("killed")
-    with monkeypatch.context() as patched:
-        patched.setattr(Judge, "__call__", lambda *_: kill())
-        with pytest.raises(Killed):
-            run()
+    killed_at(monkeypatch, Judge, "__call__")
     assert len(killed.models()) == 2
     run()
     assert killed.models() == whole.models()
@@ -310,10 +315,7 @@ def test_a_round_that_all_have_refused_before_a_kill_is_not_counted_either(
 ) -> None:
     federation = made("one")
     failing(monkeypatch)
-    with monkeypatch.context() as patched:
-        patched.setattr(Chain, "void", lambda *_: kill())
-        with pytest.raises(Killed):
-            run("--rounds", "1", "--learning-rate", "1000")
+    killed_at(monkeypatch, Chain, "void", "--rounds", "1", "--learning-rate", "1000")
     assert phases(federation)[-1] == ("train 1", "open", 1000)
     run("--rounds", "1")
     mended = [("train 2", "closed", 0.1), ("evaluate 2", "closed", 0.1)]
@@ -324,10 +326,7 @@ def test_a_first_phase_that_all_have_refused_before_a_kill_begins_anew_with_a_me
     made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = made("one")
-    with monkeypatch.context() as patched:
-        patched.setattr(Chain, "void", lambda *_: kill())
-        with pytest.raises(Killed):
-            run("--model", "nothing")
+    killed_at(monkeypatch, Chain, "void", "--model", "nothing")
     run("--rounds", "1")
     assert phases(federation, "model")[:2] == [("sums 0", "void", "nothing"), ("sums 0", "closed", "plain")]
 
@@ -409,10 +408,7 @@ def test_what_no_training_has_had_is_told_although_an_evaluation_had_it(
     made: Callable[[str], Federation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = made("one")
-    with monkeypatch.context() as patched:
-        patched.setattr(Judge, "__call__", lambda *_: kill())
-        with pytest.raises(Killed):
-            run("--rounds", "1")
+    killed_at(monkeypatch, Judge, "__call__", "--rounds", "1")
     for _ in range(2):
         said = run("--rounds", "1", "--learning-rate", "0.01").stderr
         assert "not used: learning_rate = 0.01 (the last training had learning_rate = 0.1)" in said
